@@ -1,0 +1,28 @@
+//! F16: 16-bit IEEE halves.
+
+use super::{Block, Plane, half};
+
+/// One weight.
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+#[allow(non_camel_case_types, reason = "ggml's name, as users know it")]
+pub struct F16 {
+    /// The half, little-endian.
+    pub weight: [u8; 2],
+}
+
+const _: () = assert!(size_of::<F16>() == 2);
+
+impl Block for F16 {
+    const WEIGHTS: usize = 1;
+    const PLANES: &'static [Plane] = &[Plane { name: "weights", block_bytes: 2 }];
+
+    #[inline(always)]
+    fn decode(&self, out: &mut [f32]) {
+        out[0] = half(self.weight);
+    }
+
+    fn repack(&self, planes: &mut [&mut [u8]]) {
+        planes[0].copy_from_slice(&self.weight);
+    }
+}

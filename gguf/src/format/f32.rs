@@ -1,0 +1,28 @@
+//! F32: 32-bit floats, stored as they are.
+
+use super::{Block, Plane};
+
+/// One weight.
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+#[allow(non_camel_case_types, reason = "ggml's name, as users know it")]
+pub struct F32 {
+    /// The float, little-endian.
+    pub weight: [u8; 4],
+}
+
+const _: () = assert!(size_of::<F32>() == 4);
+
+impl Block for F32 {
+    const WEIGHTS: usize = 1;
+    const PLANES: &'static [Plane] = &[Plane { name: "weights", block_bytes: 4 }];
+
+    #[inline(always)]
+    fn decode(&self, out: &mut [f32]) {
+        out[0] = f32::from_le_bytes(self.weight);
+    }
+
+    fn repack(&self, planes: &mut [&mut [u8]]) {
+        planes[0].copy_from_slice(&self.weight);
+    }
+}

@@ -1,0 +1,38 @@
+//! Q4_1: 32 weights `d * code + m` with 4-bit codes (`block_q4_1` in ggml-common.h).
+
+use super::{Block, Plane, half};
+
+/// 32 weights in 20 bytes.
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+#[allow(non_camel_case_types, reason = "ggml's name, as users know it")]
+pub struct Q4_1 {
+    /// The scale, a half.
+    pub d: [u8; 2],
+    /// The minimum, a half.
+    pub m: [u8; 2],
+    /// Byte j: the codes of weight j (low half) and weight j + 16 (high half).
+    pub codes: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Q4_1>() == 20);
+
+impl Block for Q4_1 {
+    const WEIGHTS: usize = 32;
+    const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 16 }, Plane { name: "scales and minima", block_bytes: 4 }];
+
+    #[inline(always)]
+    fn decode(&self, out: &mut [f32]) {
+        let (d, m) = (half(self.d), half(self.m));
+        for (j, &byte) in self.codes.iter().enumerate() {
+            out[j] = f32::from(byte & 15) * d + m;
+            out[j + 16] = f32::from(byte >> 4) * d + m;
+        }
+    }
+
+    fn repack(&self, planes: &mut [&mut [u8]]) {
+        planes[0].copy_from_slice(&self.codes);
+        planes[1][..2].copy_from_slice(&self.d);
+        planes[1][2..].copy_from_slice(&self.m);
+    }
+}

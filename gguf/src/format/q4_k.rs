@@ -1,0 +1,86 @@
+//! Q4_K: superblocks of 256 weights in eight groups of 32, each `d * scale * code - dmin * minimum`, with 4-bit codes
+//! and 6-bit scales and minima (`block_q4_K` in ggml-common.h).
+
+use super::{Block, Plane, half};
+
+/// 256 weights in 144 bytes.
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+#[allow(non_camel_case_types, reason = "ggml's name, as users know it")]
+pub struct Q4_K {
+    /// The scale of the scales, a half.
+    pub d: [u8; 2],
+    /// The scale of the minima, a half.
+    pub dmin: [u8; 2],
+    /// Eight scales and eight minima of 6 bits.
+    pub scales: [u8; 12],
+    /// Four runs of 32 bytes: 64 weights each, the first 32 in the low halves.
+    pub codes: [u8; 128],
+}
+
+const _: () = assert!(size_of::<Q4_K>() == 144);
+
+impl Block for Q4_K {
+    const WEIGHTS: usize = 256;
+    const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 128 }, Plane { name: "scales", block_bytes: 16 }];
+
+    #[inline(always)]
+    fn decode(&self, out: &mut [f32]) {
+        let (d, dmin) = (half(self.d), half(self.dmin));
+        for (run, (codes, out)) in self.codes.chunks_exact(32).zip(out.chunks_exact_mut(64)).enumerate() {
+            let (scale, minimum) = scale_and_minimum(&self.scales, 2 * run);
+            let (d_low, m_low) = (d * f32::from(scale), dmin * f32::from(minimum));
+            let (scale, minimum) = scale_and_minimum(&self.scales, 2 * run + 1);
+            let (d_high, m_high) = (d * f32::from(scale), dmin * f32::from(minimum));
+            for (j, &byte) in codes.iter().enumerate() {
+                out[j] = d_low * f32::from(byte & 15) - m_low;
+                out[j + 32] = d_high * f32::from(byte >> 4) - m_high;
+            }
+        }
+    }
+
+    fn repack(&self, planes: &mut [&mut [u8]]) {
+        repack_codes(&self.codes, planes[0]);
+        repack_scales(self.d, self.dmin, &self.scales, planes[1]);
+    }
+}
+
+/// Scale and minimum of group `j` (0..8) out of the 12 packed bytes (`get_scale_min_k4` in ggml-quants.c).
+#[inline(always)]
+pub(super) fn scale_and_minimum(packed: &[u8; 12], j: usize) -> (u8, u8) {
+    if j < 4 {
+        (packed[j] & 63, packed[j + 4] & 63)
+    } else {
+        let scale = packed[j + 4] & 15 | packed[j - 4] >> 6 << 4;
+        let minimum = packed[j + 4] >> 4 | packed[j] >> 6 << 4;
+        (scale, minimum)
+    }
+}
+
+/// A superblock's scales as kernels want them, 16 bytes: the two halves; the low four bits of the eight
+/// scales; of the eight minima; then the high two bits, scale j at bit 2j, minimum j at bit 16 + 2j.
+pub(super) fn repack_scales(d: [u8; 2], dmin: [u8; 2], packed: &[u8; 12], out: &mut [u8]) {
+    let (mut scales, mut minima, mut high) = (0u32, 0u32, 0u32);
+    for j in 0..8 {
+        let (scale, minimum) = scale_and_minimum(packed, j);
+        scales |= u32::from(scale & 15) << (4 * j);
+        minima |= u32::from(minimum & 15) << (4 * j);
+        high |= u32::from(scale >> 4) << (2 * j) | u32::from(minimum >> 4) << (16 + 2 * j);
+    }
+    out[..2].copy_from_slice(&d);
+    out[2..4].copy_from_slice(&dmin);
+    out[4..8].copy_from_slice(&scales.to_le_bytes());
+    out[8..12].copy_from_slice(&minima.to_le_bytes());
+    out[12..].copy_from_slice(&high.to_le_bytes());
+}
+
+/// The 4-bit codes of a superblock, which ggml keeps as four runs of 32 bytes (low halves: 32 weights,
+/// high halves: the next 32), in the order of all planes: 16 bytes per 32 weights.
+pub(super) fn repack_codes(codes: &[u8; 128], out: &mut [u8]) {
+    for (run, out) in codes.chunks_exact(32).zip(out.chunks_exact_mut(32)) {
+        for j in 0..16 {
+            out[j] = run[j] & 15 | run[j + 16] << 4;
+            out[j + 16] = run[j] >> 4 | run[j + 16] & 0xf0;
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Q5_0: 32 weights `d * (code - 16)` with 5-bit codes (`block_q5_0` in ggml-common.h).
+
+use super::{Block, Plane, half};
+
+/// 32 weights in 22 bytes.
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+#[allow(non_camel_case_types, reason = "ggml's name, as users know it")]
+pub struct Q5_0 {
+    /// The scale, a half.
+    pub d: [u8; 2],
+    /// Bit i: the highest bit of weight i's code.
+    pub high: [u8; 4],
+    /// Byte j: the low four bits of weight j (low half) and weight j + 16 (high half).
+    pub codes: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Q5_0>() == 22);
+
+impl Block for Q5_0 {
+    const WEIGHTS: usize = 32;
+    const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 16 }, Plane { name: "high bits", block_bytes: 4 }, Plane { name: "scales", block_bytes: 2 }];
+
+    #[inline(always)]
+    fn decode(&self, out: &mut [f32]) {
+        let d = half(self.d);
+        let high = u32::from_le_bytes(self.high);
+        for (j, &byte) in self.codes.iter().enumerate() {
+            let low_code = u32::from(byte & 15) | ((high >> j) & 1) << 4;
+            let high_code = u32::from(byte >> 4) | ((high >> (j + 16)) & 1) << 4;
+            out[j] = (low_code as i32 - 16) as f32 * d;
+            out[j + 16] = (high_code as i32 - 16) as f32 * d;
+        }
+    }
+
+    fn repack(&self, planes: &mut [&mut [u8]]) {
+        planes[0].copy_from_slice(&self.codes);
+        planes[1].copy_from_slice(&spread_high_bits(u32::from_le_bytes(self.high)));
+        planes[2].copy_from_slice(&self.d);
+    }
+}
+
+/// The high bits of 32 codes in the order that kernels want: bit 8b + 2w + s is weight 16s + 4w + b, so
+/// that shifting by 2w + s leaves the bits of four neighbouring weights in four bytes.
+pub(super) fn spread_high_bits(high: u32) -> [u8; 4] {
+    let mut spread = 0;
+    for weight in 0..32 {
+        let (s, w, b) = (weight / 16, weight / 4 % 4, weight % 4);
+        spread |= ((high >> weight) & 1) << (8 * b + 2 * w + s);
+    }
+    spread.to_le_bytes()
+}

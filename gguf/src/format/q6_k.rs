@@ -1,0 +1,76 @@
+//! Q6_K: superblocks of 256 weights in sixteen groups of 16, each `d * scale * (code - 32)`, with 6-bit codes and signed
+//! 8-bit scales (`block_q6_K` in ggml-common.h).
+
+use super::{Block, Plane, half};
+
+/// 256 weights in 210 bytes.
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+#[allow(non_camel_case_types, reason = "ggml's name, as users know it")]
+pub struct Q6_K {
+    /// Two runs of 64 bytes, 128 weights each: the low four bits of weights j and j + 64 of the run in byte j.
+    pub low: [u8; 128],
+    /// Two runs of 32 bytes: the high two bits of weights j, j + 32, j + 64, j + 96 of the run in byte j.
+    pub high: [u8; 64],
+    /// The scales of 16 groups of 16 weights.
+    pub scales: [i8; 16],
+    /// The scale of the scales, a half.
+    pub d: [u8; 2],
+}
+
+const _: () = assert!(size_of::<Q6_K>() == 210);
+
+impl Block for Q6_K {
+    const WEIGHTS: usize = 256;
+    const PLANES: &'static [Plane] = &[Plane { name: "low bits", block_bytes: 128 }, Plane { name: "high bits", block_bytes: 64 }, Plane { name: "scales", block_bytes: 16 }, Plane { name: "superblock scales", block_bytes: 2 }];
+
+    #[inline(always)]
+    fn decode(&self, out: &mut [f32]) {
+        let d = half(self.d);
+        for run in 0..2 {
+            let low = &self.low[run * 64..][..64];
+            let high = &self.high[run * 32..][..32];
+            let scales = &self.scales[run * 8..][..8];
+            let out = &mut out[run * 128..][..128];
+            for j in 0..32 {
+                let codes = [
+                    low[j] & 15 | (high[j] & 3) << 4,
+                    low[j + 32] & 15 | (high[j] >> 2 & 3) << 4,
+                    low[j] >> 4 | (high[j] >> 4 & 3) << 4,
+                    low[j + 32] >> 4 | (high[j] >> 6) << 4,
+                ];
+                for (quarter, code) in codes.into_iter().enumerate() {
+                    let scale = f32::from(scales[quarter * 2 + j / 16]);
+                    out[quarter * 32 + j] = d * scale * (i32::from(code) - 32) as f32;
+                }
+            }
+        }
+    }
+
+    fn repack(&self, planes: &mut [&mut [u8]]) {
+        let code = |weight: usize| {
+            let (run, quarter, j) = (weight / 128, weight / 32 % 4, weight % 32);
+            let low = self.low[run * 64 + (quarter & 1) * 32 + j] >> ((quarter >> 1) * 4) & 15;
+            let high = self.high[run * 32 + j] >> (quarter * 2) & 3;
+            (low, high)
+        };
+        // High bits of 32 weights take two words, one per half: bits 8b + 2w and the next of word s are
+        // weight 16s + 4w + b.
+        for group in 0..8 {
+            for j in 0..16 {
+                let (low, high) = (code(group * 32 + j), code(group * 32 + j + 16));
+                planes[0][group * 16 + j] = low.0 | high.0 << 4;
+                let (w, b) = (j / 4, j % 4);
+                let at = group * 8 + b;
+                if w == 0 {
+                    planes[1][at] = 0;
+                    planes[1][at + 4] = 0;
+                }
+                planes[1][at] |= low.1 << (2 * w);
+                planes[1][at + 4] |= high.1 << (2 * w);
+            }
+        }
+        planes[2].copy_from_slice(bytemuck::cast_slice(&self.scales));
+        planes[3].copy_from_slice(&self.d);
+    }
+}
