@@ -1,1 +1,11 @@
-//! To come.
+//! Language models from GGUF files on any GPU: tokens to tokens.
+
+pub mod kv;
+pub mod model;
+pub mod plan;
+pub mod reference;
+pub mod step;
+
+mod error;
+
+pub use error::{Error, Result};

@@ -1,1 +1,4 @@
-//! To come.
+//! What the whole-program tests share: goldens, tolerances, and a face for every executor.
+
+pub mod golden;
+pub mod stepper;

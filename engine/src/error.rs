@@ -1,0 +1,104 @@
+//! The one error type of this crate.
+
+/// What went wrong, or the value.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a model could not be loaded or run. Every message says what, where and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file itself is at fault.
+    #[error(transparent)]
+    File(#[from] gguf::Error),
+    /// The model's architecture is not among those this engine knows.
+    #[error("{file}: the architecture {architecture:?} is unknown (known: {known})")]
+    UnknownArchitecture {
+        /// The model's file.
+        file: String,
+        /// `general.architecture` as the file has it.
+        architecture: String,
+        /// The known ones, separated by commas.
+        known: String,
+    },
+    /// The metadata or tensors contradict each other or ask for something that is not supported.
+    #[error("{file}: {why}")]
+    Model {
+        /// The model's file.
+        file: String,
+        /// What is wrong and what to do.
+        why: String,
+    },
+    /// A device could not be found or opened.
+    #[error("{0}")]
+    Device(String),
+    /// The device went away or refused work while it ran.
+    #[error("the device {device} failed: {why}; start again, or use --device cpu")]
+    DeviceLost {
+        /// The device's name.
+        device: String,
+        /// What the driver said.
+        why: String,
+    },
+    /// The model does not fit the device.
+    #[error(
+        "the model needs {needed} bytes on {device}, {available} are free: {missing} bytes are missing; {advice}",
+        missing = needed.saturating_sub(*available)
+    )]
+    DoesNotFit {
+        /// The device's name.
+        device: String,
+        /// Bytes the model needs at the chosen context.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
+        /// What to change.
+        advice: String,
+    },
+    /// A step does not fit the context.
+    #[error(
+        "the context is full: {wanted} positions are needed, the context has {cells}; use a larger --ctx (the model was made for {trained}) or a shorter prompt"
+    )]
+    ContextFull {
+        /// Positions needed.
+        wanted: usize,
+        /// Positions the context has.
+        cells: usize,
+        /// The model's own context length.
+        trained: usize,
+    },
+    /// A step's tokens contradict the state of their sequences.
+    #[error("step token {index}: {why}")]
+    Step {
+        /// Which token of the step.
+        index: usize,
+        /// What is wrong.
+        why: String,
+    },
+    /// The logits hold values that are not finite numbers.
+    #[error(
+        "the model computed logits that are not finite at position {position} on {device}; the file may be damaged, or the device's driver faulty: try --device cpu"
+    )]
+    NotFinite {
+        /// The device's name.
+        device: String,
+        /// The position of the token that the logits belong to.
+        position: u32,
+    },
+    /// A kernel could not be built. A defect of this engine or of a driver.
+    #[error(transparent)]
+    Kernel(#[from] shaders::Error),
+    /// The tokenizer of the file is not known, or cannot be built.
+    #[error("{file}: {why}")]
+    Tokenizer {
+        /// The model's file.
+        file: String,
+        /// What is wrong and what to do.
+        why: String,
+    },
+    /// The chat template failed or refused the conversation.
+    #[error("the chat template: {0}")]
+    Template(String),
+    /// An option's value is out of range.
+    #[error("{0}")]
+    Option(String),
+}

@@ -1,0 +1,243 @@
+//! What is to be computed: a list of [`Op`]s over named values, in the order of the mathematics.
+//!
+//! An op is a step at the coarsest grain that all executors share. The reference computes it naively in
+//! f64, the CPU executor by loops, the GPU executor lowers it to dispatches.
+
+mod decoder;
+mod liveness;
+
+pub use liveness::{Placement, place};
+
+use crate::Result;
+use crate::model::ModelFile;
+use crate::model::rope::Rope;
+use crate::model::spec::Activation;
+use crate::model::weights::{Weight, WeightId};
+
+/// A value's number in its plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(pub usize);
+
+/// A rotation's number in its plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RopeId(pub usize);
+
+/// A layer's number among those that have keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KvLayerId(pub usize);
+
+/// How many rows a value has in a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// One a token of the step.
+    Tokens,
+    /// One a token whose logits are wanted.
+    Outputs,
+}
+
+/// An activation: `rows` rows of `width` floats.
+#[derive(Debug, Clone)]
+pub struct Value {
+    /// What it is, for readers and traces.
+    pub name: &'static str,
+    /// Floats per row.
+    pub width: usize,
+    /// Rows per step.
+    pub rows: Rows,
+}
+
+/// What happens to a linear op's product before it is stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Epilogue {
+    /// It is stored.
+    Store,
+    /// It is added to what `out` holds: the residual connection.
+    AddTo,
+    /// Two weights, gate and up: activation(gate) * up is stored. `both` has room for the two products,
+    /// for executors that compute them first.
+    Gated {
+        /// The activation.
+        activation: Activation,
+        /// A value of twice the width.
+        both: ValueId,
+    },
+}
+
+/// The keys and values of one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvLayer {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Elements of a key head.
+    pub key_length: usize,
+    /// Elements of a value head.
+    pub value_length: usize,
+    /// A key is visible if it is fewer than this many positions back.
+    pub window: Option<usize>,
+}
+
+impl KvLayer {
+    /// Elements of all key heads of a cell.
+    pub fn key_width(&self) -> usize {
+        self.kv_heads * self.key_length
+    }
+
+    /// Elements of all value heads of a cell.
+    pub fn value_width(&self) -> usize {
+        self.kv_heads * self.value_length
+    }
+
+    /// Elements of all query heads of a token.
+    pub fn query_width(&self) -> usize {
+        self.heads * self.key_length
+    }
+
+    /// Width of the value `[q | k | v]`.
+    pub fn qkv_width(&self) -> usize {
+        self.query_width() + self.key_width() + self.value_width()
+    }
+}
+
+/// A step of the mathematics.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// out\[t\] = table\[id of token t\] * scale.
+    Embed {
+        /// Rows of embeddings.
+        table: WeightId,
+        /// The factor.
+        scale: f32,
+        /// One row a token.
+        out: ValueId,
+    },
+    /// RMS norm of each row: y = x w / sqrt(mean(x^2) + epsilon). Stored, or with `add` added to `out`.
+    /// If `out` has a row per output, only those tokens' rows are read.
+    Norm {
+        /// The rows.
+        input: ValueId,
+        /// One factor a column.
+        weight: WeightId,
+        /// Added to the mean square.
+        epsilon: f32,
+        /// Whether the result is added to `out` or replaces it.
+        add: bool,
+        /// The result.
+        out: ValueId,
+    },
+    /// Matrix products of each row with one to three weights, side by side in `out`.
+    Linear {
+        /// The rows.
+        input: ValueId,
+        /// The matrices, `[columns, rows]` each; columns are the input's width.
+        weights: Vec<WeightId>,
+        /// A bias of each matrix, where the file has one.
+        biases: Vec<Option<WeightId>>,
+        /// What happens to the products.
+        epilogue: Epilogue,
+        /// The result.
+        out: ValueId,
+    },
+    /// For each token: norms the heads of q and k (if weights are given), turns them by rope, stores k and
+    /// v in the layer's cache. q is left turned in `qkv`; its k and v parts are used up.
+    QkRopeStore {
+        /// `[q | k | v]`.
+        qkv: ValueId,
+        /// The cache and the shapes.
+        layer: KvLayerId,
+        /// One factor an element of a query head.
+        q_norm: Option<WeightId>,
+        /// One factor an element of a key head.
+        k_norm: Option<WeightId>,
+        /// Added to the mean square of a head.
+        epsilon: f32,
+        /// The rotation.
+        rope: RopeId,
+    },
+    /// out = softmax(scale * q·k over the visible keys) v, per head.
+    Attention {
+        /// `[q | ...]`.
+        qkv: ValueId,
+        /// The cache and the shapes.
+        layer: KvLayerId,
+        /// The factor of the scores.
+        scale: f32,
+        /// The heads' results side by side.
+        out: ValueId,
+    },
+}
+
+impl Op {
+    /// The op's name, for profiles and messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Embed { .. } => "embed",
+            Op::Norm { .. } => "norm",
+            Op::Linear { .. } => "linear",
+            Op::QkRopeStore { .. } => "qk_rope_store",
+            Op::Attention { .. } => "attention",
+        }
+    }
+
+    /// The values that the op reads, and those that it writes (in-place ones are in both).
+    pub fn uses(&self) -> (Vec<ValueId>, Vec<ValueId>) {
+        match *self {
+            Op::Embed { out, .. } => (vec![], vec![out]),
+            Op::Norm { input, add, out, .. } => {
+                (if add { vec![input, out] } else { vec![input] }, vec![out])
+            }
+            Op::Linear { input, epilogue, out, .. } => match epilogue {
+                Epilogue::Store => (vec![input], vec![out]),
+                Epilogue::AddTo => (vec![input, out], vec![out]),
+                Epilogue::Gated { both, .. } => (vec![input], vec![both, out]),
+            },
+            Op::QkRopeStore { qkv, .. } => (vec![qkv], vec![qkv]),
+            Op::Attention { qkv, out, .. } => (vec![qkv], vec![out]),
+        }
+    }
+}
+
+/// All of a model's mathematics from token ids to logits.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The steps in order.
+    pub ops: Vec<Op>,
+    /// The activations.
+    pub values: Vec<Value>,
+    /// The tensors.
+    pub weights: Vec<Weight>,
+    /// The rotations.
+    pub ropes: Vec<Rope>,
+    /// The layers that have keys and values.
+    pub kv_layers: Vec<KvLayer>,
+    /// The last op's result, one row an output: logits over the vocabulary.
+    pub logits: ValueId,
+}
+
+impl Plan {
+    /// Plans a model for a context of `cells` positions a sequence.
+    pub fn new(model: &ModelFile, cells: usize) -> Result<Self> {
+        decoder::plan(model, cells)
+    }
+
+    /// A weight by its id.
+    pub fn weight(&self, id: WeightId) -> &Weight {
+        &self.weights[id.0]
+    }
+
+    /// A value by its id.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.0]
+    }
+
+    /// A layer's cache by its id.
+    pub fn kv_layer(&self, id: KvLayerId) -> &KvLayer {
+        &self.kv_layers[id.0]
+    }
+
+    /// Tokens in the vocabulary: the width of the logits.
+    pub fn vocabulary(&self) -> usize {
+        self.value(self.logits).width
+    }
+}

@@ -1,0 +1,43 @@
+//! What a caller asks an executor to compute: a list of tokens.
+
+/// A conversation's number in a context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SequenceId(pub u32);
+
+/// Where a token's id comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// From the caller.
+    Id(u32),
+    /// From the GPU: the id that the previous step selected in this slot and that the host may not have
+    /// read yet.
+    GpuSlot(u32),
+}
+
+/// One token of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepToken {
+    /// The token's id.
+    pub input: Input,
+    /// The sequence that it continues.
+    pub sequence: SequenceId,
+    /// Its position in the sequence, from 0.
+    pub position: u32,
+    /// Whether its logits are wanted.
+    pub want_logits: bool,
+}
+
+impl StepToken {
+    /// The tokens `ids` of one sequence from `position` on; logits are wanted of the last, or of `all`.
+    pub fn run(sequence: SequenceId, position: usize, ids: &[u32], all: bool) -> Vec<StepToken> {
+        ids.iter()
+            .enumerate()
+            .map(|(index, &id)| StepToken {
+                input: Input::Id(id),
+                sequence,
+                position: (position + index) as u32,
+                want_logits: all || index + 1 == ids.len(),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,131 @@
+//! One face for every executor, and the check of a tiny golden against it.
+
+use engine::kv::KvType;
+use engine::model::ModelFile;
+use engine::reference::Reference;
+use engine::step::{SequenceId, StepToken};
+
+use crate::golden::{Sequence, Tiny, tolerance};
+
+/// Something that computes steps.
+pub trait Stepper {
+    /// A row of logits for each token that wants them.
+    fn step(&mut self, tokens: &[StepToken]) -> Vec<Vec<f32>>;
+}
+
+impl Stepper for Reference {
+    fn step(&mut self, tokens: &[StepToken]) -> Vec<Vec<f32>> {
+        let logits = Reference::step(self, tokens);
+        logits.into_iter().map(|row| row.into_iter().map(|x| x as f32).collect()).collect()
+    }
+}
+
+/// A reference for a golden's model.
+///
+/// # Panics
+/// If the model cannot be loaded.
+pub fn reference(golden: &Tiny, kv: KvType) -> Reference {
+    let model = ModelFile::open(golden.path()).expect("a tiny model");
+    Reference::new(&model, golden.n_ctx, kv, kv).expect("a plan")
+}
+
+/// The index of the largest logit.
+pub fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (index, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] {
+            best = index;
+        }
+    }
+    best as u32
+}
+
+/// How a sequence is cut into steps.
+#[derive(Debug, Clone, Copy)]
+pub enum Cut {
+    /// All in one step.
+    Whole,
+    /// Steps of so many tokens.
+    Chunks(usize),
+}
+
+/// Checks one sequence of a golden: logits at every position, then the greedy continuation. Returns the
+/// largest difference seen.
+///
+/// # Panics
+/// If a difference exceeds the tolerance.
+pub fn check_sequence(
+    stepper: &mut dyn Stepper,
+    golden: &Tiny,
+    sequence: &Sequence,
+    id: SequenceId,
+    cut: Cut,
+    kv: KvType,
+) -> f64 {
+    let bound = tolerance(golden, kv, kv);
+    let mut check = Checker { bound, worst: 0.0, name: format!("{} {cut:?} {kv:?}", golden.file) };
+    let chunk = match cut {
+        Cut::Whole => sequence.ids.len(),
+        Cut::Chunks(n) => n,
+    };
+    let mut position = 0;
+    let mut last = Vec::new();
+    for ids in sequence.ids.chunks(chunk) {
+        for row in stepper.step(&StepToken::run(id, position, ids, true)) {
+            let expected = sequence.argmax[position];
+            let logit = sequence.argmax_logit[position];
+            check.near(f64::from(row[expected as usize]), logit, || format!("position {position}"));
+            let ours = row[argmax(&row) as usize];
+            assert!(
+                f64::from(ours) - logit <= bound,
+                "{}: position {position}: the largest logit is {ours}, llama.cpp's {logit}",
+                check.name
+            );
+            last = row;
+            position += 1;
+        }
+    }
+    assert_eq!(position, sequence.ids.len(), "{}: a row of logits per token", check.name);
+    check.all(&last, &sequence.last_logits);
+    for (index, &expected) in sequence.greedy.iter().enumerate() {
+        let ours = argmax(&last);
+        check.near(f64::from(last[expected as usize]), sequence.greedy_logit[index], || {
+            format!("greedy {index}")
+        });
+        assert!(
+            ours == expected || sequence.greedy_margin[index] <= 2.0 * bound,
+            "{}: greedy {index} is {ours}, llama.cpp's {expected}",
+            check.name
+        );
+        last = stepper.step(&StepToken::run(id, position, &[expected], true)).remove(0);
+        position += 1;
+    }
+    check.worst
+}
+
+struct Checker {
+    bound: f64,
+    worst: f64,
+    name: String,
+}
+
+impl Checker {
+    fn near(&mut self, ours: f64, theirs: f64, place: impl Fn() -> String) {
+        let difference = (ours - theirs).abs();
+        self.worst = self.worst.max(difference);
+        assert!(
+            difference <= self.bound,
+            "{}: {}: {ours} is {difference:.2e} from llama.cpp's {theirs}, allowed {:.2e}",
+            self.name,
+            place(),
+            self.bound
+        );
+    }
+
+    fn all(&mut self, ours: &[f32], theirs: &[f64]) {
+        assert_eq!(ours.len(), theirs.len(), "{}", self.name);
+        for (index, (&ours, &theirs)) in ours.iter().zip(theirs).enumerate() {
+            self.near(f64::from(ours), theirs, || format!("last logit {index}"));
+        }
+    }
+}
