@@ -1,5 +1,12 @@
 //! Keys and values: their type, and the table that finds a position's cell.
 
+mod table;
+
+pub use table::{BlockCopy, Group, KvTable, Placed, Prepared};
+
+/// Positions per block: the unit in which cells are given out, shared and copied.
+pub const BLOCK: usize = 64;
+
 /// The type that keys or values are kept in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KvType {

@@ -1,5 +1,8 @@
 //! Language models from GGUF files on any GPU: tokens to tokens.
 
+pub mod context;
+pub mod executor;
+pub mod gpu;
 pub mod kv;
 pub mod model;
 pub mod plan;
@@ -8,4 +11,5 @@ pub mod step;
 
 mod error;
 
+pub use context::{Context, ContextOptions, Snapshot};
 pub use error::{Error, Result};

@@ -1,14 +1,315 @@
 //! WGSL compute kernels: assembled, validated and reflected variants.
+//!
+//! `wgsl/kernel/*.wgsl` hold one kernel each, `wgsl/format/*.wgsl` one block format each, all with the
+//! same function, `wgsl/shared/*.wgsl` what they share. A [`Variant`] names a kernel, a format, defines
+//! (structure: `#ifdef`) and constants (numbers: `override`). [`Variant::build`] assembles its text,
+//! checks it with naga and reads off it what the host must bind, so that nothing is listed twice.
+//!
+//! This crate knows naga; never wgpu, never models.
 
-/// Why a kernel variant could not be assembled.
+mod assemble;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use naga::{AddressSpace, StorageAccess};
+
+pub use assemble::names_in;
+
+/// Why a kernel variant could not be built.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
-    /// The source has a fault.
+    /// The source has a fault: a defect of this engine.
     #[error("kernel {kernel}: {why}")]
     Source {
-        /// The kernel's name.
+        /// The variant's name.
         kernel: String,
         /// What is wrong.
         why: String,
     },
+}
+
+/// The most storage buffers that a kernel may bind: the limit that every WebGPU adapter has.
+pub const MAX_STORAGE_BUFFERS: usize = 8;
+/// The most workgroup memory that a kernel may use, in bytes: the limit that every adapter has.
+pub const MAX_WORKGROUP_BYTES: u32 = 16384;
+/// The most invocations of a workgroup: the limit that every adapter has.
+pub const MAX_INVOCATIONS: u32 = 256;
+
+/// Which kernel, in which form.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Variant {
+    /// A file in `wgsl/kernel`.
+    pub kernel: &'static str,
+    /// A file in `wgsl/format`, for kernels that `#import format`.
+    pub format: Option<&'static str>,
+    /// Names for `#ifdef`.
+    pub defines: BTreeSet<&'static str>,
+    /// Values of `override` constants.
+    pub constants: BTreeMap<&'static str, u32>,
+}
+
+impl Variant {
+    /// A kernel in its plain form.
+    pub fn new(kernel: &'static str) -> Self {
+        Self { kernel, format: None, defines: BTreeSet::new(), constants: BTreeMap::new() }
+    }
+
+    /// For a block format.
+    #[must_use]
+    pub fn format(mut self, format: &'static str) -> Self {
+        self.format = Some(format);
+        self
+    }
+
+    /// With a name defined.
+    #[must_use]
+    pub fn define(mut self, name: &'static str) -> Self {
+        self.defines.insert(name);
+        self
+    }
+
+    /// With a name defined if `condition` holds.
+    #[must_use]
+    pub fn define_if(self, condition: bool, name: &'static str) -> Self {
+        if condition { self.define(name) } else { self }
+    }
+
+    /// With a constant set.
+    #[must_use]
+    pub fn constant(mut self, name: &'static str, value: u32) -> Self {
+        self.constants.insert(name, value);
+        self
+    }
+
+    /// Assembles, checks and reflects the variant.
+    pub fn build(&self) -> Result<Kernel, Error> {
+        let error = |why: String| Error::Source { kernel: self.to_string(), why };
+        let source = assemble::assemble(self.kernel, self.format, &self.defines)?;
+        let module = naga::front::wgsl::parse_str(&source)
+            .map_err(|parse| error(parse.emit_to_string(&source)))?;
+        let info = naga::valid::Validator::new(
+            naga::valid::ValidationFlags::all(),
+            naga::valid::Capabilities::SUBGROUP
+                // unpack2x16float: no feature of WebGPU, every adapter has it.
+                | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+        )
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+        .validate(&module)
+        .map_err(|invalid| error(invalid.emit_to_string(&source)))?;
+        for name in self.constants.keys() {
+            if !module.overrides.iter().any(|(_, constant)| constant.name.as_deref() == Some(name))
+            {
+                return Err(error(format!("has no override constant {name}")));
+            }
+        }
+        let bindings = reflect_bindings(&module).map_err(error)?;
+        let params = reflect_params(&module);
+        Ok(Kernel { variant: self.clone(), source, module, info, bindings, params })
+    }
+}
+
+impl fmt::Display for Variant {
+    /// `matvec.q4_k+SUBGROUP ROWS=4`: for messages, caches and profiles.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kernel)?;
+        if let Some(format) = self.format {
+            write!(f, ".{format}")?;
+        }
+        for name in &self.defines {
+            write!(f, "+{name}")?;
+        }
+        for (name, value) in &self.constants {
+            write!(f, " {name}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+/// How a binding is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindingKind {
+    /// `var<uniform>`.
+    Uniform,
+    /// `var<storage, read>`.
+    ReadOnly,
+    /// `var<storage, read_write>`.
+    ReadWrite,
+}
+
+/// One binding of a kernel, in group 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// The variable's name, by which the host names what it binds.
+    pub name: String,
+    /// The index in the group.
+    pub index: u32,
+    /// How it is used.
+    pub kind: BindingKind,
+}
+
+/// The members of the kernel's `Params`, by name: where the host writes numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Params {
+    /// Name and offset in bytes of each member, all of four bytes.
+    pub members: Vec<(String, u32)>,
+    /// The struct's size in bytes.
+    pub bytes: u32,
+}
+
+/// A variant, assembled, checked and reflected.
+pub struct Kernel {
+    /// What it was built from.
+    pub variant: Variant,
+    /// The assembled WGSL.
+    pub source: String,
+    /// naga's module.
+    pub module: naga::Module,
+    /// naga's findings about the module.
+    pub info: naga::valid::ModuleInfo,
+    /// What the host must bind, by ascending index.
+    pub bindings: Vec<Binding>,
+    /// The members of `params`.
+    pub params: Params,
+}
+
+impl Kernel {
+    /// The module with its constants set, as back ends want it.
+    fn resolved(
+        &self,
+    ) -> Result<
+        (std::borrow::Cow<'_, naga::Module>, std::borrow::Cow<'_, naga::valid::ModuleInfo>),
+        Error,
+    > {
+        let constants: naga::back::PipelineConstants = self
+            .variant
+            .constants
+            .iter()
+            .map(|(&name, &value)| (name.to_string(), f64::from(value)))
+            .collect();
+        naga::back::pipeline_constants::process_overrides(
+            &self.module,
+            &self.info,
+            Some((naga::ShaderStage::Compute, "main")),
+            &constants,
+        )
+        .map_err(|why| self.error(why.to_string()))
+    }
+
+    fn error(&self, why: String) -> Error {
+        Error::Source { kernel: self.variant.to_string(), why }
+    }
+
+    /// The workgroup's size and its memory in bytes, constants set.
+    pub fn workgroup(&self) -> Result<([u32; 3], u32), Error> {
+        let (module, _) = self.resolved()?;
+        let entry = module
+            .entry_points
+            .iter()
+            .find(|entry| entry.name == "main")
+            .ok_or_else(|| self.error("has no entry point main".into()))?;
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).map_err(|why| self.error(why.to_string()))?;
+        let bytes = module
+            .global_variables
+            .iter()
+            .filter(|(_, variable)| variable.space == AddressSpace::WorkGroup)
+            .map(|(_, variable)| layouter[variable.ty].size)
+            .sum();
+        Ok((entry.workgroup_size, bytes))
+    }
+
+    /// SPIR-V 1.3, as Vulkan gets it.
+    pub fn spirv(&self) -> Result<Vec<u32>, Error> {
+        let (module, info) = self.resolved()?;
+        let options = naga::back::spv::Options {
+            lang_version: (1, 3),
+            ..naga::back::spv::Options::default()
+        };
+        let pipeline = naga::back::spv::PipelineOptions {
+            shader_stage: naga::ShaderStage::Compute,
+            entry_point: "main".into(),
+        };
+        naga::back::spv::write_vec(&module, &info, &options, Some(&pipeline))
+            .map_err(|why| self.error(why.to_string()))
+    }
+
+    /// Metal's language, version 2.4.
+    pub fn msl(&self) -> Result<String, Error> {
+        let (module, info) = self.resolved()?;
+        let options = naga::back::msl::Options {
+            lang_version: (2, 4),
+            fake_missing_bindings: true,
+            ..naga::back::msl::Options::default()
+        };
+        let pipeline = naga::back::msl::PipelineOptions::default();
+        naga::back::msl::write_string(&module, &info, &options, &pipeline)
+            .map(|(text, _)| text)
+            .map_err(|why| self.error(why.to_string()))
+    }
+
+    /// Direct3D's language, shader model 6.6.
+    pub fn hlsl(&self) -> Result<String, Error> {
+        let (module, info) = self.resolved()?;
+        let options = naga::back::hlsl::Options {
+            shader_model: naga::back::hlsl::ShaderModel::V6_6,
+            ..naga::back::hlsl::Options::default()
+        };
+        let pipeline = naga::back::hlsl::PipelineOptions::default();
+        let mut text = String::new();
+        naga::back::hlsl::Writer::new(&mut text, &options, &pipeline)
+            .write(&module, &info, None)
+            .map_err(|why| self.error(why.to_string()))?;
+        Ok(text)
+    }
+}
+
+/// Reads the bindings of group 0 off the module, and holds them against the limits.
+fn reflect_bindings(module: &naga::Module) -> Result<Vec<Binding>, String> {
+    let mut bindings = Vec::new();
+    for (_, variable) in module.global_variables.iter() {
+        let Some(place) = variable.binding else { continue };
+        let kind = match variable.space {
+            AddressSpace::Uniform => BindingKind::Uniform,
+            AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => {
+                BindingKind::ReadWrite
+            }
+            AddressSpace::Storage { .. } => BindingKind::ReadOnly,
+            _ => continue,
+        };
+        let name = variable.name.clone().unwrap_or_default();
+        bindings.push(Binding { name, index: place.binding, kind });
+    }
+    bindings.sort_by_key(|binding| binding.index);
+    let storage = bindings.iter().filter(|binding| binding.kind != BindingKind::Uniform).count();
+    if storage > MAX_STORAGE_BUFFERS {
+        return Err(format!(
+            "binds {storage} storage buffers, at most {MAX_STORAGE_BUFFERS} are portable"
+        ));
+    }
+    if bindings.windows(2).any(|pair| pair[0].index == pair[1].index) {
+        return Err("binds two variables at one index".into());
+    }
+    Ok(bindings)
+}
+
+/// Reads the members of the uniform named `params`.
+fn reflect_params(module: &naga::Module) -> Params {
+    let params = module
+        .global_variables
+        .iter()
+        .find(|(_, variable)| variable.name.as_deref() == Some("params"))
+        .map(|(_, variable)| &module.types[variable.ty].inner);
+    match params {
+        Some(naga::TypeInner::Struct { members, span }) => Params {
+            members: members
+                .iter()
+                .map(|member| (member.name.clone().unwrap_or_default(), member.offset))
+                .collect(),
+            bytes: *span,
+        },
+        _ => Params::default(),
+    }
 }

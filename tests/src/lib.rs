@@ -1,4 +1,5 @@
 //! What the whole-program tests share: goldens, tolerances, and a face for every executor.
 
+pub mod devices;
 pub mod golden;
 pub mod stepper;

@@ -1,5 +1,6 @@
 //! One face for every executor, and the check of a tiny golden against it.
 
+use engine::Context;
 use engine::kv::KvType;
 use engine::model::ModelFile;
 use engine::reference::Reference;
@@ -127,5 +128,11 @@ impl Checker {
         for (index, (&ours, &theirs)) in ours.iter().zip(theirs).enumerate() {
             self.near(f64::from(ours), theirs, || format!("last logit {index}"));
         }
+    }
+}
+
+impl Stepper for Context {
+    fn step(&mut self, tokens: &[StepToken]) -> Vec<Vec<f32>> {
+        Context::step(self, tokens).unwrap_or_else(|error| panic!("{error}"))
     }
 }

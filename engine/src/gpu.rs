@@ -1,0 +1,17 @@
+//! The GPU executor: adapters, weights on the device, ops lowered to dispatches, steps submitted.
+//!
+//! - [`adapter`]: which GPUs there are. [`Gpu`]: one of them, opened.
+//! - [`layout`]: how a plan's weights lie in buffers. [`upload`]: streams them there.
+//! - [`lower`]: ops to dispatches, pure. [`pipelines`]: variants compiled and self-tested.
+//! - [`executor`]: a context's buffers, and the recording and submission of steps.
+
+pub mod adapter;
+pub mod executor;
+pub mod layout;
+pub mod lower;
+mod pipelines;
+mod upload;
+
+pub use adapter::{AdapterInfo, Gpu, GpuOptions, list};
+pub use executor::{GpuExecutor, predict};
+pub use upload::GpuWeights;

@@ -1,0 +1,252 @@
+//! Which GPUs there are, and opening one.
+
+use std::sync::{Arc, Mutex};
+
+use wgpu::{Backend, Backends, DeviceType};
+
+use super::lower::Caps;
+use crate::{Error, Result};
+
+/// A physical GPU (or a software driver) under the best API that shows it.
+#[derive(Clone)]
+pub struct AdapterInfo {
+    /// The stable name: API and number, `vulkan:0`.
+    pub id: String,
+    /// The driver's name for it.
+    pub name: String,
+    /// What kind of device it is.
+    pub kind: DeviceType,
+    /// Driver name and version.
+    pub driver: String,
+    /// What wgpu says of it.
+    pub info: wgpu::AdapterInfo,
+    /// Its limits.
+    pub limits: wgpu::Limits,
+    /// Its features.
+    pub features: wgpu::Features,
+    adapter: wgpu::Adapter,
+}
+
+impl AdapterInfo {
+    /// Whether this is a software driver, which `auto` does not choose.
+    pub fn is_software(&self) -> bool {
+        self.kind == DeviceType::Cpu
+    }
+
+    /// The kind in a word.
+    pub fn kind_name(&self) -> &'static str {
+        match self.kind {
+            DeviceType::DiscreteGpu => "discrete GPU",
+            DeviceType::IntegratedGpu => "integrated GPU",
+            DeviceType::VirtualGpu => "virtual GPU",
+            DeviceType::Cpu => "software",
+            DeviceType::Other => "other",
+        }
+    }
+}
+
+/// The name of an API in device ids.
+fn api_name(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Vulkan => "vulkan",
+        Backend::Metal => "metal",
+        Backend::Dx12 => "dx12",
+        Backend::Gl => "gl",
+        _ => "other",
+    }
+}
+
+/// Every physical adapter once, Vulkan and Metal before DX12; GL never.
+pub fn list() -> Vec<AdapterInfo> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = Backends::VULKAN | Backends::METAL | Backends::DX12;
+    // No validation of indirect calls: it clamps limits, and there are none here.
+    descriptor.flags = wgpu::InstanceFlags::empty();
+    let instance = wgpu::Instance::new(descriptor);
+    let mut adapters = pollster::block_on(instance.enumerate_adapters(Backends::all()));
+    adapters.sort_by_key(|adapter| match adapter.get_info().backend {
+        Backend::Vulkan => 0,
+        Backend::Metal => 1,
+        _ => 2,
+    });
+    let mut listed: Vec<AdapterInfo> = Vec::new();
+    let mut numbers = std::collections::HashMap::new();
+    for adapter in adapters {
+        let info = adapter.get_info();
+        // The same device under a later API: same identity, or same bus address where both give one.
+        let twin = listed.iter().any(|seen| {
+            seen.info.backend != info.backend
+                && seen.info.vendor == info.vendor
+                && seen.info.device == info.device
+                && (seen.info.device_pci_bus_id.is_empty()
+                    || info.device_pci_bus_id.is_empty()
+                    || seen.info.device_pci_bus_id == info.device_pci_bus_id)
+        });
+        if twin {
+            continue;
+        }
+        let number = numbers.entry(info.backend).or_insert(0u32);
+        let id = format!("{}:{number}", api_name(info.backend));
+        *number += 1;
+        listed.push(AdapterInfo {
+            id,
+            name: info.name.clone(),
+            kind: info.device_type,
+            driver: format!("{} {}", info.driver, info.driver_info).trim().into(),
+            limits: adapter.limits(),
+            features: adapter.features(),
+            info,
+            adapter,
+        });
+    }
+    listed
+}
+
+/// How a GPU is opened.
+#[derive(Debug, Clone, Default)]
+pub struct GpuOptions {
+    /// Optional features that must not be used even where the adapter has them, for tests.
+    pub without: wgpu::Features,
+    /// A smaller limit of a binding's size than the adapter's, for tests.
+    pub max_binding_bytes: Option<u64>,
+    /// Take the device to have no more than this many free bytes.
+    pub memory_limit: Option<u64>,
+}
+
+/// Features used where the adapter has them.
+pub const OPTIONAL_FEATURES: wgpu::Features = wgpu::Features::SUBGROUP;
+
+/// An opened GPU: device, queue and what kernels may use.
+pub struct Gpu {
+    /// The adapter's name, for messages.
+    pub name: String,
+    /// The stable name.
+    pub id: String,
+    /// Driver name and version.
+    pub driver: String,
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    /// What kernels may use.
+    pub caps: Caps,
+    memory_limit: Option<u64>,
+    fault: Arc<Mutex<Option<String>>>,
+}
+
+impl Gpu {
+    /// Opens an adapter.
+    pub fn open(adapter: &AdapterInfo, options: &GpuOptions) -> Result<Arc<Self>> {
+        let features = adapter.features & OPTIONAL_FEATURES & !options.without;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("engine"),
+            required_features: features,
+            required_limits: adapter.limits.clone(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..wgpu::DeviceDescriptor::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.adapter.request_device(&descriptor))
+            .map_err(|error| {
+                Error::Device(format!("{} cannot be opened: {error}", adapter.name))
+            })?;
+        let fault = Arc::new(Mutex::new(None));
+        let keep_first = |fault: &Arc<Mutex<Option<String>>>, message: String| {
+            if let Ok(mut fault) = fault.lock() {
+                fault.get_or_insert(message);
+            }
+        };
+        let shared = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            keep_first(&shared, error.to_string());
+        }));
+        let shared = fault.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                keep_first(&shared, format!("device lost: {message}"));
+            }
+        });
+        let binding =
+            adapter.limits.max_storage_buffer_binding_size.min(adapter.limits.max_buffer_size);
+        let caps = Caps {
+            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            subgroup_max: adapter.info.subgroup_max_size.clamp(4, 128),
+            max_binding_bytes: options.max_binding_bytes.unwrap_or(binding).min(binding),
+            max_workgroups: adapter.limits.max_compute_workgroups_per_dimension,
+        };
+        Ok(Arc::new(Self {
+            name: adapter.name.clone(),
+            id: adapter.id.clone(),
+            driver: adapter.driver.clone(),
+            device,
+            queue,
+            caps,
+            memory_limit: options.memory_limit,
+            fault,
+        }))
+    }
+
+    /// The first thing that went wrong on the device, as an error.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.fault.lock().ok().and_then(|fault| fault.clone()) {
+            Some(why) => Err(Error::DeviceLost { device: self.name.clone(), why }),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until all submitted work is done.
+    pub(super) fn wait(&self) -> Result<()> {
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| {
+            Error::DeviceLost { device: self.name.clone(), why: error.to_string() }
+        })?;
+        self.check()
+    }
+
+    /// Free bytes on the device, where known: the limit given, else nothing yet.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.memory_limit
+    }
+
+    /// Bytes that the device's allocator has given out, where it says.
+    pub fn allocated_bytes(&self) -> Option<u64> {
+        self.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
+    }
+
+    /// Creates a buffer of at least `bytes` bytes, rounded up to 16.
+    pub(super) fn buffer(
+        &self,
+        label: &str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> wgpu::Buffer {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: buffer_bytes(bytes),
+            usage,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// The bytes of a buffer that was made with `MAP_READ`, once the device has filled it.
+    pub(super) fn read_mapped(&self, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>> {
+        let lost = |why: String| Error::DeviceLost { device: self.name.clone(), why };
+        let (send, receive) = std::sync::mpsc::channel();
+        buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+            // The receiver outlives the wait below; if it is gone nobody wants the answer.
+            let _ = send.send(result);
+        });
+        self.wait()?;
+        match receive.try_recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(lost(error.to_string())),
+            Err(_) => return Err(lost("a readback was never answered".into())),
+        }
+        let view = buffer.get_mapped_range(0..bytes).map_err(|error| lost(error.to_string()))?;
+        let data = view.to_vec();
+        drop(view);
+        buffer.unmap();
+        Ok(data)
+    }
+}
+
+/// What a buffer for `bytes` bytes takes.
+pub(super) fn buffer_bytes(bytes: u64) -> u64 {
+    bytes.max(16).next_multiple_of(16)
+}

@@ -1,0 +1,567 @@
+//! A context on the GPU: its buffers, its recordings, its steps.
+//!
+//! A plan is lowered once per class of steps; a recording holds each dispatch's pipeline and bind group, so
+//! that a step creates nothing: it writes the step's numbers, encodes one pass, submits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use wgpu::BufferUsages as Usage;
+
+use super::adapter::{Gpu, buffer_bytes};
+use super::lower::{Caps, Dispatch, Extent, Lowering, Resource, StepClass};
+use super::pipelines::Pipeline;
+use super::upload::{GpuWeights, STAGING_BYTES};
+use crate::executor::{Executor, Memory, Sizes};
+use crate::kv::{BLOCK, Group, KvTable, Prepared};
+use crate::model::rope::Rope;
+use crate::plan::{Placement, Plan, Rows, ValueId, place};
+use crate::step::Input;
+use crate::{Error, Result};
+
+/// Words of a token in the kernels' `Token`.
+const TOKEN_WORDS: usize = 8;
+/// Slots for ids selected on the GPU.
+pub const SELECTED_SLOTS: usize = 64;
+/// Multiply-adds of a submit, about: a slow integrated GPU does them in a tenth of a second, so that no
+/// driver's watchdog (2 s on Windows) is reached and an interrupt acts between submits.
+const SUBMIT_WORK: u64 = 10_000_000_000;
+
+/// A dispatch made ready.
+struct Recorded {
+    pipeline: Arc<Pipeline>,
+    bind_group: wgpu::BindGroup,
+    grid: [Extent; 3],
+    /// Multiply-adds per row, about.
+    work: u64,
+}
+
+/// The buffers of a context, by size in bytes.
+struct BufferSizes {
+    values: Vec<u64>,
+    keys: Vec<u64>,
+    kv_values: Vec<u64>,
+    tokens: u64,
+    outputs: u64,
+    tables: u64,
+    angles: Vec<u64>,
+    selected: u64,
+    step: u64,
+    logits_readback: u64,
+    block_readback: u64,
+    block_copy: u64,
+}
+
+impl BufferSizes {
+    fn new(plan: &Plan, placement: &Placement, groups: &[Group], sizes: &Sizes) -> Self {
+        let group_of = |layer: usize| &groups[usize::from(plan.kv_layers[layer].window.is_some())];
+        let cells = |layer: usize| group_of(layer).cells() as u64;
+        let layers = 0..plan.kv_layers.len();
+        let keys: Vec<u64> = layers
+            .clone()
+            .map(|l| cells(l) * (plan.kv_layers[l].key_width() * sizes.key_type.bytes()) as u64)
+            .collect();
+        let kv_values: Vec<u64> = layers
+            .clone()
+            .map(|l| cells(l) * (plan.kv_layers[l].value_width() * sizes.value_type.bytes()) as u64)
+            .collect();
+        let block_readback = (0..groups.len())
+            .map(|group| block_bytes(plan, sizes, group).iter().map(|(k, v)| k + v).sum())
+            .max()
+            .unwrap_or(0);
+        let block_copy = (0..groups.len())
+            .flat_map(|group| block_bytes(plan, sizes, group))
+            .map(|(keys, values)| keys.max(values))
+            .max()
+            .unwrap_or(0);
+        let table_words: usize = groups.iter().map(|g| g.table_blocks * sizes.sequences).sum();
+        Self {
+            values: placement.floats.iter().map(|&floats| floats as u64 * 4).collect(),
+            keys,
+            kv_values,
+            tokens: (sizes.chunk * TOKEN_WORDS * 4) as u64,
+            outputs: sizes.outputs as u64 * 4,
+            tables: table_words as u64 * 4,
+            angles: plan.ropes.iter().map(|rope| (rope.pairs() * sizes.chunk * 8) as u64).collect(),
+            selected: SELECTED_SLOTS as u64 * 4,
+            step: 16,
+            logits_readback: (plan.vocabulary() * sizes.outputs * 4) as u64,
+            block_readback,
+            block_copy,
+        }
+    }
+
+    fn memory(&self) -> Memory {
+        let sum = |sizes: &[u64]| sizes.iter().map(|&bytes| buffer_bytes(bytes)).sum::<u64>();
+        let small =
+            [self.tokens, self.outputs, self.tables, self.selected, self.step, self.block_copy];
+        Memory {
+            weights: 0,
+            kv: sum(&self.keys) + sum(&self.kv_values),
+            compute: sum(&self.values) + sum(&small) + sum(&self.angles),
+            staging: buffer_bytes(self.logits_readback) + buffer_bytes(self.block_readback),
+        }
+    }
+}
+
+/// Bytes of keys and values of one block, for each layer of a group (0 and 0 for the others).
+fn block_bytes(plan: &Plan, sizes: &Sizes, group: usize) -> Vec<(u64, u64)> {
+    plan.kv_layers
+        .iter()
+        .map(|layer| {
+            if usize::from(layer.window.is_some()) != group {
+                return (0, 0);
+            }
+            let keys = BLOCK * layer.key_width() * sizes.key_type.bytes();
+            let values = BLOCK * layer.value_width() * sizes.value_type.bytes();
+            (keys as u64, values as u64)
+        })
+        .collect()
+}
+
+/// What a model and a context will take on a device, before anything is allocated.
+pub fn predict(plan: &Plan, caps: &Caps, groups: &[Group], sizes: &Sizes) -> Result<Memory> {
+    let layout = super::layout::Layout::new(plan, caps.max_binding_bytes)?;
+    let weights =
+        layout.matrices.iter().map(|matrix| buffer_bytes(matrix.bytes as u64)).sum::<u64>();
+    let placement = place(plan, sizes.chunk, sizes.outputs);
+    let context = BufferSizes::new(plan, &placement, groups, sizes).memory();
+    Ok(Memory { weights: weights + buffer_bytes(layout.vector_bytes as u64), ..context })
+}
+
+/// The bytes in flight while weights are uploaded, on top of what stays.
+pub const UPLOAD_STAGING_BYTES: u64 = 4 * STAGING_BYTES;
+
+/// A context's device side on a GPU.
+pub struct GpuExecutor {
+    gpu: Arc<Gpu>,
+    weights: Arc<GpuWeights>,
+    plan: Arc<Plan>,
+    sizes: Sizes,
+    groups: Vec<Group>,
+    placement: Placement,
+    values: Vec<wgpu::Buffer>,
+    keys: Vec<wgpu::Buffer>,
+    kv_values: Vec<wgpu::Buffer>,
+    tokens: wgpu::Buffer,
+    outputs: wgpu::Buffer,
+    tables: wgpu::Buffer,
+    angles: Vec<wgpu::Buffer>,
+    selected: wgpu::Buffer,
+    step: wgpu::Buffer,
+    readback: wgpu::Buffer,
+    block_readback: wgpu::Buffer,
+    /// Where a block waits on its way to another place in the same buffer.
+    block_copy: wgpu::Buffer,
+    recordings: HashMap<StepClass, Arc<Vec<Recorded>>>,
+    memory: Memory,
+    tables_written: Vec<u32>,
+    output_rows: usize,
+    dispatches: usize,
+}
+
+impl GpuExecutor {
+    /// Allocates a context's buffers.
+    pub fn new(
+        weights: Arc<GpuWeights>,
+        plan: Arc<Plan>,
+        groups: Vec<Group>,
+        sizes: Sizes,
+    ) -> Result<Self> {
+        let gpu = weights.gpu.clone();
+        let placement = place(&plan, sizes.chunk, sizes.outputs);
+        let bytes = BufferSizes::new(&plan, &placement, &groups, &sizes);
+        let largest = bytes.values.iter().chain(&bytes.keys).chain(&bytes.kv_values).max();
+        if let Some(&largest) = largest.filter(|&&largest| largest > gpu.caps.max_binding_bytes) {
+            return Err(Error::DoesNotFit {
+                device: gpu.name.clone(),
+                needed: largest,
+                available: gpu.caps.max_binding_bytes,
+                advice: format!(
+                    "one buffer of this context is larger than the device can bind; a --ctx of {} would fit",
+                    (sizes.cells as u64 * gpu.caps.max_binding_bytes / largest) as usize / BLOCK
+                        * BLOCK
+                ),
+            });
+        }
+        let memory = Memory { weights: weights.bytes(), ..bytes.memory() };
+        let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let storage = Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC;
+        let many = |label: &str, sizes: &[u64]| -> Vec<wgpu::Buffer> {
+            sizes.iter().map(|&bytes| gpu.buffer(label, bytes, storage)).collect()
+        };
+        let executor = Self {
+            values: many("value", &bytes.values),
+            keys: many("keys", &bytes.keys),
+            kv_values: many("values", &bytes.kv_values),
+            tokens: gpu.buffer("tokens", bytes.tokens, storage),
+            outputs: gpu.buffer("outputs", bytes.outputs, storage),
+            tables: gpu.buffer("tables", bytes.tables, storage),
+            angles: many("angles", &bytes.angles),
+            selected: gpu.buffer("selected", bytes.selected, storage),
+            step: gpu.buffer("step", bytes.step, Usage::UNIFORM | Usage::COPY_DST),
+            readback: gpu.buffer(
+                "readback",
+                bytes.logits_readback,
+                Usage::MAP_READ | Usage::COPY_DST,
+            ),
+            block_readback: gpu.buffer(
+                "block readback",
+                bytes.block_readback,
+                Usage::MAP_READ | Usage::COPY_DST,
+            ),
+            block_copy: gpu.buffer("block copy", bytes.block_copy, storage),
+            recordings: HashMap::new(),
+            tables_written: vec![u32::MAX; bytes.tables as usize / 4],
+            output_rows: 0,
+            dispatches: 0,
+            memory,
+            gpu: gpu.clone(),
+            weights,
+            plan,
+            sizes,
+            groups,
+            placement,
+        };
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            return Err(Error::DoesNotFit {
+                device: gpu.name.clone(),
+                needed: memory.total(),
+                available: 0,
+                advice: format!("the driver says: {error}; use a smaller --ctx or --device cpu"),
+            });
+        }
+        Ok(executor)
+    }
+
+    /// The dispatches of a class of steps, lowered and bound on first use.
+    fn recording(&mut self, class: StepClass) -> Result<Arc<Vec<Recorded>>> {
+        if let Some(recording) = self.recordings.get(&class) {
+            return Ok(recording.clone());
+        }
+        let dispatches = self.lower(class)?;
+        let recording = Arc::new(self.record(&dispatches)?);
+        self.recordings.insert(class, recording.clone());
+        Ok(recording)
+    }
+
+    /// The dispatches of a class of steps.
+    pub fn lower(&self, class: StepClass) -> Result<Vec<Dispatch>> {
+        let blocks = |group: usize| self.groups.get(group).map_or(1, |group| group.table_blocks);
+        Lowering {
+            plan: &self.plan,
+            layout: &self.weights.layout,
+            caps: &self.gpu.caps,
+            key_type: self.sizes.key_type,
+            value_type: self.sizes.value_type,
+            table_blocks: [blocks(0), blocks(1)],
+            class,
+        }
+        .lower()
+    }
+
+    fn record(&self, dispatches: &[Dispatch]) -> Result<Vec<Recorded>> {
+        let alignment =
+            self.gpu.device.limits().min_uniform_buffer_offset_alignment.max(16) as usize;
+        let mut starts = Vec::new();
+        let mut bytes: Vec<u8> = Vec::new();
+        let mut pipelines = Vec::new();
+        for dispatch in dispatches {
+            let pipeline = self.weights.pipelines.get(&self.gpu, &dispatch.variant)?;
+            let fault = |why: String| {
+                Error::Kernel(shaders::Error::Source { kernel: dispatch.variant.to_string(), why })
+            };
+            let start = bytes.len().next_multiple_of(alignment);
+            bytes.resize(start + pipeline.params.bytes as usize, 0);
+            for (name, offset) in &pipeline.params.members {
+                let given = dispatch.params.iter().find(|(given, _)| given == name);
+                let (_, value) =
+                    given.ok_or_else(|| fault(format!("params.{name} is not given")))?;
+                let at = start + *offset as usize;
+                bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            }
+            starts.push((start as u64, u64::from(pipeline.params.bytes)));
+            pipelines.push(pipeline);
+        }
+        let params =
+            self.gpu.buffer("params", bytes.len() as u64, Usage::UNIFORM | Usage::COPY_DST);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        self.gpu.queue.write_buffer(&params, 0, &bytes);
+        let mut recorded = Vec::new();
+        for ((dispatch, pipeline), (start, size)) in dispatches.iter().zip(pipelines).zip(starts) {
+            let mut entries = Vec::new();
+            for binding in &pipeline.bindings {
+                let resource = if binding.name == "params" {
+                    wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer: &params,
+                        offset: start,
+                        size: std::num::NonZeroU64::new(size),
+                    })
+                } else {
+                    let given = dispatch.bindings.iter().find(|(name, _)| *name == binding.name);
+                    let Some(&(_, resource)) = given else {
+                        let why = format!("the binding {} is not given", binding.name);
+                        let kernel = dispatch.variant.to_string();
+                        return Err(Error::Kernel(shaders::Error::Source { kernel, why }));
+                    };
+                    self.resource(resource)
+                };
+                entries.push(wgpu::BindGroupEntry { binding: binding.index, resource });
+            }
+            let bind_group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(dispatch.variant.kernel),
+                layout: &pipeline.layout,
+                entries: &entries,
+            });
+            let param = |name| {
+                dispatch.params.iter().find(|(n, _)| *n == name).map_or(1, |(_, v)| u64::from(*v))
+            };
+            let work = match dispatch.variant.kernel {
+                "matvec" | "matmul" => param("rows") * param("groups") * 32,
+                _ => 0,
+            };
+            recorded.push(Recorded { pipeline, bind_group, grid: dispatch.grid, work });
+        }
+        self.gpu.check()?;
+        Ok(recorded)
+    }
+
+    fn resource(&self, resource: Resource) -> wgpu::BindingResource<'_> {
+        match resource {
+            Resource::Matrix(index) => self.weights.matrices[index].as_entire_binding(),
+            Resource::Vector(id) => {
+                let vector = &self.weights.layout.vectors[id.0];
+                wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &self.weights.vectors,
+                    offset: vector.start as u64,
+                    size: std::num::NonZeroU64::new((vector.length * 4) as u64),
+                })
+            }
+            Resource::Value(id) => self.value_buffer(id).as_entire_binding(),
+            Resource::Keys(layer) => self.keys[layer.0].as_entire_binding(),
+            Resource::Values(layer) => self.kv_values[layer.0].as_entire_binding(),
+            Resource::Tokens => self.tokens.as_entire_binding(),
+            Resource::Outputs => self.outputs.as_entire_binding(),
+            Resource::Tables => self.tables.as_entire_binding(),
+            Resource::Angles(rope) => self.angles[rope.0].as_entire_binding(),
+            Resource::Selected => self.selected.as_entire_binding(),
+            Resource::Step => self.step.as_entire_binding(),
+        }
+    }
+
+    fn value_buffer(&self, id: ValueId) -> &wgpu::Buffer {
+        &self.values[self.placement.buffer_of[id.0]]
+    }
+
+    /// Writes the step's numbers: tokens, outputs, tables where they changed, angles.
+    fn write_step(&mut self, table: &KvTable, step: &Prepared) {
+        let queue = &self.gpu.queue;
+        let table_starts = self.group_table_starts();
+        let mut words = vec![0; self.tables_written.len()];
+        for (group, &start) in table_starts.iter().enumerate() {
+            let length = self.groups[group].table_blocks;
+            table.write_table(group, |slot, blocks| {
+                let out = &mut words[start + slot as usize * length..][..length];
+                for (out, block) in out.iter_mut().zip(blocks) {
+                    *out = block.unwrap_or(0);
+                }
+            });
+        }
+        if words != self.tables_written {
+            queue.write_buffer(&self.tables, 0, bytemuck::cast_slice(&words));
+            self.tables_written = words;
+        }
+        let mut tokens = Vec::with_capacity(step.tokens.len() * TOKEN_WORDS);
+        let mut outputs = Vec::new();
+        for (index, token) in step.tokens.iter().enumerate() {
+            let (id_or_slot, from_slot) = match token.input {
+                Input::Id(id) => (id, 0),
+                Input::GpuSlot(slot) => (slot, 1),
+            };
+            let table_of = |group: usize| {
+                table_starts.get(group).map_or(0, |start| {
+                    (start + token.slot as usize * self.groups[group].table_blocks) as u32
+                })
+            };
+            tokens.extend_from_slice(&[
+                id_or_slot,
+                from_slot,
+                token.position,
+                table_of(0),
+                table_of(1),
+                token.cells[0],
+                token.cells[1],
+                0,
+            ]);
+            if token.want_logits {
+                outputs.push(index as u32);
+            }
+        }
+        queue.write_buffer(&self.tokens, 0, bytemuck::cast_slice(&tokens));
+        if !outputs.is_empty() {
+            queue.write_buffer(&self.outputs, 0, bytemuck::cast_slice(&outputs));
+        }
+        self.output_rows = outputs.len();
+        let counts = [step.tokens.len() as u32, outputs.len() as u32, 0, 0];
+        queue.write_buffer(&self.step, 0, bytemuck::cast_slice(&counts));
+        for (rope, buffer) in self.plan.ropes.iter().zip(&self.angles) {
+            let angles = angles_of(rope, step);
+            queue.write_buffer(buffer, 0, bytemuck::cast_slice(&angles));
+        }
+    }
+
+    /// Where each group's tables start in the buffer of tables, in words.
+    fn group_table_starts(&self) -> Vec<usize> {
+        let mut start = 0;
+        self.groups
+            .iter()
+            .map(|group| {
+                let here = start;
+                start += group.table_blocks * self.sizes.sequences;
+                here
+            })
+            .collect()
+    }
+
+    /// Dispatches of the last step, for reports.
+    pub fn dispatches(&self) -> usize {
+        self.dispatches
+    }
+
+    /// Writes rows of an activation, for tests of single ops.
+    pub fn write_value(&self, id: ValueId, rows: &[f32]) {
+        self.gpu.queue.write_buffer(self.value_buffer(id), 0, bytemuck::cast_slice(rows));
+    }
+
+    /// Reads `floats` floats of an activation, for tests of single ops.
+    pub fn read_value(&self, id: ValueId, floats: usize) -> Result<Vec<f32>> {
+        let bytes = (floats * 4) as u64;
+        let usage = Usage::MAP_READ | Usage::COPY_DST;
+        let readback = self.gpu.buffer("readback", bytes, usage);
+        self.copy_out(self.value_buffer(id), 0, &readback, 0, bytes);
+        let bytes = self.gpu.read_mapped(&readback, bytes)?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    fn copy_out(&self, from: &wgpu::Buffer, at: u64, to: &wgpu::Buffer, to_at: u64, bytes: u64) {
+        let mut encoder =
+            self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(from, at, to, to_at, bytes);
+        self.gpu.queue.submit([encoder.finish()]);
+    }
+
+    /// Each layer's key and value buffers with their bytes per block, for a group.
+    fn group_buffers(&self, group: usize) -> impl Iterator<Item = (&wgpu::Buffer, u64)> {
+        let bytes = block_bytes(&self.plan, &self.sizes, group);
+        self.keys
+            .iter()
+            .zip(&self.kv_values)
+            .zip(bytes)
+            .flat_map(|((keys, values), (k, v))| [(keys, k), (values, v)])
+            .filter(|(_, bytes)| *bytes > 0)
+    }
+}
+
+/// Cosine and sine of each pair for each token.
+fn angles_of(rope: &Rope, step: &Prepared) -> Vec<[f32; 2]> {
+    let mut angles = Vec::with_capacity(step.tokens.len() * rope.pairs());
+    for token in &step.tokens {
+        angles.extend(rope.angles(token.position).map(|(cos, sin)| [cos as f32, sin as f32]));
+    }
+    angles
+}
+
+impl Executor for GpuExecutor {
+    fn step(&mut self, table: &KvTable, step: &Prepared) -> Result<()> {
+        if !step.copies.is_empty() {
+            let mut encoder =
+                self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for copy in &step.copies {
+                for (buffer, bytes) in self.group_buffers(copy.group) {
+                    let (from, to) = (u64::from(copy.from) * bytes, u64::from(copy.to) * bytes);
+                    // A buffer can't be copied within itself.
+                    encoder.copy_buffer_to_buffer(buffer, from, &self.block_copy, 0, bytes);
+                    encoder.copy_buffer_to_buffer(&self.block_copy, 0, buffer, to, bytes);
+                }
+            }
+            self.gpu.queue.submit([encoder.finish()]);
+        }
+        self.write_step(table, step);
+        let (tokens, outputs) = (step.tokens.len() as u32, self.output_rows as u32);
+        let recording = self.recording(StepClass::of(tokens as usize, outputs as usize))?;
+        self.dispatches = 0;
+        let mut rest = recording.as_slice();
+        while !rest.is_empty() {
+            let mut encoder =
+                self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            let mut work = 0;
+            let mut count = 0;
+            for recorded in rest {
+                let [x, y, z] = recorded.grid.map(|extent| match extent {
+                    Extent::Fixed(n) => n,
+                    Extent::Per(Rows::Tokens, per) => tokens.div_ceil(per),
+                    Extent::Per(Rows::Outputs, per) => outputs.div_ceil(per),
+                });
+                count += 1;
+                if x * y * z > 0 {
+                    pass.set_pipeline(&recorded.pipeline.pipeline);
+                    pass.set_bind_group(0, &recorded.bind_group, &[]);
+                    pass.dispatch_workgroups(x, y, z);
+                    self.dispatches += 1;
+                }
+                work += recorded.work * u64::from(tokens);
+                if work > SUBMIT_WORK {
+                    break;
+                }
+            }
+            rest = &rest[count..];
+            drop(pass);
+            self.gpu.queue.submit([encoder.finish()]);
+        }
+        self.gpu.check()
+    }
+
+    fn logits(&mut self) -> Result<Vec<f32>> {
+        let bytes = (self.output_rows * self.plan.vocabulary() * 4) as u64;
+        if bytes == 0 {
+            self.gpu.wait()?;
+            return Ok(Vec::new());
+        }
+        self.copy_out(self.value_buffer(self.plan.logits), 0, &self.readback, 0, bytes);
+        let bytes = self.gpu.read_mapped(&self.readback, bytes)?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    fn read_block(&mut self, group: usize, block: u32) -> Result<Vec<u8>> {
+        let mut at = 0;
+        for (buffer, bytes) in self.group_buffers(group) {
+            self.copy_out(buffer, u64::from(block) * bytes, &self.block_readback, at, bytes);
+            at += bytes;
+        }
+        if at == 0 {
+            return Ok(Vec::new());
+        }
+        self.gpu.read_mapped(&self.block_readback, at)
+    }
+
+    fn write_block(&mut self, group: usize, block: u32, bytes: &[u8]) -> Result<()> {
+        let mut rest = bytes;
+        for (buffer, length) in self.group_buffers(group) {
+            let Some((part, after)) = rest.split_at_checked(length as usize) else {
+                return Err(Error::Option("the snapshot is of another model or context".into()));
+            };
+            self.gpu.queue.write_buffer(buffer, u64::from(block) * length, part);
+            rest = after;
+        }
+        self.gpu.check()
+    }
+
+    fn device_name(&self) -> String {
+        self.gpu.name.clone()
+    }
+
+    fn memory(&self) -> Memory {
+        self.memory
+    }
+}

@@ -1,0 +1,464 @@
+//! Ops to dispatches: which kernel in which form, what it binds, how large its grid is. Pure: no GPU.
+
+use shaders::Variant;
+
+use super::layout::{Layout, Part, VectorId};
+use crate::kv::KvType;
+use crate::model::rope::RopeStyle;
+use crate::model::spec::Activation;
+use crate::plan::{Epilogue, KvLayerId, Op, Plan, RopeId, Rows, ValueId};
+use crate::{Error, Result};
+
+/// What kernels may use on an adapter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caps {
+    /// Whether subgroup operations may be used.
+    pub subgroups: bool,
+    /// The largest subgroup that the adapter may choose.
+    pub subgroup_max: u32,
+    /// The most bytes of a binding.
+    pub max_binding_bytes: u64,
+    /// The most workgroups of a dimension.
+    pub max_workgroups: u32,
+}
+
+/// What a dispatch binds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Resource {
+    /// One of [`Layout::matrices`].
+    Matrix(usize),
+    /// A vector.
+    Vector(VectorId),
+    /// An activation.
+    Value(ValueId),
+    /// The keys of a layer.
+    Keys(KvLayerId),
+    /// The values of a layer.
+    Values(KvLayerId),
+    /// The step's tokens.
+    Tokens,
+    /// Which tokens' logits are wanted.
+    Outputs,
+    /// Which blocks hold the sequences' positions.
+    Tables,
+    /// Cosines and sines of the step's tokens.
+    Angles(RopeId),
+    /// Ids selected on the GPU.
+    Selected,
+    /// The counts of the step.
+    Step,
+}
+
+/// A number of workgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Always so many.
+    Fixed(u32),
+    /// One for each so many rows of a value.
+    Per(Rows, u32),
+}
+
+/// One dispatch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dispatch {
+    /// The kernel.
+    pub variant: Variant,
+    /// What it binds, by the kernel's names.
+    pub bindings: Vec<(&'static str, Resource)>,
+    /// The numbers of its `params`, by the kernel's names, as bits.
+    pub params: Vec<(&'static str, u32)>,
+    /// Workgroups.
+    pub grid: [Extent; 3],
+    /// The op it belongs to.
+    pub op: usize,
+}
+
+/// How many rows a step has: decides between kernels for few and for many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StepClass {
+    /// More tokens than [`FEW`].
+    pub many_tokens: bool,
+    /// More outputs than [`FEW`].
+    pub many_outputs: bool,
+}
+
+/// Up to this many rows are multiplied by `matvec`, which reads the weights once for each row.
+pub const FEW: usize = 8;
+
+impl StepClass {
+    /// The class of a step.
+    pub fn of(tokens: usize, outputs: usize) -> Self {
+        Self { many_tokens: tokens > FEW, many_outputs: outputs > FEW }
+    }
+
+    fn many(self, rows: Rows) -> bool {
+        match rows {
+            Rows::Tokens => self.many_tokens,
+            Rows::Outputs => self.many_outputs,
+        }
+    }
+}
+
+/// What lowering needs to know.
+pub struct Lowering<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// Where its weights lie.
+    pub layout: &'a Layout,
+    /// What the adapter can do.
+    pub caps: &'a Caps,
+    /// The type of keys.
+    pub key_type: KvType,
+    /// The type of values.
+    pub value_type: KvType,
+    /// Blocks of a table, for full and windowed layers.
+    pub table_blocks: [usize; 2],
+    /// The rows of the step.
+    pub class: StepClass,
+}
+
+/// Weights of a group, the unit of all kernels.
+const GROUP: usize = 32;
+/// The longest head that the kernels' workgroup memory holds.
+const LONGEST_HEAD: usize = 1024;
+/// Invocations of element-wise kernels and of attention.
+const LANES: u32 = 64;
+/// Rows and tokens of a tile of `matmul`.
+const TILE: (u32, u32) = (64, 32);
+
+impl Lowering<'_> {
+    /// Lowers a plan.
+    pub fn lower(&self) -> Result<Vec<Dispatch>> {
+        let mut dispatches = Vec::new();
+        for (index, op) in self.plan.ops.iter().enumerate() {
+            let first = dispatches.len();
+            self.op(op, &mut dispatches)?;
+            for dispatch in &mut dispatches[first..] {
+                dispatch.op = index;
+            }
+        }
+        Ok(dispatches)
+    }
+
+    fn op(&self, op: &Op, out: &mut Vec<Dispatch>) -> Result<()> {
+        match op {
+            Op::Embed { table, scale, out: value } => {
+                let groups = self.plan.value(*value).width / GROUP;
+                for part in self.layout.parts(&[*table]) {
+                    let (variant, mut params) = self.matrix("embed", part);
+                    params.extend([
+                        ("groups", groups as u32),
+                        ("first_row", part.first_row as u32),
+                        ("rows", part.rows as u32),
+                        ("vocabulary", self.plan.weight(*table).rows as u32),
+                        ("scale", scale.to_bits()),
+                    ]);
+                    out.push(Dispatch {
+                        variant,
+                        bindings: vec![
+                            ("weights", Resource::Matrix(part.buffer)),
+                            ("tokens", Resource::Tokens),
+                            ("selected", Resource::Selected),
+                            ("out", Resource::Value(*value)),
+                        ],
+                        params,
+                        grid: [
+                            Extent::Fixed((groups as u32).div_ceil(LANES)),
+                            Extent::Per(Rows::Tokens, 1),
+                            Extent::Fixed(1),
+                        ],
+                        op: 0,
+                    });
+                }
+            }
+            Op::Norm { input, weight, epsilon, add, out: value } => {
+                let to = self.plan.value(*value);
+                let gather = to.rows == Rows::Outputs;
+                let mut bindings = vec![
+                    ("input", Resource::Value(*input)),
+                    ("weight", Resource::Vector(self.layout.vector_of(self.plan, *weight))),
+                    ("out", Resource::Value(*value)),
+                ];
+                if gather {
+                    bindings.push(("outputs", Resource::Outputs));
+                }
+                out.push(Dispatch {
+                    variant: Variant::new("norm")
+                        .define_if(self.caps.subgroups, "SUBGROUP")
+                        .define_if(*add, "ADD")
+                        .define_if(gather, "GATHER")
+                        .constant("LANES", LANES),
+                    bindings,
+                    params: vec![("width4", to.width as u32 / 4), ("epsilon", epsilon.to_bits())],
+                    grid: [Extent::Per(to.rows, 1), Extent::Fixed(1), Extent::Fixed(1)],
+                    op: 0,
+                });
+            }
+            Op::Linear { input, weights, biases, epilogue, out: value } => {
+                let bias = self.layout.biases_of(self.plan, weights, biases);
+                let parts = self.layout.parts(weights);
+                let rows = self.plan.value(*value).rows;
+                let linear = |part: &Part, value: ValueId, add: bool| {
+                    if self.class.many(rows) {
+                        self.matmul(*input, part, bias, add, value)
+                    } else {
+                        self.matvec(*input, part, bias, add, value)
+                    }
+                };
+                match *epilogue {
+                    Epilogue::Store => {
+                        out.extend(parts.iter().map(|part| linear(part, *value, false)));
+                    }
+                    Epilogue::AddTo => {
+                        out.extend(parts.iter().map(|part| linear(part, *value, true)));
+                    }
+                    Epilogue::Gated { activation, .. }
+                        if parts.len() == 1 && !self.class.many(rows) =>
+                    {
+                        out.push(self.gated_matvec(*input, &parts[0], bias, activation, *value));
+                    }
+                    Epilogue::Gated { activation, both } => {
+                        out.extend(parts.iter().map(|part| linear(part, both, false)));
+                        out.push(self.gate(activation, both, *value));
+                    }
+                }
+            }
+            Op::QkRopeStore { qkv, layer, q_norm, k_norm, epsilon, rope } => {
+                let kv = self.plan.kv_layer(*layer);
+                if kv.key_length.max(kv.value_length) > LONGEST_HEAD {
+                    return Err(Error::Device(format!(
+                        "heads of {} elements are longer than the {LONGEST_HEAD} that the GPU kernels hold; use --device cpu",
+                        kv.key_length.max(kv.value_length)
+                    )));
+                }
+                let rotation = &self.plan.ropes[rope.0];
+                let mut bindings = vec![
+                    ("qkv", Resource::Value(*qkv)),
+                    ("keys", Resource::Keys(*layer)),
+                    ("values", Resource::Values(*layer)),
+                    ("tokens", Resource::Tokens),
+                    ("angles", Resource::Angles(*rope)),
+                ];
+                if let (Some(q_norm), Some(k_norm)) = (q_norm, k_norm) {
+                    let vector = |id| Resource::Vector(self.layout.vector_of(self.plan, id));
+                    bindings.push(("q_norm", vector(*q_norm)));
+                    bindings.push(("k_norm", vector(*k_norm)));
+                }
+                out.push(Dispatch {
+                    variant: self
+                        .kv_types(Variant::new("qk_rope_store"))
+                        .define_if(self.caps.subgroups, "SUBGROUP")
+                        .define_if(q_norm.is_some(), "QK_NORM")
+                        .define_if(rotation.style == RopeStyle::Halves, "HALVES")
+                        .constant("LANES", LANES),
+                    bindings,
+                    params: vec![
+                        ("heads", kv.heads as u32),
+                        ("kv_heads", kv.kv_heads as u32),
+                        ("key_length", kv.key_length as u32),
+                        ("value_length", kv.value_length as u32),
+                        ("pairs", rotation.pairs() as u32),
+                        ("epsilon", epsilon.to_bits()),
+                        ("windowed", u32::from(kv.window.is_some())),
+                    ],
+                    grid: [
+                        Extent::Fixed((kv.heads + 2 * kv.kv_heads) as u32),
+                        Extent::Per(Rows::Tokens, 1),
+                        Extent::Fixed(1),
+                    ],
+                    op: 0,
+                });
+            }
+            Op::Attention { qkv, layer, scale, out: value } => {
+                let kv = self.plan.kv_layer(*layer);
+                let vectors = (kv.value_length as u32 / 4).next_power_of_two().min(LANES);
+                out.push(Dispatch {
+                    variant: self
+                        .kv_types(Variant::new("attention"))
+                        .constant("LANES", LANES)
+                        .constant("VECTORS", vectors),
+                    bindings: vec![
+                        ("qkv", Resource::Value(*qkv)),
+                        ("keys", Resource::Keys(*layer)),
+                        ("values", Resource::Values(*layer)),
+                        ("tokens", Resource::Tokens),
+                        ("tables", Resource::Tables),
+                        ("out", Resource::Value(*value)),
+                    ],
+                    params: vec![
+                        ("heads", kv.heads as u32),
+                        ("heads_per_kv", (kv.heads / kv.kv_heads) as u32),
+                        ("key_length4", kv.key_length as u32 / 4),
+                        ("value_length4", kv.value_length as u32 / 4),
+                        ("key_width4", kv.key_width() as u32 / 4),
+                        ("value_width4", kv.value_width() as u32 / 4),
+                        ("qkv_stride4", kv.qkv_width() as u32 / 4),
+                        ("scale", scale.to_bits()),
+                        ("window", kv.window.map_or(u32::MAX, |window| window as u32)),
+                        ("windowed", u32::from(kv.window.is_some())),
+                        (
+                            "table_blocks",
+                            self.table_blocks[usize::from(kv.window.is_some())] as u32,
+                        ),
+                    ],
+                    grid: [
+                        Extent::Fixed(kv.heads as u32),
+                        Extent::Per(Rows::Tokens, 1),
+                        Extent::Fixed(1),
+                    ],
+                    op: 0,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn kv_types(&self, variant: Variant) -> Variant {
+        variant
+            .define_if(self.key_type == KvType::F32, "KEYS_F32")
+            .define_if(self.value_type == KvType::F32, "VALUES_F32")
+    }
+
+    /// A kernel for a matrix's format, and where the matrix's planes lie.
+    fn matrix(&self, kernel: &'static str, part: &Part) -> (Variant, Vec<(&'static str, u32)>) {
+        let matrix = &self.layout.matrices[part.buffer];
+        let names = ["plane1", "plane2", "plane3"];
+        let planes = names
+            .iter()
+            .enumerate()
+            .map(|(index, &name)| {
+                (name, matrix.plane_starts.get(index + 1).map_or(0, |start| *start as u32 / 16))
+            })
+            .collect();
+        (Variant::new(kernel).format(matrix.format.file_stem()), planes)
+    }
+
+    /// What `matvec` and `matmul` share: bindings, numbers, bias.
+    fn product(
+        &self,
+        kernel: &'static str,
+        input: ValueId,
+        part: &Part,
+        bias: Option<VectorId>,
+        add: bool,
+        out: ValueId,
+        rows: usize,
+    ) -> Dispatch {
+        let matrix = &self.layout.matrices[part.buffer];
+        let (variant, mut params) = self.matrix(kernel, part);
+        params.extend([
+            ("rows", rows as u32),
+            ("groups", (matrix.columns / GROUP) as u32),
+            ("out_stride", self.plan.value(out).width as u32),
+            ("out_offset", part.first_row as u32),
+        ]);
+        let mut bindings = vec![
+            ("weights", Resource::Matrix(part.buffer)),
+            ("input", Resource::Value(input)),
+            ("out", Resource::Value(out)),
+        ];
+        if let Some(id) = bias {
+            bindings.push(("bias", Resource::Vector(id)));
+        }
+        Dispatch {
+            variant: variant.define_if(bias.is_some(), "BIAS").define_if(add, "ADD"),
+            bindings,
+            params,
+            grid: [Extent::Fixed(1); 3],
+            op: 0,
+        }
+    }
+
+    /// Lanes and rows of a workgroup of `matvec`: one subgroup, several rows (KERNELS: 2 to 8 rows a
+    /// subgroup; on lavapipe, whose subgroup is 8, eight rows read 3.35 GB/s and one 1.1).
+    fn matvec_shape(&self) -> (u32, u32) {
+        if !self.caps.subgroups {
+            return (32, 4);
+        }
+        let lanes = self.caps.subgroup_max.clamp(8, 64);
+        (lanes, if lanes <= 8 { 8 } else { 4 })
+    }
+
+    fn matvec_grid(&self, rows: usize, per_group: u32, of: Rows) -> [Extent; 3] {
+        let groups = (rows as u32).div_ceil(per_group);
+        let x = groups.min(self.caps.max_workgroups);
+        [Extent::Fixed(x), Extent::Fixed(groups.div_ceil(x)), Extent::Per(of, 1)]
+    }
+
+    fn matvec(
+        &self,
+        input: ValueId,
+        part: &Part,
+        bias: Option<VectorId>,
+        add: bool,
+        out: ValueId,
+    ) -> Dispatch {
+        let mut dispatch = self.product("matvec", input, part, bias, add, out, part.rows);
+        self.shape_matvec(&mut dispatch, part.rows, self.plan.value(out).rows);
+        dispatch
+    }
+
+    fn shape_matvec(&self, dispatch: &mut Dispatch, rows: usize, of: Rows) {
+        let (lanes, per_group) = self.matvec_shape();
+        dispatch.variant = dispatch
+            .variant
+            .clone()
+            .define_if(self.caps.subgroups, "SUBGROUP")
+            .constant("LANES", lanes)
+            .constant("ROWS", per_group);
+        dispatch.grid = self.matvec_grid(rows, per_group, of);
+    }
+
+    fn gated_matvec(
+        &self,
+        input: ValueId,
+        part: &Part,
+        bias: Option<VectorId>,
+        activation: Activation,
+        out: ValueId,
+    ) -> Dispatch {
+        let rows = part.rows / 2;
+        let mut dispatch = self.product("matvec", input, part, bias, false, out, rows);
+        self.shape_matvec(&mut dispatch, rows, self.plan.value(out).rows);
+        dispatch.variant =
+            dispatch.variant.define("GATED").define_if(activation == Activation::Gelu, "GELU");
+        dispatch
+    }
+
+    fn matmul(
+        &self,
+        input: ValueId,
+        part: &Part,
+        bias: Option<VectorId>,
+        add: bool,
+        out: ValueId,
+    ) -> Dispatch {
+        let mut dispatch = self.product("matmul", input, part, bias, add, out, part.rows);
+        let of = self.plan.value(out).rows;
+        dispatch.bindings.push(("step", Resource::Step));
+        dispatch.params.push(("per_output", u32::from(of == Rows::Outputs)));
+        dispatch.grid = [
+            Extent::Fixed((part.rows as u32).div_ceil(TILE.0)),
+            Extent::Per(of, TILE.1),
+            Extent::Fixed(1),
+        ];
+        dispatch
+    }
+
+    fn gate(&self, activation: Activation, both: ValueId, out: ValueId) -> Dispatch {
+        let value = self.plan.value(out);
+        Dispatch {
+            variant: Variant::new("gate")
+                .define_if(activation == Activation::Gelu, "GELU")
+                .constant("LANES", LANES),
+            bindings: vec![("both", Resource::Value(both)), ("out", Resource::Value(out))],
+            params: vec![("width", value.width as u32)],
+            grid: [
+                Extent::Fixed((value.width as u32).div_ceil(LANES)),
+                Extent::Per(value.rows, 1),
+                Extent::Fixed(1),
+            ],
+            op: 0,
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The GPU that tests run on: a software Vulkan, unless `ENGINE_TEST_DEVICE` names another.
+
+use std::sync::Arc;
+
+use engine::gpu::{Gpu, GpuOptions, GpuWeights, list};
+use engine::model::ModelFile;
+use engine::plan::Plan;
+use engine::{Context, ContextOptions};
+
+/// Opens the tests' GPU.
+///
+/// # Panics
+/// If there is none: every kernel must be tested. `tests/run` installs a software Vulkan.
+pub fn gpu(options: &GpuOptions) -> Arc<Gpu> {
+    let wanted = std::env::var("ENGINE_TEST_DEVICE").ok();
+    let adapters = list();
+    let adapter = adapters.iter().find(|adapter| match &wanted {
+        Some(name) => adapter.id == *name || adapter.name.contains(name.as_str()),
+        None => adapter.is_software(),
+    });
+    let names: Vec<_> = adapters.iter().map(|adapter| adapter.name.as_str()).collect();
+    let adapter = adapter.unwrap_or_else(|| {
+        panic!(
+            "no device for the GPU tests (wanted: {}; found: {names:?}); run tests/run, which installs one",
+            wanted.as_deref().unwrap_or("a software Vulkan")
+        )
+    });
+    Gpu::open(adapter, options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A context of a model on a GPU.
+///
+/// # Panics
+/// If it cannot be made.
+pub fn gpu_context(gpu: &Arc<Gpu>, model: &ModelFile, options: &ContextOptions) -> Context {
+    let sizes = options.sizes(&model.spec).expect("sizes");
+    let plan = Plan::new(model, sizes.cells).expect("a plan");
+    let weights = GpuWeights::load(gpu.clone(), &model.gguf, &plan, &mut |_, _| ())
+        .unwrap_or_else(|error| panic!("{error}"));
+    Context::on_gpu(model, &Arc::new(weights), options).unwrap_or_else(|error| panic!("{error}"))
+}

@@ -1,0 +1,38 @@
+//! The GPU executor against llama.cpp, on every tiny model.
+
+use engine::ContextOptions;
+use engine::gpu::GpuOptions;
+use engine::kv::KvType;
+use engine::model::ModelFile;
+use engine::step::SequenceId;
+use engine_tests::devices::{gpu, gpu_context};
+use engine_tests::golden::{Tiny, tiny_names};
+use engine_tests::stepper::{Cut, check_sequence};
+
+#[test]
+fn gpu_equals_llama_cpp() {
+    let gpu = gpu(&GpuOptions::default());
+    println!("on {} ({})", gpu.name, gpu.driver);
+    for name in tiny_names() {
+        let golden = Tiny::load(&name);
+        let model = ModelFile::open(golden.path()).unwrap();
+        for kv in [KvType::F32, KvType::F16] {
+            let options = ContextOptions {
+                cells: Some(golden.n_ctx),
+                sequences: golden.sequences.len(),
+                key_type: kv,
+                value_type: kv,
+                ..ContextOptions::default()
+            };
+            let mut context = gpu_context(&gpu, &model, &options);
+            let mut worst = 0f64;
+            for (index, sequence) in golden.sequences.iter().enumerate() {
+                let cut = [Cut::Chunks(1), Cut::Chunks(5), Cut::Whole][index % 3];
+                let id = SequenceId(index as u32);
+                let seen = check_sequence(&mut context, &golden, sequence, id, cut, kv);
+                worst = worst.max(seen);
+            }
+            println!("{name} {}: {worst:.2e}", kv.name());
+        }
+    }
+}
