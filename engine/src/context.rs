@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::cpu::{CpuExecutor, CpuWeights, InstructionSet};
 use crate::executor::{Executor, Memory, Sizes};
 use crate::gpu::{GpuExecutor, GpuWeights};
 use crate::kv::{Group, KvTable, KvType};
@@ -122,6 +123,22 @@ impl Context {
         let plan = Arc::new(Plan::new(model, sizes.cells)?);
         let groups = kv_groups(&model.spec, model.gguf.file(), &sizes)?;
         let executor = GpuExecutor::new(weights.clone(), plan, groups.clone(), sizes.clone())?;
+        Ok(Self::with_executor(model, Box::new(executor), groups, sizes))
+    }
+
+    /// A context on the CPU: `threads` threads, the best instructions that the processor has.
+    pub fn on_cpu(
+        model: &ModelFile,
+        weights: &Arc<CpuWeights>,
+        options: &ContextOptions,
+        threads: usize,
+        set: InstructionSet,
+    ) -> Result<Self> {
+        let sizes = options.sizes(&model.spec)?;
+        let plan = Arc::new(Plan::new(model, sizes.cells)?);
+        let groups = kv_groups(&model.spec, model.gguf.file(), &sizes)?;
+        let executor =
+            CpuExecutor::new(weights.clone(), plan, groups.clone(), &sizes, threads, set);
         Ok(Self::with_executor(model, Box::new(executor), groups, sizes))
     }
 

@@ -1,6 +1,7 @@
 //! Language models from GGUF files on any GPU: tokens to tokens.
 
 pub mod context;
+pub mod cpu;
 pub mod executor;
 pub mod gpu;
 pub mod kv;

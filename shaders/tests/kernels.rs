@@ -55,7 +55,10 @@ fn every_variant_is_valid_and_portable() {
 fn every_variant_is_valid_spirv() {
     let missing = Command::new("spirv-val").arg("--version").output().is_err();
     let required = std::env::var_os("ENGINE_REQUIRE_SPIRV_VAL").is_some();
-    assert!(!(missing && required), "spirv-val is required here and was not found: install spirv-tools");
+    assert!(
+        !(missing && required),
+        "spirv-val is required here and was not found: install spirv-tools"
+    );
     for variant in variants() {
         let words = variant.build().and_then(|kernel| kernel.spirv());
         let words = words.unwrap_or_else(|error| panic!("{error}"));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use engine::cpu::{CpuWeights, InstructionSet};
 use engine::gpu::{Gpu, GpuOptions, GpuWeights, list};
 use engine::model::ModelFile;
 use engine::plan::Plan;
@@ -38,4 +39,17 @@ pub fn gpu_context(gpu: &Arc<Gpu>, model: &ModelFile, options: &ContextOptions) 
     let weights = GpuWeights::load(gpu.clone(), &model.gguf, &plan, &mut |_, _| ())
         .unwrap_or_else(|error| panic!("{error}"));
     Context::on_gpu(model, &Arc::new(weights), options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A context of a model on the CPU.
+///
+/// # Panics
+/// If it cannot be made.
+pub fn cpu_context(model: &ModelFile, options: &ContextOptions, set: InstructionSet) -> Context {
+    let sizes = options.sizes(&model.spec).expect("sizes");
+    let plan = Plan::new(model, sizes.cells).expect("a plan");
+    let weights = CpuWeights::load(&model.gguf, &plan).unwrap_or_else(|error| panic!("{error}"));
+    let threads = engine::cpu::default_threads();
+    Context::on_cpu(model, &weights, options, threads, set)
+        .unwrap_or_else(|error| panic!("{error}"))
 }

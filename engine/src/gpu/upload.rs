@@ -1,8 +1,8 @@
 //! Streams a plan's weights from the file to the device: read, repacked into a ring of staging buffers,
 //! copied. Host memory stays at the ring, whatever the model's size.
 
-use std::sync::mpsc::{Receiver, channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
 use gguf::Gguf;
 
@@ -85,13 +85,7 @@ impl GpuWeights {
             ring.finish()?;
         }
         progress(total, total);
-        Ok(Self {
-            gpu,
-            layout,
-            matrices,
-            vectors,
-            pipelines: Pipelines::default(),
-        })
+        Ok(Self { gpu, layout, matrices, vectors, pipelines: Pipelines::default() })
     }
 
     /// The device.

@@ -1,0 +1,34 @@
+//! The CPU executor: the fallback without a GPU.
+//!
+//! It runs the same plan as the GPU, f32 activations throughout, straight from ggml's blocks in the mapped
+//! file: blocks are decoded a few rows at a time and never kept.
+
+mod dot;
+mod executor;
+mod team;
+mod weights;
+
+pub use dot::InstructionSet;
+pub use executor::{CpuExecutor, predict};
+pub use team::Team;
+pub use weights::CpuWeights;
+
+/// The processor's name as the operating system gives it, or the architecture's.
+pub fn processor_name() -> String {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model =
+        cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    model.map_or_else(|| std::env::consts::ARCH.to_string(), str::to_string)
+}
+
+/// Free bytes of main memory, where the operating system says.
+pub fn free_bytes() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// The number of threads where nothing else is asked for: the processor's cores.
+pub fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

@@ -1,0 +1,552 @@
+//! A context on the CPU: the plan's ops as loops, shared out among a team of threads.
+
+use std::sync::Arc;
+
+use half::slice::HalfFloatSliceExt;
+
+use super::dot::{InstructionSet, Product, dot, multiply};
+use super::team::Team;
+use super::weights::CpuWeights;
+use crate::executor::{Executor, Memory, Sizes};
+use crate::kv::{BLOCK, Group, KvTable, KvType, Prepared};
+use crate::model::rope::{Rope, RopeStyle};
+use crate::model::spec::{Activation, GELU_CUBE, GELU_FACTOR};
+use crate::model::weights::WeightId;
+use crate::plan::{Epilogue, KvLayer, Op, Placement, Plan, Rows, ValueId, place};
+use crate::step::Input;
+use crate::{Error, Result};
+
+/// Keys or values of one layer, cell after cell.
+enum Cells {
+    F32(Vec<f32>),
+    F16(Vec<half::f16>),
+}
+
+impl Cells {
+    fn new(kind: KvType, elements: usize) -> Self {
+        match kind {
+            KvType::F32 => Self::F32(vec![0.0; elements]),
+            KvType::F16 => Self::F16(vec![half::f16::ZERO; elements]),
+        }
+    }
+
+    fn store(&mut self, at: usize, row: &[f32]) {
+        match self {
+            Self::F32(cells) => cells[at..at + row.len()].copy_from_slice(row),
+            Self::F16(cells) => cells[at..at + row.len()].convert_from_f32_slice(row),
+        }
+    }
+
+    /// Elements from `at` on, as f32 in `out`.
+    fn load(&self, at: usize, out: &mut [f32]) {
+        match self {
+            Self::F32(cells) => out.copy_from_slice(&cells[at..at + out.len()]),
+            Self::F16(cells) => cells[at..at + out.len()].convert_to_f32_slice(out),
+        }
+    }
+
+    fn copy(&mut self, from: usize, to: usize, elements: usize) {
+        match self {
+            Self::F32(cells) => cells.copy_within(from..from + elements, to),
+            Self::F16(cells) => cells.copy_within(from..from + elements, to),
+        }
+    }
+
+    fn bytes(&self, at: usize, elements: usize) -> &[u8] {
+        match self {
+            Self::F32(cells) => bytemuck::cast_slice(&cells[at..at + elements]),
+            Self::F16(cells) => {
+                let bits: &[u16] = cells[at..at + elements].reinterpret_cast();
+                bytemuck::cast_slice(bits)
+            }
+        }
+    }
+
+    fn set_bytes(&mut self, at: usize, bytes: &[u8]) {
+        match self {
+            Self::F32(cells) => {
+                for (cell, bytes) in cells[at..].iter_mut().zip(bytes.chunks_exact(4)) {
+                    *cell = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+                }
+            }
+            Self::F16(cells) => {
+                for (cell, bytes) in cells[at..].iter_mut().zip(bytes.chunks_exact(2)) {
+                    *cell = half::f16::from_le_bytes([bytes[0], bytes[1]]);
+                }
+            }
+        }
+    }
+
+    fn element_bytes(&self) -> usize {
+        match self {
+            Self::F32(_) => 4,
+            Self::F16(_) => 2,
+        }
+    }
+}
+
+/// What a model and a context will take, before anything is allocated.
+pub fn predict(plan: &Plan, groups: &[Group], sizes: &Sizes) -> Memory {
+    let placement = place(plan, sizes.chunk, sizes.outputs);
+    let kv = plan
+        .kv_layers
+        .iter()
+        .map(|layer| {
+            let cells = groups[usize::from(layer.window.is_some())].cells();
+            let width = layer.key_width() * sizes.key_type.bytes()
+                + layer.value_width() * sizes.value_type.bytes();
+            (cells * width) as u64
+        })
+        .sum();
+    Memory {
+        weights: plan.weights.iter().map(|weight| weight.bytes() as u64).sum(),
+        kv,
+        compute: placement.floats.iter().map(|&floats| floats as u64 * 4).sum(),
+        staging: 0,
+    }
+}
+
+/// A context's device side on the CPU.
+pub struct CpuExecutor {
+    weights: Arc<CpuWeights>,
+    plan: Arc<Plan>,
+    groups: Vec<Group>,
+    placement: Placement,
+    team: Team,
+    set: InstructionSet,
+    values: Vec<Vec<f32>>,
+    keys: Vec<Cells>,
+    kv_values: Vec<Cells>,
+    output_rows: usize,
+    memory: Memory,
+    name: String,
+}
+
+impl CpuExecutor {
+    /// Allocates a context's memory; `threads` work on it with the instructions of `set`.
+    pub fn new(
+        weights: Arc<CpuWeights>,
+        plan: Arc<Plan>,
+        groups: Vec<Group>,
+        sizes: &Sizes,
+        threads: usize,
+        set: InstructionSet,
+    ) -> Self {
+        let placement = place(&plan, sizes.chunk, sizes.outputs);
+        let memory = predict(&plan, &groups, sizes);
+        let cells = |layer: &KvLayer| groups[usize::from(layer.window.is_some())].cells();
+        let keys = plan
+            .kv_layers
+            .iter()
+            .map(|layer| Cells::new(sizes.key_type, cells(layer) * layer.key_width()))
+            .collect();
+        let kv_values = plan
+            .kv_layers
+            .iter()
+            .map(|layer| Cells::new(sizes.value_type, cells(layer) * layer.value_width()))
+            .collect();
+        Self {
+            weights,
+            groups,
+            team: Team::new(threads),
+            set,
+            values: placement.floats.iter().map(|&floats| vec![0.0; floats]).collect(),
+            keys,
+            kv_values,
+            output_rows: 0,
+            memory,
+            name: format!("CPU ({})", super::processor_name()),
+            placement,
+            plan,
+        }
+    }
+
+    /// An activation's buffer, taken out so that others can be read beside it; it goes back by `put`.
+    fn take(&mut self, id: ValueId) -> Vec<f32> {
+        std::mem::take(&mut self.values[self.placement.buffer_of[id.0]])
+    }
+
+    fn put(&mut self, id: ValueId, buffer: Vec<f32>) {
+        self.values[self.placement.buffer_of[id.0]] = buffer;
+    }
+
+    fn value(&self, id: ValueId) -> &[f32] {
+        &self.values[self.placement.buffer_of[id.0]]
+    }
+
+    fn rows(&self, id: ValueId, step: &Prepared) -> usize {
+        match self.plan.value(id).rows {
+            Rows::Tokens => step.tokens.len(),
+            Rows::Outputs => self.output_rows,
+        }
+    }
+
+    /// Writes rows of an activation, for tests of single ops.
+    pub fn write_value(&mut self, id: ValueId, rows: &[f32]) {
+        let buffer = &mut self.values[self.placement.buffer_of[id.0]];
+        buffer[..rows.len()].copy_from_slice(rows);
+    }
+
+    /// Reads `floats` floats of an activation, for tests of single ops.
+    pub fn read_value(&self, id: ValueId, floats: usize) -> Vec<f32> {
+        self.value(id)[..floats].to_vec()
+    }
+
+    fn compute(&mut self, op: &Op, table: &KvTable, step: &Prepared) -> Result<()> {
+        match op {
+            Op::Embed { table: weight, scale, out } => self.embed(*weight, *scale, *out, step),
+            Op::Norm { input, weight, epsilon, add, out } => {
+                let mut result = self.take(*out);
+                let width = self.plan.value(*out).width;
+                let gather = self.plan.value(*out).rows == Rows::Outputs;
+                let rows: Vec<usize> = (0..step.tokens.len())
+                    .filter(|&index| !gather || step.tokens[index].want_logits)
+                    .collect();
+                let factors = self.weights.vector(*weight);
+                let input = self.value(*input);
+                for (row, out) in rows.into_iter().zip(result.chunks_exact_mut(width)) {
+                    rms_norm(&input[row * width..][..width], factors, *epsilon, *add, out);
+                }
+                self.put(*out, result);
+                Ok(())
+            }
+            Op::Linear { input, weights, biases, epilogue, out } => {
+                self.linear(*input, weights, biases, *epilogue, *out, step);
+                Ok(())
+            }
+            Op::QkRopeStore { qkv, layer, q_norm, k_norm, epsilon, rope } => {
+                let kv = *self.plan.kv_layer(*layer);
+                let mut buffer = self.take(*qkv);
+                let norms = [q_norm, k_norm].map(|norm| norm.map(|id| self.weights.vector(id)));
+                let rope = &self.plan.ropes[rope.0];
+                let group = usize::from(kv.window.is_some());
+                let (keys, values) = (&mut self.keys[layer.0], &mut self.kv_values[layer.0]);
+                for (token, row) in step.tokens.iter().zip(buffer.chunks_exact_mut(kv.qkv_width()))
+                {
+                    let (q, rest) = row.split_at_mut(kv.query_width());
+                    let (k, v) = rest.split_at_mut(kv.key_width());
+                    let angles: Vec<(f32, f32)> =
+                        rope.angles(token.position).map(|(c, s)| (c as f32, s as f32)).collect();
+                    for (part, norm) in [(q, norms[0]), (&mut *k, norms[1])] {
+                        for head in part.chunks_exact_mut(kv.key_length) {
+                            norm_and_turn(head, norm, *epsilon, rope, &angles);
+                        }
+                    }
+                    let cell = token.cells[group] as usize;
+                    keys.store(cell * kv.key_width(), k);
+                    values.store(cell * kv.value_width(), v);
+                }
+                self.put(*qkv, buffer);
+                Ok(())
+            }
+            Op::Attention { qkv, layer, scale, out } => {
+                let kv = *self.plan.kv_layer(*layer);
+                let group = usize::from(kv.window.is_some());
+                let mut tables = std::collections::HashMap::new();
+                table.write_table(group, |slot, blocks| {
+                    tables.insert(slot, blocks.to_vec());
+                });
+                let mut result = self.take(*out);
+                let width = kv.heads * kv.value_length;
+                let queries = self.value(*qkv);
+                let heads = Slots::new(&mut result[..step.tokens.len() * width], kv.value_length);
+                let blocks_of = self.groups[group].table_blocks;
+                self.team.share(step.tokens.len() * kv.heads, 1, &|range| {
+                    for item in range {
+                        let (index, head) = (item / kv.heads, item % kv.heads);
+                        let token = &step.tokens[index];
+                        let Some(blocks) = tables.get(&token.slot) else { continue };
+                        let q = &queries[index * kv.qkv_width() + head * kv.key_length..];
+                        let cell_of = |position: usize| {
+                            let block = blocks[position / BLOCK % blocks_of].unwrap_or(0) as usize;
+                            block * BLOCK + position % BLOCK
+                        };
+                        let attend = Attend {
+                            kv: &kv,
+                            keys: &self.keys[layer.0],
+                            values: &self.kv_values[layer.0],
+                            set: self.set,
+                            kv_head: head / (kv.heads / kv.kv_heads),
+                            scale: *scale,
+                        };
+                        let position = token.position as usize;
+                        heads.with(item, |out| {
+                            attend.head(&q[..kv.key_length], position, &cell_of, out);
+                        });
+                    }
+                });
+                self.put(*out, result);
+                Ok(())
+            }
+        }
+    }
+
+    fn embed(&mut self, weight: WeightId, scale: f32, out: ValueId, step: &Prepared) -> Result<()> {
+        let mut result = self.take(out);
+        let info = self.plan.weight(weight);
+        let blocks = self.weights.blocks(weight);
+        let row_bytes = info.row_bytes();
+        for (index, (token, row)) in
+            step.tokens.iter().zip(result.chunks_exact_mut(info.columns)).enumerate()
+        {
+            let Input::Id(id) = token.input else {
+                let why = "ids selected on a GPU are not known to the CPU".into();
+                return Err(Error::Step { index, why });
+            };
+            info.format.decode(&blocks[id as usize * row_bytes..][..row_bytes], row);
+            for x in row {
+                *x *= scale;
+            }
+        }
+        self.put(out, result);
+        Ok(())
+    }
+
+    fn linear(
+        &mut self,
+        input: ValueId,
+        weights: &[WeightId],
+        biases: &[Option<WeightId>],
+        epilogue: Epilogue,
+        out: ValueId,
+        step: &Prepared,
+    ) {
+        let rows = self.rows(out, step);
+        // Gate and up are both needed for an element: their products go to `both` first.
+        let to = match epilogue {
+            Epilogue::Gated { both, .. } => both,
+            _ => out,
+        };
+        let mut result = self.take(to);
+        let stride = self.plan.value(to).width;
+        let columns = self.plan.value(input).width;
+        let x = &self.value(input)[..rows * columns];
+        let mut offset = 0;
+        for (&weight, bias) in weights.iter().zip(biases) {
+            let info = self.plan.weight(weight);
+            let blocks = self.weights.blocks(weight);
+            let bias = bias.map(|id| self.weights.vector(id));
+            let cells = Slots::new(&mut result[..rows * stride], 1);
+            let add = epilogue == Epilogue::AddTo;
+            // A few runs a thread balance the load; a run is long enough to be worth handing out.
+            let grain = (info.rows / (self.team.threads() * 4)).clamp(8, 256).next_multiple_of(4);
+            self.team.share(info.rows, grain, &|range| {
+                let first = range.start;
+                let product = Product {
+                    blocks: &blocks[range.start * info.row_bytes()..range.end * info.row_bytes()],
+                    columns,
+                    input: x,
+                };
+                let mut scratch = Vec::new();
+                multiply(self.set, info.format, product, &mut scratch, &mut |row, token, sum| {
+                    let row = first + row;
+                    let y = sum + bias.map_or(0.0, |bias| bias[row]);
+                    cells.with(token * stride + offset + row, |cell| {
+                        cell[0] = if add { cell[0] + y } else { y };
+                    });
+                });
+            });
+            offset += info.rows;
+        }
+        if let Epilogue::Gated { activation, .. } = epilogue {
+            let width = stride / 2;
+            let mut gated = self.take(out);
+            for (both, out) in
+                result.chunks_exact(stride).zip(gated.chunks_exact_mut(width)).take(rows)
+            {
+                let (gate, up) = both.split_at(width);
+                for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+                    *out = activate(gate, activation) * up;
+                }
+            }
+            self.put(out, gated);
+        }
+        self.put(to, result);
+    }
+
+    /// Each layer's cells with their elements per block, for a group.
+    fn group_cells(&mut self, group: usize) -> impl Iterator<Item = (&mut Cells, usize)> {
+        let widths: Vec<_> = self
+            .plan
+            .kv_layers
+            .iter()
+            .map(|layer| {
+                let here = usize::from(layer.window.is_some()) == group;
+                here.then_some((layer.key_width() * BLOCK, layer.value_width() * BLOCK))
+            })
+            .collect();
+        self.keys
+            .iter_mut()
+            .zip(&mut self.kv_values)
+            .zip(widths)
+            .filter_map(|(cells, widths)| Some((cells, widths?)))
+            .flat_map(|((keys, values), (k, v))| [(keys, k), (values, v)])
+    }
+}
+
+/// Disjoint runs of a slice that several threads write.
+struct Slots<'a> {
+    start: *mut f32,
+    length: usize,
+    run: usize,
+    marker: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: `with` hands out a run only to the one caller that names it (see there).
+unsafe impl Sync for Slots<'_> {}
+
+impl<'a> Slots<'a> {
+    fn new(slice: &'a mut [f32], run: usize) -> Self {
+        Self {
+            start: slice.as_mut_ptr(),
+            length: slice.len(),
+            run,
+            marker: std::marker::PhantomData,
+        }
+    }
+
+    /// Calls `write` with run `index`. No two threads may name the same run at once: the callers share out
+    /// rows, or heads of tokens, each of which is one thread's.
+    #[inline(always)]
+    fn with<T>(&self, index: usize, write: impl FnOnce(&mut [f32]) -> T) -> T {
+        assert!((index + 1) * self.run <= self.length);
+        // SAFETY: the range is inside the slice, which is borrowed mutably for 'a; by the rule above no
+        // other reference to it exists.
+        write(unsafe { std::slice::from_raw_parts_mut(self.start.add(index * self.run), self.run) })
+    }
+}
+
+/// One head's attention.
+struct Attend<'a> {
+    kv: &'a KvLayer,
+    keys: &'a Cells,
+    values: &'a Cells,
+    set: InstructionSet,
+    kv_head: usize,
+    scale: f32,
+}
+
+impl Attend<'_> {
+    fn head(&self, q: &[f32], position: usize, cell_of: &dyn Fn(usize) -> usize, out: &mut [f32]) {
+        let kv = self.kv;
+        let start = kv.window.map_or(0, |window| (position + 1).saturating_sub(window));
+        let mut row = vec![0.0; kv.key_length.max(kv.value_length)];
+        let mut scores: Vec<f32> = (start..=position)
+            .map(|position| {
+                let at = cell_of(position) * kv.key_width() + self.kv_head * kv.key_length;
+                let row = &mut row[..kv.key_length];
+                self.keys.load(at, row);
+                dot(self.set, q, row) * self.scale
+            })
+            .collect();
+        let max = scores.iter().copied().fold(f32::MIN, f32::max);
+        let mut total = 0.0;
+        for score in &mut scores {
+            *score = (*score - max).exp();
+            total += *score;
+        }
+        out.fill(0.0);
+        let row = &mut row[..kv.value_length];
+        for (position, weight) in (start..=position).zip(scores) {
+            self.values
+                .load(cell_of(position) * kv.value_width() + self.kv_head * kv.value_length, row);
+            for (out, value) in out.iter_mut().zip(&*row) {
+                *out += weight * value;
+            }
+        }
+        for out in out {
+            *out /= total;
+        }
+    }
+}
+
+fn rms_norm(x: &[f32], factors: &[f32], epsilon: f32, add: bool, out: &mut [f32]) {
+    let squares: f32 = x.chunks(16).map(|chunk| chunk.iter().map(|x| x * x).sum::<f32>()).sum();
+    let scale = 1.0 / (squares / x.len() as f32 + epsilon).sqrt();
+    for ((out, &x), &factor) in out.iter_mut().zip(x).zip(factors) {
+        let y = x * scale * factor;
+        *out = if add { *out + y } else { y };
+    }
+}
+
+fn norm_and_turn(
+    head: &mut [f32],
+    norm: Option<&[f32]>,
+    epsilon: f32,
+    rope: &Rope,
+    angles: &[(f32, f32)],
+) {
+    if let Some(norm) = norm {
+        let copy = head.to_vec();
+        rms_norm(&copy, norm, epsilon, false, head);
+    }
+    for (pair, &(cos, sin)) in angles.iter().enumerate() {
+        let (a, b) = match rope.style {
+            RopeStyle::Interleaved => (2 * pair, 2 * pair + 1),
+            RopeStyle::Halves => (pair, pair + angles.len()),
+        };
+        let (x, y) = (head[a], head[b]);
+        head[a] = x * cos - y * sin;
+        head[b] = x * sin + y * cos;
+    }
+}
+
+fn activate(x: f32, activation: Activation) -> f32 {
+    match activation {
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::Gelu => {
+            let inner = GELU_FACTOR as f32 * (x + GELU_CUBE as f32 * x * x * x);
+            0.5 * x * (1.0 + inner.tanh())
+        }
+    }
+}
+
+impl Executor for CpuExecutor {
+    fn step(&mut self, table: &KvTable, step: &Prepared) -> Result<()> {
+        for copy in &step.copies {
+            for (cells, elements) in self.group_cells(copy.group) {
+                cells.copy(copy.from as usize * elements, copy.to as usize * elements, elements);
+            }
+        }
+        self.output_rows = step.tokens.iter().filter(|token| token.want_logits).count();
+        let plan = self.plan.clone();
+        for op in &plan.ops {
+            self.compute(op, table, step)?;
+        }
+        Ok(())
+    }
+
+    fn logits(&mut self) -> Result<Vec<f32>> {
+        let floats = self.output_rows * self.plan.vocabulary();
+        Ok(self.value(self.plan.logits)[..floats].to_vec())
+    }
+
+    fn read_block(&mut self, group: usize, block: u32) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for (cells, elements) in self.group_cells(group) {
+            bytes.extend_from_slice(cells.bytes(block as usize * elements, elements));
+        }
+        Ok(bytes)
+    }
+
+    fn write_block(&mut self, group: usize, block: u32, bytes: &[u8]) -> Result<()> {
+        let mut rest = bytes;
+        for (cells, elements) in self.group_cells(group) {
+            let Some((part, after)) = rest.split_at_checked(elements * cells.element_bytes())
+            else {
+                return Err(Error::Option("the snapshot is of another model or context".into()));
+            };
+            cells.set_bytes(block as usize * elements, part);
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn device_name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn memory(&self) -> Memory {
+        self.memory
+    }
+}
