@@ -9,6 +9,7 @@ pub mod model;
 pub mod plan;
 pub mod reference;
 pub mod step;
+pub mod tokenizer;
 
 mod error;
 

@@ -1,0 +1,265 @@
+//! Text to ids and back, by the vocabulary in a model's file.
+//!
+//! - [`Tokenizer::from_metadata`] reads `tokenizer.ggml.*`; [`Tokenizer::encode`] is equal to llama.cpp's.
+//! - [`Detokenizer`] turns ids into text as they come and never prints half a character.
+
+mod bpe;
+mod detokenize;
+mod special;
+mod spm;
+
+use std::collections::HashSet;
+
+use gguf::{Metadata, StringArray};
+
+use crate::{Error, Result};
+pub use detokenize::Detokenizer;
+
+/// What kind of token an id is, as `tokenizer.ggml.token_type` numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenType {
+    /// A piece of text.
+    Normal,
+    /// Stands for text that has no token.
+    Unknown,
+    /// A mark that is no text: begin, end, turn.
+    Control,
+    /// Text that is always one token.
+    UserDefined,
+    /// Not in use.
+    Unused,
+    /// One byte, written `<0xE2>`.
+    Byte,
+}
+
+impl TokenType {
+    fn from_id(id: u32) -> Self {
+        match id {
+            2 => TokenType::Unknown,
+            3 => TokenType::Control,
+            4 => TokenType::UserDefined,
+            5 => TokenType::Unused,
+            6 => TokenType::Byte,
+            _ => TokenType::Normal,
+        }
+    }
+}
+
+/// What [`Tokenizer::encode`] adds and recognises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EncodeOptions {
+    /// Add BOS and EOS where the file asks for them.
+    pub add_special: bool,
+    /// Recognise control tokens written in the text.
+    pub parse_special: bool,
+}
+
+impl Default for EncodeOptions {
+    fn default() -> Self {
+        Self { add_special: true, parse_special: true }
+    }
+}
+
+/// The algorithm that cuts plain text into tokens.
+enum Algorithm {
+    Bpe(Box<bpe::Bpe>),
+    Spm(Box<spm::Spm>),
+}
+
+/// A vocabulary and how it is applied.
+pub struct Tokenizer {
+    algorithm: Algorithm,
+    /// The texts as the file has them.
+    texts: StringArray,
+    /// The bytes that each token stands for.
+    pieces: StringArray,
+    types: Vec<TokenType>,
+    special: special::SpecialTokens,
+    /// Begin of sequence.
+    pub bos: Option<u32>,
+    /// End of sequence.
+    pub eos: Option<u32>,
+    /// Whether BOS is put before a text.
+    pub add_bos: bool,
+    /// Whether EOS is put after a text.
+    pub add_eos: bool,
+    ends: HashSet<u32>,
+}
+
+/// Control tokens that end a generation, by their text (llama.cpp's list).
+const END_TEXTS: &[&str] = &[
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_turn|>",
+    "<｜end▁of▁sentence｜>",
+    "<end_of_utterance>",
+];
+
+impl Tokenizer {
+    /// Builds the tokenizer that a file's metadata describes.
+    pub fn from_metadata(metadata: &Metadata) -> Result<Self> {
+        let error = |why: String| Error::Tokenizer { file: metadata.file().into(), why };
+        let model_key = "tokenizer.ggml.model";
+        let model = metadata.str(model_key)?.ok_or_else(|| metadata.missing(model_key))?;
+        let tokens_key = "tokenizer.ggml.tokens";
+        let texts =
+            metadata.strings(tokens_key)?.ok_or_else(|| metadata.missing(tokens_key))?.clone();
+        if texts.is_empty() {
+            return Err(error("the vocabulary is empty; the file is damaged".into()));
+        }
+        let types = match metadata.u32s("tokenizer.ggml.token_type")? {
+            Some(types) if types.len() != texts.len() => {
+                return Err(error(format!(
+                    "{} token types for {} tokens; the file is damaged",
+                    types.len(),
+                    texts.len()
+                )));
+            }
+            Some(types) => types.into_iter().map(TokenType::from_id).collect(),
+            None => vec![TokenType::Normal; texts.len()],
+        };
+        let (algorithm, pieces) = match model {
+            "gpt2" => {
+                let bpe = bpe::Bpe::new(metadata, &texts)?;
+                let pieces = bpe::pieces(&texts, &types);
+                (Algorithm::Bpe(Box::new(bpe)), pieces)
+            }
+            "llama" => {
+                let spm = spm::Spm::new(metadata, &texts, &types)?;
+                let pieces = spm::pieces(&texts, &types);
+                (Algorithm::Spm(Box::new(spm)), pieces)
+            }
+            other => {
+                return Err(error(format!(
+                    "the tokenizer {other:?} is unknown (known: gpt2, llama)"
+                )));
+            }
+        };
+        let id = |key: &str| -> Result<Option<u32>> {
+            let key = format!("tokenizer.ggml.{key}_token_id");
+            // Some files say 2^32 - 1 for none.
+            let id = metadata.u32(&key)?.filter(|&id| id != u32::MAX);
+            if let Some(id) = id.filter(|&id| id as usize >= texts.len()) {
+                return Err(error(format!(
+                    "{key} is {id}, the vocabulary has {} tokens",
+                    texts.len()
+                )));
+            }
+            Ok(id)
+        };
+        let (bos, eos) = (id("bos")?, id("eos")?);
+        let bos_by_default = match &algorithm {
+            Algorithm::Bpe(bpe) => bpe.bos_by_default,
+            Algorithm::Spm(_) => true,
+        };
+        let mut ends: HashSet<u32> = [eos, id("eot")?, id("eom")?].into_iter().flatten().collect();
+        for (index, text) in texts.iter().enumerate() {
+            let listed = END_TEXTS.iter().any(|end| end.as_bytes() == text);
+            if listed && matches!(types[index], TokenType::Control | TokenType::UserDefined) {
+                ends.insert(index as u32);
+            }
+        }
+        Ok(Self {
+            special: special::SpecialTokens::new(&texts, &types).map_err(error)?,
+            add_bos: metadata.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(bos_by_default),
+            add_eos: metadata.bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
+            algorithm,
+            texts,
+            pieces,
+            types,
+            bos,
+            eos,
+            ends,
+        })
+    }
+
+    /// The ids of a text.
+    pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        if options.add_special && self.add_bos {
+            ids.extend(self.bos);
+        }
+        // Whether the text so far ends in a special token, or there is none: where SPM puts its space.
+        let mut after_special = true;
+        for fragment in self.special.partition(text, options.parse_special) {
+            match fragment {
+                special::Fragment::Token(id) => {
+                    ids.push(id);
+                    after_special = true;
+                }
+                special::Fragment::Text(text) => {
+                    match &self.algorithm {
+                        Algorithm::Bpe(bpe) => bpe.encode(text, &mut ids)?,
+                        Algorithm::Spm(spm) => spm.encode(text, after_special, &mut ids),
+                    }
+                    after_special = false;
+                }
+            }
+        }
+        if options.add_special && self.add_eos {
+            ids.extend(self.eos);
+        }
+        Ok(ids)
+    }
+
+    /// The number of tokens.
+    pub fn len(&self) -> usize {
+        self.types.len()
+    }
+
+    /// Whether there are no tokens.
+    pub fn is_empty(&self) -> bool {
+        self.types.is_empty()
+    }
+
+    /// The text of a token as the file has it, for display.
+    pub fn text(&self, id: u32) -> String {
+        String::from_utf8_lossy(self.texts.get(id as usize).unwrap_or_default()).into_owned()
+    }
+
+    /// The bytes that a token stands for in a text; none for control tokens.
+    pub fn piece(&self, id: u32) -> &[u8] {
+        match self.types.get(id as usize) {
+            None | Some(TokenType::Control | TokenType::Unknown) => &[],
+            Some(_) => self.pieces.get(id as usize).unwrap_or_default(),
+        }
+    }
+
+    /// The bytes of a token, control tokens as they are written.
+    pub fn piece_with_special(&self, id: u32) -> &[u8] {
+        self.pieces.get(id as usize).unwrap_or_default()
+    }
+
+    /// The kind of a token.
+    pub fn token_type(&self, id: u32) -> TokenType {
+        self.types.get(id as usize).copied().unwrap_or(TokenType::Unused)
+    }
+
+    /// Whether a token ends a generation.
+    pub fn is_end(&self, id: u32) -> bool {
+        self.ends.contains(&id)
+    }
+
+    /// The text of ids as one: control tokens left out, and the space that SPM put in front removed.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let mut bytes: Vec<u8> = ids.iter().flat_map(|&id| self.piece(id)).copied().collect();
+        if let Algorithm::Spm(spm) = &self.algorithm
+            && spm.add_space_prefix
+            && bytes.first() == Some(&b' ')
+        {
+            bytes.remove(0);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
