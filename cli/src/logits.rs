@@ -1,0 +1,91 @@
+//! `engine logits`: the logits of a list of tokens, the door for comparing engines.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use engine::select::{log_softmax, top};
+use engine::step::{SequenceId, StepToken};
+use engine::{ContextOptions, LoadOptions};
+use serde_json::{Value, json};
+
+use crate::options::{ContextArgs, DeviceArgs};
+use crate::{models, output, tokenize};
+
+/// Print the logits after a list of tokens.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  engine logits model.gguf --tokens 1,2,3 --top 5\n  engine logits model.gguf --tokens - --all < ids.txt"
+)]
+pub struct Args {
+    /// A file, a catalogue name or a name on the hub
+    model: String,
+    /// Ids separated by commas or spaces, or - to read them from stdin
+    #[arg(long, allow_hyphen_values = true)]
+    tokens: String,
+    /// All positions instead of the last
+    #[arg(long)]
+    all: bool,
+    /// The K most likely ids with their log-probabilities instead of all logits
+    #[arg(long, value_name = "K")]
+    top: Option<usize>,
+    /// Print JSON (this command always does)
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    context: ContextArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let text = if args.tokens == "-" { tokenize::read_stdin()? } else { args.tokens.clone() };
+    let ids = parse_ids(&text)?;
+    let path = models::resolve(&args.model)?;
+    let device = args.device.open()?;
+    let file = engine::model::ModelFile::open(&path)?;
+    // Where no context is asked for, the tokens need one that holds them.
+    let default = file.spec.context_length.min(engine::context::DEFAULT_CELLS);
+    let fitting = ids.len().max(default).min(file.spec.context_length.max(default));
+    let options = ContextOptions {
+        cells: Some(args.context.ctx.unwrap_or(fitting)),
+        ..args.context.options()
+    };
+    let load = LoadOptions { context: options.clone() };
+    let model = models::load(&device, &path, &load)?;
+    let mut context = model.context(&options)?;
+    let tokens = StepToken::run(SequenceId(0), 0, &ids, args.all);
+    let mut rows: Vec<Value> = Vec::new();
+    let mut on_logits = |logits: &[f32]| {
+        rows.push(match args.top {
+            Some(k) => {
+                top(&log_softmax(logits), k).into_iter().map(|(id, p)| json!([id, p])).collect()
+            }
+            None => logits.iter().map(|&logit| json!(logit)).collect(),
+        });
+    };
+    if ids.len() > context.cells() {
+        return Err(engine::Error::ContextFull {
+            wanted: ids.len(),
+            cells: context.cells(),
+            trained: model.file().spec.context_length,
+        }
+        .into());
+    }
+    context.step_with(&tokens, &mut on_logits, &mut || false)?;
+    let key = if args.top.is_some() { "top" } else { "logits" };
+    output::print_json(&json!({ "n_vocab": model.file().spec.vocabulary, key: rows }))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads ids separated by commas or white space.
+fn parse_ids(text: &str) -> Result<Vec<u32>> {
+    let ids = text
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|word| !word.is_empty())
+        .map(|word| word.parse().with_context(|| format!("--tokens: {word:?} is no token id")))
+        .collect::<Result<Vec<u32>>>()?;
+    if ids.is_empty() {
+        bail!("--tokens: no ids were given");
+    }
+    Ok(ids)
+}

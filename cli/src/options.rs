@@ -1,0 +1,79 @@
+//! Options that several commands share: the device, the context.
+
+use anyhow::{Result, bail};
+use clap::Args;
+use engine::kv::KvType;
+use engine::{ContextOptions, Device, DeviceOptions};
+
+/// Which device.
+#[derive(Args, Clone)]
+pub struct DeviceArgs {
+    /// auto, cpu, a stable name (vulkan:0) or a part of a device's name
+    #[arg(long, default_value = "auto", env = "ENGINE_DEVICE")]
+    pub device: String,
+    /// Threads of the CPU [default: its cores]
+    #[arg(short = 't', long)]
+    pub threads: Option<usize>,
+}
+
+impl DeviceArgs {
+    /// Opens the device. Where `auto` falls back to the CPU, says so on stderr.
+    pub fn open(&self) -> Result<Device> {
+        let options = DeviceOptions {
+            name: Some(self.device.clone()),
+            threads: self.threads,
+            gpu: engine::gpu::GpuOptions { memory_limit: memory_limit()?, ..Default::default() },
+        };
+        let device = Device::open(&options)?;
+        if self.device == "auto" && device.is_cpu() {
+            eprintln!(
+                "no GPU found: running on the CPU ({}). A GPU needs its Vulkan driver: mesa-vulkan-drivers for AMD and Intel, NVIDIA's own for NVIDIA; see `engine devices`",
+                device.name()
+            );
+        }
+        Ok(device)
+    }
+}
+
+/// `ENGINE_MEMORY_LIMIT`: take the device to have no more than this many free bytes.
+fn memory_limit() -> Result<Option<u64>> {
+    match std::env::var("ENGINE_MEMORY_LIMIT") {
+        Ok(text) => match text.parse() {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(_) => bail!("ENGINE_MEMORY_LIMIT is {text:?}, expected a number of bytes"),
+        },
+        Err(_) => Ok(None),
+    }
+}
+
+/// The context.
+#[derive(Args, Clone)]
+pub struct ContextArgs {
+    /// Positions of the context [default: the model's own, at most 4096]
+    #[arg(short = 'c', long)]
+    pub ctx: Option<usize>,
+    /// The type of keys in the cache: f16 or f32 (also -ctk)
+    #[arg(long, default_value = "f16", value_parser = kv_type)]
+    pub cache_type_k: KvType,
+    /// The type of values in the cache: f16 or f32 (also -ctv)
+    #[arg(long, default_value = "f16", value_parser = kv_type)]
+    pub cache_type_v: KvType,
+}
+
+impl ContextArgs {
+    /// The engine's options.
+    pub fn options(&self) -> ContextOptions {
+        ContextOptions {
+            cells: self.ctx,
+            key_type: self.cache_type_k,
+            value_type: self.cache_type_v,
+            ..ContextOptions::default()
+        }
+    }
+}
+
+/// Reads a cache type by llama.cpp's name.
+pub fn kv_type(name: &str) -> Result<KvType, String> {
+    KvType::from_name(name)
+        .ok_or_else(|| format!("the cache type {name:?} is unknown (known: f16, f32)"))
+}

@@ -1,0 +1,119 @@
+//! Choosing and opening a device: a GPU by rank or by name, or the CPU.
+
+use std::sync::Arc;
+
+use crate::cpu::{self, InstructionSet};
+use crate::gpu::{AdapterInfo, Gpu, GpuOptions, list};
+use crate::{Error, Result};
+
+/// Which device, and how it is used.
+#[derive(Debug, Clone, Default)]
+pub struct DeviceOptions {
+    /// `auto`, `cpu`, a stable name (`vulkan:0`) or a part of a device's name; none: `auto`.
+    pub name: Option<String>,
+    /// Threads of the CPU; none: one a core.
+    pub threads: Option<usize>,
+    /// How a GPU is opened.
+    pub gpu: GpuOptions,
+}
+
+/// An opened device.
+#[derive(Clone)]
+pub enum Device {
+    /// A GPU.
+    Gpu(Arc<Gpu>),
+    /// The CPU.
+    Cpu {
+        /// Threads that work.
+        threads: usize,
+        /// The instructions that the loops use.
+        set: InstructionSet,
+        /// Take the device to have no more than this many free bytes.
+        memory_limit: Option<u64>,
+    },
+}
+
+impl Device {
+    /// Opens a device. `auto` takes a discrete GPU, else an integrated one, else the CPU; a software
+    /// driver only when it is named.
+    pub fn open(options: &DeviceOptions) -> Result<Self> {
+        let name = options.name.as_deref().unwrap_or("auto");
+        if name == "cpu" {
+            return Self::cpu(options);
+        }
+        let adapters = list();
+        if name == "auto" {
+            return match best(&adapters) {
+                Some(adapter) => Gpu::open(adapter, &options.gpu).map(Self::Gpu),
+                None => Self::cpu(options),
+            };
+        }
+        let wanted = name.to_lowercase();
+        let chosen = adapters.iter().find(|adapter| adapter.id == wanted).or_else(|| {
+            adapters.iter().find(|adapter| adapter.name.to_lowercase().contains(&wanted))
+        });
+        if let Some(adapter) = chosen {
+            return Gpu::open(adapter, &options.gpu).map(Self::Gpu);
+        }
+        let mut known: Vec<String> =
+            adapters.iter().map(|adapter| format!("{} ({})", adapter.id, adapter.name)).collect();
+        known.push("cpu".into());
+        Err(Error::Device(format!(
+            "there is no device {name:?}; there are: {}; or say auto",
+            known.join(", ")
+        )))
+    }
+
+    fn cpu(options: &DeviceOptions) -> Result<Self> {
+        let threads = options.threads.unwrap_or_else(cpu::default_threads);
+        if threads == 0 || threads > 1024 {
+            return Err(Error::Option(format!("{threads} threads are out of range (1 to 1024)")));
+        }
+        Ok(Self::Cpu {
+            threads,
+            set: InstructionSet::detect(),
+            memory_limit: options.gpu.memory_limit,
+        })
+    }
+
+    /// The device's name.
+    pub fn name(&self) -> String {
+        match self {
+            Device::Gpu(gpu) => gpu.name.clone(),
+            Device::Cpu { .. } => cpu::processor_name(),
+        }
+    }
+
+    /// The stable name: `vulkan:0`, `cpu`.
+    pub fn id(&self) -> String {
+        match self {
+            Device::Gpu(gpu) => gpu.id.clone(),
+            Device::Cpu { .. } => "cpu".into(),
+        }
+    }
+
+    /// Whether this is the CPU.
+    pub fn is_cpu(&self) -> bool {
+        matches!(self, Device::Cpu { .. })
+    }
+
+    /// Bytes that are free, where the device or the operating system says.
+    pub fn free_bytes(&self) -> Option<u64> {
+        match self {
+            Device::Gpu(gpu) => gpu.free_bytes(),
+            Device::Cpu { memory_limit, .. } => memory_limit.or_else(cpu::free_bytes),
+        }
+    }
+}
+
+/// The GPU that `auto` takes: discrete before integrated, never a software driver.
+fn best(adapters: &[AdapterInfo]) -> Option<&AdapterInfo> {
+    let rank = |adapter: &AdapterInfo| match adapter.kind {
+        wgpu::DeviceType::DiscreteGpu => Some(0),
+        wgpu::DeviceType::IntegratedGpu => Some(1),
+        wgpu::DeviceType::VirtualGpu => Some(2),
+        wgpu::DeviceType::Other => Some(3),
+        wgpu::DeviceType::Cpu => None,
+    };
+    adapters.iter().filter(|adapter| rank(adapter).is_some()).min_by_key(|adapter| rank(adapter))
+}

@@ -1,0 +1,153 @@
+//! A model on a device: its file, its tokenizer, its weights.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use gguf::Gguf;
+
+use crate::context::kv_groups;
+use crate::cpu::{self, CpuWeights};
+use crate::device::Device;
+use crate::executor::Memory;
+use crate::gpu::{self, GpuWeights};
+use crate::model::ModelFile;
+use crate::plan::Plan;
+use crate::tokenizer::Tokenizer;
+use crate::{Context, ContextOptions, Error, Result};
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// The context that is going to be used: the model is refused if both do not fit the device.
+    pub context: ContextOptions,
+}
+
+/// A model's weights where a device can use them.
+enum Weights {
+    Gpu(Arc<GpuWeights>),
+    Cpu(Arc<CpuWeights>),
+}
+
+/// A model, loaded. Immutable and shared: contexts and sessions hold it by reference count.
+pub struct Model {
+    file: ModelFile,
+    device: Device,
+    weights: Weights,
+    tokenizer: OnceLock<Arc<Tokenizer>>,
+}
+
+impl Model {
+    /// Opens the file at `path` and loads it onto the first device (one is used so far).
+    pub fn load(
+        devices: &[Device],
+        path: impl AsRef<Path>,
+        options: &LoadOptions,
+    ) -> Result<Arc<Self>> {
+        let file = ModelFile::open(path)?;
+        Self::load_file(devices, file, options, &mut |_, _| ())
+    }
+
+    /// Loads an opened file. `progress` is called with bytes done and bytes in all.
+    pub fn load_file(
+        devices: &[Device],
+        file: ModelFile,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Arc<Self>> {
+        let [device] = devices else {
+            return Err(Error::Device(format!("{} devices given, one is needed", devices.len())));
+        };
+        check_fit(&file, device, &options.context)?;
+        let plan = Plan::new(&file, options.context.sizes(&file.spec)?.cells)?;
+        let weights = match device {
+            Device::Gpu(gpu) => {
+                let weights = GpuWeights::load(gpu.clone(), &file.gguf, &plan, progress)?;
+                Weights::Gpu(Arc::new(weights))
+            }
+            Device::Cpu { .. } => Weights::Cpu(CpuWeights::load(&file.gguf, &plan)?),
+        };
+        Ok(Arc::new(Self { file, device: device.clone(), weights, tokenizer: OnceLock::new() }))
+    }
+
+    /// The file.
+    pub fn file(&self) -> &ModelFile {
+        &self.file
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The tokenizer that the file describes, built on first use.
+    pub fn tokenizer(&self) -> Result<Arc<Tokenizer>> {
+        if let Some(tokenizer) = self.tokenizer.get() {
+            return Ok(tokenizer.clone());
+        }
+        let tokenizer = Arc::new(Tokenizer::from_metadata(&self.file.gguf.metadata)?);
+        Ok(self.tokenizer.get_or_init(|| tokenizer).clone())
+    }
+
+    /// A context of this model on its device.
+    pub fn context(&self, options: &ContextOptions) -> Result<Context> {
+        check_fit(&self.file, &self.device, options)?;
+        match (&self.device, &self.weights) {
+            (Device::Cpu { threads, set, .. }, Weights::Cpu(weights)) => {
+                Context::on_cpu(&self.file, weights, options, *threads, *set)
+            }
+            (_, Weights::Gpu(weights)) => Context::on_gpu(&self.file, weights, options),
+            _ => Err(Error::Device("the model's weights are on another device".into())),
+        }
+    }
+}
+
+/// What a model and a context take on a device, before anything is allocated.
+pub fn predict(file: &ModelFile, device: &Device, options: &ContextOptions) -> Result<Memory> {
+    let sizes = options.sizes(&file.spec)?;
+    let plan = Plan::new(file, sizes.cells)?;
+    let groups = kv_groups(&file.spec, file.gguf.file(), &sizes)?;
+    match device {
+        Device::Gpu(gpu) => gpu::predict(&plan, &gpu.caps, &groups, &sizes),
+        Device::Cpu { .. } => Ok(cpu::predict(&plan, &groups, &sizes)),
+    }
+}
+
+/// Bytes that must be free. On the CPU the weights stay in the file's pages, which the system may drop.
+fn needed(memory: Memory, device: &Device) -> u64 {
+    if device.is_cpu() { memory.total() - memory.weights } else { memory.total() }
+}
+
+/// Refuses a model and context that do not fit the device, saying what would.
+fn check_fit(file: &ModelFile, device: &Device, options: &ContextOptions) -> Result<()> {
+    let Some(available) = device.free_bytes() else { return Ok(()) };
+    let need = |cells: usize| -> Result<u64> {
+        let options = ContextOptions { cells: Some(cells), ..options.clone() };
+        Ok(needed(predict(file, device, &options)?, device))
+    };
+    let cells = options.sizes(&file.spec)?.cells;
+    let needed = need(cells)?;
+    if needed <= available {
+        return Ok(());
+    }
+    // The largest multiple of 256 positions that fits, by halving.
+    let (mut fits, mut too_much) = (0, cells.div_ceil(256));
+    while fits + 1 < too_much {
+        let middle = usize::midpoint(fits, too_much);
+        if need(middle * 256)? <= available {
+            fits = middle;
+        } else {
+            too_much = middle;
+        }
+    }
+    let advice = if fits > 0 {
+        format!("--ctx {} would fit (this context has {cells})", fits * 256)
+    } else {
+        "no context fits: use a smaller quantization, another device, or --device cpu".to_string()
+    };
+    Err(Error::DoesNotFit { device: device.name(), needed, available, advice })
+}
+
+/// The parameters of a file: the elements of all its tensors.
+pub fn parameters(file: &Gguf) -> u64 {
+    file.tensors.iter().map(gguf::TensorInfo::elements).sum()
+}
