@@ -86,24 +86,44 @@ pub struct Tokenizer {
     ends: HashSet<u32>,
 }
 
-/// Control tokens that end a generation, by their text (llama.cpp's list).
+/// Tokens that end a generation, by their text, and that are control tokens whatever the file says of them:
+/// the list that llama.cpp keeps (`special_eog_ids` in llama-vocab.cpp), for files that were converted
+/// carelessly.
 const END_TEXTS: &[&str] = &[
     "<|eot_id|>",
     "<|im_end|>",
     "<|end|>",
     "<|return|>",
     "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
     "<end_of_turn>",
     "<|endoftext|>",
-    "<|end_of_text|>",
+    "</s>",
     "<|eom_id|>",
     "<EOT>",
     "_<EOT>",
     "[EOT]",
     "[EOS]",
-    "<|end_of_turn|>",
-    "<｜end▁of▁sentence｜>",
+    "<|end_of_text|>",
     "<end_of_utterance>",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "<｜end▁of▁sentence｜>",
+    "[e~[",
+    // Padding, repository and file marks of fill-in-the-middle models.
+    "<|fim_pad|>",
+    "<fim-pad>",
+    "<fim_pad>",
+    "<PAD>",
+    "[PAD]",
+    "<|fim_repo|>",
+    "<|repo_name|>",
+    "<fim-repo>",
+    "<REPO>",
+    "<reponame>",
+    "<|file_sep|>",
 ];
 
 impl Tokenizer {
@@ -118,7 +138,7 @@ impl Tokenizer {
         if texts.is_empty() {
             return Err(error("the vocabulary is empty; the file is damaged".into()));
         }
-        let types = match metadata.u32s("tokenizer.ggml.token_type")? {
+        let mut types: Vec<TokenType> = match metadata.u32s("tokenizer.ggml.token_type")? {
             Some(types) if types.len() != texts.len() => {
                 return Err(error(format!(
                     "{} token types for {} tokens; the file is damaged",
@@ -129,6 +149,12 @@ impl Tokenizer {
             Some(types) => types.into_iter().map(TokenType::from_id).collect(),
             None => vec![TokenType::Normal; texts.len()],
         };
+        let end_texts: HashSet<&[u8]> = END_TEXTS.iter().map(|text| text.as_bytes()).collect();
+        let mut ends = HashSet::new();
+        for (index, _) in texts.iter().enumerate().filter(|(_, text)| end_texts.contains(text)) {
+            types[index] = TokenType::Control;
+            ends.insert(index as u32);
+        }
         let (algorithm, pieces) = match model {
             "gpt2" => {
                 let bpe = bpe::Bpe::new(metadata, &texts)?;
@@ -163,13 +189,7 @@ impl Tokenizer {
             Algorithm::Bpe(bpe) => bpe.bos_by_default,
             Algorithm::Spm(_) => true,
         };
-        let mut ends: HashSet<u32> = [eos, id("eot")?, id("eom")?].into_iter().flatten().collect();
-        for (index, text) in texts.iter().enumerate() {
-            let listed = END_TEXTS.iter().any(|end| end.as_bytes() == text);
-            if listed && matches!(types[index], TokenType::Control | TokenType::UserDefined) {
-                ends.insert(index as u32);
-            }
-        }
+        ends.extend([eos, id("eot")?, id("eom")?].into_iter().flatten());
         Ok(Self {
             special: special::SpecialTokens::new(&texts, &types).map_err(error)?,
             add_bos: metadata.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(bos_by_default),

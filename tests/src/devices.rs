@@ -53,3 +53,12 @@ pub fn cpu_context(model: &ModelFile, options: &ContextOptions, set: Instruction
     Context::on_cpu(model, &weights, options, threads, set)
         .unwrap_or_else(|error| panic!("{error}"))
 }
+
+/// The CPU as a device, all its cores.
+///
+/// # Panics
+/// If it cannot be opened.
+pub fn cpu_device() -> engine::Device {
+    let options = engine::DeviceOptions { name: Some("cpu".into()), ..Default::default() };
+    engine::Device::open(&options).unwrap_or_else(|error| panic!("{error}"))
+}

@@ -2,4 +2,5 @@
 
 pub mod devices;
 pub mod golden;
+pub mod real;
 pub mod stepper;

@@ -13,8 +13,6 @@ pub enum InstructionSet {
     Baseline,
     /// AVX2, FMA and F16C.
     Avx2,
-    /// AVX-512 F, BW, VL and what Avx2 says.
-    Avx512,
 }
 
 impl InstructionSet {
@@ -35,12 +33,6 @@ impl InstructionSet {
             if avx2 {
                 sets.push(Self::Avx2);
             }
-            let avx512 = is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512vl");
-            if avx2 && avx512 {
-                sets.push(Self::Avx512);
-            }
         }
         sets
     }
@@ -51,15 +43,12 @@ impl InstructionSet {
             InstructionSet::Baseline if cfg!(target_arch = "aarch64") => "NEON",
             InstructionSet::Baseline => "baseline",
             InstructionSet::Avx2 => "AVX2",
-            InstructionSet::Avx512 => "AVX-512",
         }
     }
 }
 
 /// Rows that are decoded and multiplied together.
 const ROWS: usize = 4;
-/// Tokens that are multiplied together.
-const TOKENS: usize = 2;
 
 /// A matrix product's inputs: rows of blocks, and rows of activations.
 #[derive(Clone, Copy)]
@@ -84,9 +73,6 @@ pub fn multiply(
     with_block!(format, B => match set {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a set is only chosen where `available` found its features.
-        InstructionSet::Avx512 => unsafe { multiply_avx512::<B>(product, scratch, store) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
         InstructionSet::Avx2 => unsafe { multiply_avx2::<B>(product, scratch, store) },
         _ => multiply_rows::<B, 4, { cfg!(target_arch = "aarch64") }>(product, scratch, store),
     });
@@ -97,7 +83,7 @@ pub fn dot(set: InstructionSet, a: &[f32], b: &[f32]) -> f32 {
     match set {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a set is only chosen where `available` found its features.
-        InstructionSet::Avx512 | InstructionSet::Avx2 => unsafe { dot_avx2(a, b) },
+        InstructionSet::Avx2 => unsafe { dot_avx2(a, b) },
         _ => dot_lanes::<4, { cfg!(target_arch = "aarch64") }>(a, b),
     }
 }
@@ -116,16 +102,6 @@ fn multiply_avx2<B: Block>(
     store: &mut dyn FnMut(usize, usize, f32),
 ) {
     multiply_rows::<B, 8, true>(product, scratch, store);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
-fn multiply_avx512<B: Block>(
-    product: Product,
-    scratch: &mut Vec<f32>,
-    store: &mut dyn FnMut(usize, usize, f32),
-) {
-    multiply_rows::<B, 16, true>(product, scratch, store);
 }
 
 #[inline(always)]
@@ -151,7 +127,8 @@ fn dot_lanes<const LANES: usize, const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
     total + rest
 }
 
-/// Decodes `ROWS` rows at a time into `scratch` and multiplies them with `TOKENS` tokens at a time.
+/// Decodes `ROWS` rows at a time into `scratch` and multiplies them with two tokens at a time. Columns are a
+/// multiple of 32, which the Spec checks.
 #[inline(always)]
 fn multiply_rows<B: Block, const LANES: usize, const FMA: bool>(
     product: Product,
@@ -172,56 +149,81 @@ fn multiply_rows<B: Block, const LANES: usize, const FMA: bool>(
         let (w1, rest) = rest.split_at(columns);
         let (w2, w3) = rest.split_at(columns);
         let weights = [w0, w1, w2, &w3[..columns]];
+        let row_of = |token: usize| &product.input[token * columns..][..columns];
         let mut token = 0;
-        while token < tokens {
-            let second = (token + 1).min(tokens - 1);
-            let inputs = [
-                &product.input[token * columns..][..columns],
-                &product.input[second * columns..][..columns],
-            ];
-            let sums = if token + 1 < tokens {
-                tile::<LANES, FMA, ROWS, TOKENS>(weights, inputs)
-            } else {
-                let one = tile::<LANES, FMA, ROWS, 1>(weights, [inputs[0]]);
-                one.map(|[sum]| [sum, 0.0])
-            };
-            for (row, sums) in sums.iter().enumerate().take(rows) {
-                for (offset, &sum) in sums.iter().enumerate().take(tokens - token) {
-                    store(group * ROWS + row, token + offset, sum);
-                }
+        while token + 1 < tokens {
+            let sums = tile2::<LANES, FMA>(weights, row_of(token), row_of(token + 1));
+            for (row, sums) in sums.into_iter().enumerate().take(rows) {
+                store(group * ROWS + row, token, sums[0]);
+                store(group * ROWS + row, token + 1, sums[1]);
             }
-            token += TOKENS;
+            token += 2;
+        }
+        if token < tokens {
+            let sums = tile1::<LANES, FMA>(weights, row_of(token));
+            for (row, sum) in sums.into_iter().enumerate().take(rows) {
+                store(group * ROWS + row, token, sum);
+            }
         }
     }
 }
 
-/// The dot products of R rows with T tokens, all of one length, a multiple of 32.
-#[inline(always)]
-fn tile<const LANES: usize, const FMA: bool, const R: usize, const T: usize>(
-    weights: [&[f32]; R],
-    inputs: [&[f32]; T],
-) -> [[f32; T]; R] {
-    let mut sums = [[[0.0f32; LANES]; T]; R];
-    let columns = inputs[0].len();
-    for start in (0..columns / LANES * LANES).step_by(LANES) {
-        let x: [&[f32; LANES]; T] = std::array::from_fn(|t| lanes(inputs[t], start));
-        for r in 0..R {
-            let w: &[f32; LANES] = lanes(weights[r], start);
-            for t in 0..T {
-                for lane in 0..LANES {
-                    sums[r][t][lane] = multiply_add::<FMA>(w[lane], x[t][lane], sums[r][t][lane]);
-                }
-            }
-        }
+/// A vector register's worth of sums.
+#[derive(Clone, Copy)]
+struct Sums<const LANES: usize>([f32; LANES]);
+
+impl<const LANES: usize> Sums<LANES> {
+    const ZERO: Self = Self([0.0; LANES]);
+
+    #[inline(always)]
+    fn add<const FMA: bool>(self, a: &[f32; LANES], b: &[f32; LANES]) -> Self {
+        Self(std::array::from_fn(|lane| multiply_add::<FMA>(a[lane], b[lane], self.0[lane])))
     }
-    std::array::from_fn(|r| std::array::from_fn(|t| sums[r][t].iter().sum()))
+
+    #[inline(always)]
+    fn total(self) -> f32 {
+        self.0.iter().sum()
+    }
 }
 
-/// `LANES` floats from `start` on.
+/// The dot products of four rows with a token. The sums are variables, not an array, so that they stay in
+/// registers.
 #[inline(always)]
-fn lanes<const LANES: usize>(slice: &[f32], start: usize) -> &[f32; LANES] {
-    match slice[start..start + LANES].first_chunk() {
-        Some(lanes) => lanes,
-        None => unreachable!("the range has LANES elements"),
+fn tile1<const LANES: usize, const FMA: bool>(weights: [&[f32]; ROWS], x: &[f32]) -> [f32; ROWS] {
+    let [mut s0, mut s1, mut s2, mut s3] = [Sums::<LANES>::ZERO; ROWS];
+    let [w0, w1, w2, w3] = weights.map(|row| row.as_chunks::<LANES>().0);
+    let x = x.as_chunks::<LANES>().0;
+    for ((((x, w0), w1), w2), w3) in x.iter().zip(w0).zip(w1).zip(w2).zip(w3) {
+        s0 = s0.add::<FMA>(w0, x);
+        s1 = s1.add::<FMA>(w1, x);
+        s2 = s2.add::<FMA>(w2, x);
+        s3 = s3.add::<FMA>(w3, x);
     }
+    [s0, s1, s2, s3].map(Sums::total)
+}
+
+/// The dot products of four rows with two tokens.
+#[inline(always)]
+fn tile2<const LANES: usize, const FMA: bool>(
+    weights: [&[f32]; ROWS],
+    x: &[f32],
+    y: &[f32],
+) -> [[f32; 2]; ROWS] {
+    let [mut s0, mut s1, mut s2, mut s3] = [Sums::<LANES>::ZERO; ROWS];
+    let [mut t0, mut t1, mut t2, mut t3] = [Sums::<LANES>::ZERO; ROWS];
+    let [w0, w1, w2, w3] = weights.map(|row| row.as_chunks::<LANES>().0);
+    let (x, y) = (x.as_chunks::<LANES>().0, y.as_chunks::<LANES>().0);
+    for (((((x, y), w0), w1), w2), w3) in x.iter().zip(y).zip(w0).zip(w1).zip(w2).zip(w3) {
+        s0 = s0.add::<FMA>(w0, x);
+        s1 = s1.add::<FMA>(w1, x);
+        s2 = s2.add::<FMA>(w2, x);
+        s3 = s3.add::<FMA>(w3, x);
+        t0 = t0.add::<FMA>(w0, y);
+        t1 = t1.add::<FMA>(w1, y);
+        t2 = t2.add::<FMA>(w2, y);
+        t3 = t3.add::<FMA>(w3, y);
+    }
+    let [s0, s1, s2, s3] = [s0, s1, s2, s3].map(Sums::total);
+    let [t0, t1, t2, t3] = [t0, t1, t2, t3].map(Sums::total);
+    [[s0, t0], [s1, t1], [s2, t2], [s3, t3]]
 }

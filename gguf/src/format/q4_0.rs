@@ -21,6 +21,8 @@ impl Block for Q4_0 {
 
     #[inline(always)]
     fn decode(&self, out: &mut [f32]) {
+        // A fixed length lets the loops below become vector code.
+        let Some(out) = out.first_chunk_mut::<{ Self::WEIGHTS }>() else { return };
         let d = half(self.d);
         for (j, &byte) in self.codes.iter().enumerate() {
             out[j] = (i32::from(byte & 15) - 8) as f32 * d;

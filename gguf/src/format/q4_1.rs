@@ -23,11 +23,12 @@ impl Block for Q4_1 {
 
     #[inline(always)]
     fn decode(&self, out: &mut [f32]) {
+        // A fixed length lets the loops below become vector code.
+        let Some(out) = out.first_chunk_mut::<{ Self::WEIGHTS }>() else { return };
         let (d, m) = (half(self.d), half(self.m));
-        for (j, &byte) in self.codes.iter().enumerate() {
-            out[j] = f32::from(byte & 15) * d + m;
-            out[j + 16] = f32::from(byte >> 4) * d + m;
-        }
+        let (low, high) = out.split_at_mut(16);
+        low.copy_from_slice(&self.codes.map(|byte| f32::from(byte & 15) * d + m));
+        high.copy_from_slice(&self.codes.map(|byte| f32::from(byte >> 4) * d + m));
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

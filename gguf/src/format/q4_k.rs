@@ -26,6 +26,8 @@ impl Block for Q4_K {
 
     #[inline(always)]
     fn decode(&self, out: &mut [f32]) {
+        // A fixed length lets the loops below become vector code.
+        let Some(out) = out.first_chunk_mut::<{ Self::WEIGHTS }>() else { return };
         let (d, dmin) = (half(self.d), half(self.dmin));
         for (run, (codes, out)) in self.codes.chunks_exact(32).zip(out.chunks_exact_mut(64)).enumerate() {
             let (scale, minimum) = scale_and_minimum(&self.scales, 2 * run);

@@ -23,6 +23,8 @@ impl Block for Q5_0 {
 
     #[inline(always)]
     fn decode(&self, out: &mut [f32]) {
+        // A fixed length lets the loops below become vector code.
+        let Some(out) = out.first_chunk_mut::<{ Self::WEIGHTS }>() else { return };
         let d = half(self.d);
         let high = u32::from_le_bytes(self.high);
         for (j, &byte) in self.codes.iter().enumerate() {

@@ -26,6 +26,8 @@ impl Block for Q6_K {
 
     #[inline(always)]
     fn decode(&self, out: &mut [f32]) {
+        // A fixed length lets the loops below become vector code.
+        let Some(out) = out.first_chunk_mut::<{ Self::WEIGHTS }>() else { return };
         let d = half(self.d);
         for run in 0..2 {
             let low = &self.low[run * 64..][..64];

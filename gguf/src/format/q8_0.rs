@@ -21,9 +21,13 @@ impl Block for Q8_0 {
 
     #[inline(always)]
     fn decode(&self, out: &mut [f32]) {
+        // A fixed length lets the loops below become vector code.
+        let Some(out) = out.first_chunk_mut::<{ Self::WEIGHTS }>() else { return };
         let d = half(self.d);
-        for (out, &code) in out.iter_mut().zip(&self.codes) {
-            *out = f32::from(code) * d;
+        for (out, codes) in out.chunks_exact_mut(8).zip(self.codes.chunks_exact(8)) {
+            for (out, &code) in out.iter_mut().zip(codes) {
+                *out = f32::from(code) * d;
+            }
         }
     }
 

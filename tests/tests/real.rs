@@ -1,0 +1,123 @@
+//! The two real models against llama.cpp's exact computation.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use engine::chat::{Template, TemplateInputs};
+use engine::kv::KvType;
+use engine::select::Sampling;
+use engine::step::SequenceId;
+use engine::tokenizer::Tokenizer;
+use engine::{Context, ContextOptions, Device, GenerateOptions, LoadOptions, Model, Session};
+use engine_tests::devices::{cpu_device, gpu};
+use engine_tests::real::{
+    Distance, GEMMA3, RealModel, SMOLLM2, check_teacher_forced, check_tokenizer, full_tier,
+};
+use gguf::Gguf;
+
+/// The prompts that the GPU computes in the default tier.
+const FOUR: [&str; 4] = ["plain_short", "json", "chat_special", "cjk"];
+/// The prompts that are continued freely.
+const FREE: [&str; 3] = ["plain_short", "plain_sentence", "code_python"];
+
+#[test]
+fn tokenizers_and_templates() {
+    for real in [SMOLLM2, GEMMA3] {
+        let golden = real.load();
+        let file = Gguf::open(real.path()).unwrap();
+        let tokenizer = Tokenizer::from_metadata(&file.metadata).unwrap();
+        check_tokenizer(&golden, &tokenizer);
+        // The base model has no template; what the golden has for it is llama.cpp's own fallback, ChatML,
+        // where this engine continues plain text.
+        let template = Template::from_metadata(&file.metadata).unwrap();
+        assert_eq!(template.is_some(), real.golden == SMOLLM2.golden);
+        for chat in golden.chat.iter().filter(|_| template.is_some()) {
+            let rendered =
+                template.as_ref().unwrap().render(&chat.messages, true, &TemplateInputs::default());
+            assert_eq!(rendered.unwrap(), chat.prompt);
+        }
+        println!("{}: {} texts", real.golden, golden.prompts.len() + golden.tokenize.len());
+    }
+}
+
+fn options(kv: KvType) -> ContextOptions {
+    ContextOptions { cells: Some(1024), key_type: kv, value_type: kv, ..ContextOptions::default() }
+}
+
+fn check(real: &RealModel, device: Device, prompts: Option<&[&str]>) {
+    let golden = real.load();
+    let load = LoadOptions { context: options(KvType::F32) };
+    let model = Model::load(&[device], real.path(), &load).unwrap();
+    for kv in [KvType::F32, KvType::F16] {
+        let mut context: Context = model.context(&options(kv)).unwrap();
+        let mut distance = Distance::default();
+        let mut count = 0;
+        for prompt in &golden.prompts {
+            if prompts.is_some_and(|prompts| !prompts.contains(&prompt.id.as_str())) {
+                continue;
+            }
+            let sequence = SequenceId(0);
+            context.free(sequence);
+            distance.add(check_teacher_forced(&mut context, prompt, sequence, kv));
+            count += 1;
+        }
+        assert!(count >= 4);
+        println!(
+            "{} {} on {}: {count} prompts; distance from exact: ours max {:.4} mean {:.5}, llama.cpp's default max {:.4} mean {:.5}",
+            real.golden,
+            kv.name(),
+            context.device_name(),
+            distance.ours_max,
+            distance.ours_sum / distance.ours_count as f64,
+            distance.native_max,
+            distance.native_sum / distance.native_count.max(1) as f64,
+        );
+    }
+    let context = Arc::new(Mutex::new(model.context(&options(KvType::F32)).unwrap()));
+    let mut session = Session::new(&model, context, SequenceId(0)).unwrap();
+    for prompt in golden.prompts.iter().filter(|prompt| FREE.contains(&prompt.id.as_str())) {
+        free_run(&mut session, prompt);
+    }
+}
+
+/// Generates greedily; equal to the golden up to the first near tie.
+fn free_run(session: &mut Session, prompt: &engine_tests::real::Prompt) {
+    session.push_text(&prompt.text).unwrap();
+    assert_eq!(session.prompt(), prompt.tokens);
+    let greedy =
+        GenerateOptions { sampling: Sampling::greedy(), max_tokens: Some(64), stop: vec![] };
+    let generation = session.generate(&greedy, &AtomicBool::new(false), &mut |_| ()).unwrap();
+    let exact = &prompt.exact;
+    let sure = exact.top2_gap.iter().position(|&gap| gap <= 0.02).unwrap_or(exact.chosen_ids.len());
+    assert!(sure > 0, "{}", prompt.id);
+    assert_eq!(generation.tokens[..sure], exact.chosen_ids[..sure], "{}", prompt.id);
+    if sure == exact.chosen_ids.len() {
+        assert_eq!(generation.tokens, exact.chosen_ids);
+        assert_eq!(generation.stop.name() == "eos", exact.stop_type == "eos");
+    }
+    println!("{}: {sure} of {} tokens alike", prompt.id, exact.chosen_ids.len());
+}
+
+#[test]
+fn smollm2_on_the_cpu() {
+    check(&SMOLLM2, cpu_device(), None);
+}
+
+#[test]
+fn gemma3_on_the_cpu() {
+    check(&GEMMA3, cpu_device(), None);
+}
+
+fn gpu_prompts() -> Option<&'static [&'static str]> {
+    if full_tier() { None } else { Some(&FOUR) }
+}
+
+#[test]
+fn smollm2_on_the_gpu() {
+    check(&SMOLLM2, Device::Gpu(gpu(&engine::gpu::GpuOptions::default())), gpu_prompts());
+}
+
+#[test]
+fn gemma3_on_the_gpu() {
+    check(&GEMMA3, Device::Gpu(gpu(&engine::gpu::GpuOptions::default())), gpu_prompts());
+}
