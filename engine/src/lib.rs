@@ -40,6 +40,7 @@ pub mod kv;
 pub mod load;
 pub mod model;
 pub mod plan;
+pub mod probe;
 pub mod reference;
 pub mod select;
 pub mod session;

@@ -61,7 +61,8 @@ impl Model {
         let plan = Plan::new(&file, options.context.sizes(&file.spec)?.cells)?;
         let weights = match device {
             Device::Gpu(gpu) => {
-                let weights = GpuWeights::load(gpu.clone(), &file.gguf, &plan, progress)?;
+                let weights =
+                    GpuWeights::load(gpu.clone(), &file.gguf, &plan, gpu.caps.clone(), progress)?;
                 Weights::Gpu(Arc::new(weights))
             }
             Device::Cpu { .. } => Weights::Cpu(CpuWeights::load(&file.gguf, &plan)?),

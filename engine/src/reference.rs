@@ -12,7 +12,7 @@ use crate::kv::KvType;
 use crate::model::ModelFile;
 use crate::model::rope::{Rope, RopeStyle};
 use crate::model::spec::{Activation, GELU_CUBE, GELU_FACTOR};
-use crate::model::weights::{Weight, read_f32};
+use crate::model::weights::read_f32;
 use crate::plan::{Epilogue, KvLayer, Op, Plan, ValueId};
 use crate::step::{Input, SequenceId, StepToken};
 
@@ -39,22 +39,36 @@ impl Reference {
         key_type: KvType,
         value_type: KvType,
     ) -> Result<Self> {
-        let plan = Plan::new(model, cells)?;
+        Self::with_plan(Plan::new(model, cells)?, &model.gguf, key_type, value_type)
+    }
+
+    /// Prepares any plan over the weights of a file.
+    pub fn with_plan(
+        plan: Plan,
+        file: &Gguf,
+        key_type: KvType,
+        value_type: KvType,
+    ) -> Result<Self> {
         let weights = plan
             .weights
             .iter()
-            .map(|weight| read_f32(&model.gguf, &weight.name))
+            .map(|weight| read_f32(file, &weight.name))
             .collect::<Result<Vec<_>>>()?;
         Ok(Self { plan, weights, kv_types: (key_type, value_type), cells: HashMap::new() })
     }
 
     /// Computes a step: a row of logits for each token that wants them.
     pub fn step(&mut self, tokens: &[StepToken]) -> Vec<Vec<f64>> {
-        let mut values: Vec<Vec<Vec<f64>>> = vec![Vec::new(); self.plan.values.len()];
-        for op in self.plan.ops.clone() {
-            self.compute(&op, tokens, &mut values);
-        }
+        let mut values = vec![Vec::new(); self.plan.values.len()];
+        self.run(tokens, &mut values);
         std::mem::take(&mut values[self.plan.logits.0])
+    }
+
+    /// Runs all ops on given values: rows of each, by the ids of the plan.
+    pub fn run(&mut self, tokens: &[StepToken], values: &mut [Vec<Vec<f64>>]) {
+        for op in self.plan.ops.clone() {
+            self.compute(&op, tokens, values);
+        }
     }
 
     fn compute(&mut self, op: &Op, tokens: &[StepToken], values: &mut [Vec<Vec<f64>>]) {
@@ -241,14 +255,4 @@ fn attention(kv: &KvLayer, q: &[f64], cells: &Cells, position: u32, scale: f32) 
         }
     }
     out
-}
-
-/// Decodes `rows` rows of a weight from row `first` on.
-pub fn decode_rows(file: &Gguf, weight: &Weight, first: usize, rows: usize) -> Result<Vec<f32>> {
-    let tensor = file.require(&weight.name)?;
-    let mut blocks = vec![0; weight.row_bytes() * rows];
-    file.read(tensor, (weight.row_bytes() * first) as u64, &mut blocks)?;
-    let mut values = vec![0.0; weight.columns * rows];
-    weight.format.decode(&blocks, &mut values);
-    Ok(values)
 }

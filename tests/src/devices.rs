@@ -36,8 +36,9 @@ pub fn gpu(options: &GpuOptions) -> Arc<Gpu> {
 pub fn gpu_context(gpu: &Arc<Gpu>, model: &ModelFile, options: &ContextOptions) -> Context {
     let sizes = options.sizes(&model.spec).expect("sizes");
     let plan = Plan::new(model, sizes.cells).expect("a plan");
-    let weights = GpuWeights::load(gpu.clone(), &model.gguf, &plan, &mut |_, _| ())
-        .unwrap_or_else(|error| panic!("{error}"));
+    let weights =
+        GpuWeights::load(gpu.clone(), &model.gguf, &plan, gpu.caps.clone(), &mut |_, _| ())
+            .unwrap_or_else(|error| panic!("{error}"));
     Context::on_gpu(model, &Arc::new(weights), options).unwrap_or_else(|error| panic!("{error}"))
 }
 

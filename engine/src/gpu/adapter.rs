@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use wgpu::{Backend, Backends, DeviceType};
 
 use super::lower::Caps;
+use super::pipelines::Pipelines;
 use crate::{Error, Result};
 
 /// wgpu's features, for callers that show them.
@@ -114,6 +115,8 @@ pub struct GpuOptions {
     pub max_binding_bytes: Option<u64>,
     /// Take the device to have no more than this many free bytes.
     pub memory_limit: Option<u64>,
+    /// A text in kernels and what takes its place: a driver's fault, for tests of the self-test.
+    pub injected_fault: Option<(String, String)>,
 }
 
 /// Features used where the adapter has them.
@@ -131,6 +134,7 @@ pub struct Gpu {
     pub(super) queue: wgpu::Queue,
     /// What kernels may use.
     pub caps: Caps,
+    pub(super) pipelines: Pipelines,
     memory_limit: Option<u64>,
     fault: Arc<Mutex<Option<String>>>,
 }
@@ -173,6 +177,7 @@ impl Gpu {
             subgroup_max: adapter.info.subgroup_max_size.clamp(4, 128),
             max_binding_bytes: options.max_binding_bytes.unwrap_or(binding).min(binding),
             max_workgroups: adapter.limits.max_compute_workgroups_per_dimension,
+            tiles: true,
         };
         Ok(Arc::new(Self {
             name: adapter.name.clone(),
@@ -181,6 +186,7 @@ impl Gpu {
             device,
             queue,
             caps,
+            pipelines: Pipelines::new(options.injected_fault.clone()),
             memory_limit: options.memory_limit,
             fault,
         }))

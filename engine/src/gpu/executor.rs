@@ -251,7 +251,7 @@ impl GpuExecutor {
         Lowering {
             plan: &self.plan,
             layout: &self.weights.layout,
-            caps: &self.gpu.caps,
+            caps: &self.weights.caps,
             key_type: self.sizes.key_type,
             value_type: self.sizes.value_type,
             table_blocks: [blocks(0), blocks(1)],
@@ -267,7 +267,7 @@ impl GpuExecutor {
         let mut bytes: Vec<u8> = Vec::new();
         let mut pipelines = Vec::new();
         for dispatch in dispatches {
-            let pipeline = self.weights.pipelines.get(&self.gpu, &dispatch.variant)?;
+            let pipeline = self.gpu.pipelines.get(&self.gpu, &dispatch.variant)?;
             let fault = |why: String| {
                 Error::Kernel(shaders::Error::Source { kernel: dispatch.variant.to_string(), why })
             };

@@ -20,6 +20,8 @@ pub struct Caps {
     pub max_binding_bytes: u64,
     /// The most workgroups of a dimension.
     pub max_workgroups: u32,
+    /// Whether many rows are multiplied by tiles; if not, row by row.
+    pub tiles: bool,
 }
 
 /// What a dispatch binds.
@@ -91,6 +93,7 @@ impl StepClass {
         Self { many_tokens: tokens > FEW, many_outputs: outputs > FEW }
     }
 
+    /// Whether a value's rows are many.
     fn many(self, rows: Rows) -> bool {
         match rows {
             Rows::Tokens => self.many_tokens,
@@ -199,7 +202,7 @@ impl Lowering<'_> {
                 let parts = self.layout.parts(weights);
                 let rows = self.plan.value(*value).rows;
                 let linear = |part: &Part, value: ValueId, add: bool| {
-                    if self.class.many(rows) {
+                    if self.many(rows) {
                         self.matmul(*input, part, bias, add, value)
                     } else {
                         self.matvec(*input, part, bias, add, value)
@@ -212,9 +215,7 @@ impl Lowering<'_> {
                     Epilogue::AddTo => {
                         out.extend(parts.iter().map(|part| linear(part, *value, true)));
                     }
-                    Epilogue::Gated { activation, .. }
-                        if parts.len() == 1 && !self.class.many(rows) =>
-                    {
+                    Epilogue::Gated { activation, .. } if parts.len() == 1 && !self.many(rows) => {
                         out.push(self.gated_matvec(*input, &parts[0], bias, activation, *value));
                     }
                     Epilogue::Gated { activation, both } => {
@@ -311,6 +312,11 @@ impl Lowering<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether products with this many rows go by tiles.
+    fn many(&self, rows: Rows) -> bool {
+        self.caps.tiles && self.class.many(rows)
     }
 
     fn kv_types(&self, variant: Variant) -> Variant {

@@ -19,80 +19,93 @@ pub struct Pipeline {
 }
 
 /// The compiled variants of a device.
-#[derive(Default)]
 pub struct Pipelines {
     compiled: Mutex<HashMap<Variant, Arc<Pipeline>>>,
+    /// A text in kernels and what takes its place, for tests.
+    injected_fault: Option<(String, String)>,
 }
 
 impl Pipelines {
+    /// Nothing compiled yet.
+    pub fn new(injected_fault: Option<(String, String)>) -> Self {
+        Self { compiled: Mutex::default(), injected_fault }
+    }
+
     /// The compiled form of a variant; compiles it on first use.
     pub fn get(&self, gpu: &Gpu, variant: &Variant) -> Result<Arc<Pipeline>> {
         if let Some(pipeline) = self.compiled.lock().ok().and_then(|map| map.get(variant).cloned())
         {
             return Ok(pipeline);
         }
-        let pipeline = Arc::new(compile(gpu, variant)?);
+        let pipeline = Arc::new(self.compile(gpu, variant)?);
         if let Ok(mut compiled) = self.compiled.lock() {
             compiled.insert(variant.clone(), pipeline.clone());
         }
         Ok(pipeline)
     }
-}
 
-fn compile(gpu: &Gpu, variant: &Variant) -> Result<Pipeline> {
-    let kernel = variant.build()?;
-    let label = variant.to_string();
-    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
-    let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label: Some(&label),
-        source: wgpu::ShaderSource::Wgsl(kernel.source.as_str().into()),
-    });
-    let entries: Vec<_> = kernel
-        .bindings
-        .iter()
-        .map(|binding| wgpu::BindGroupLayoutEntry {
-            binding: binding.index,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer {
-                ty: match binding.kind {
-                    BindingKind::Uniform => wgpu::BufferBindingType::Uniform,
-                    BindingKind::ReadOnly => wgpu::BufferBindingType::Storage { read_only: true },
-                    BindingKind::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
-                },
-                has_dynamic_offset: false,
-                min_binding_size: None,
-            },
-            count: None,
-        })
-        .collect();
-    let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label: Some(&label),
-        entries: &entries,
-    });
-    let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label: Some(&label),
-        bind_group_layouts: &[Some(&layout)],
-        immediate_size: 0,
-    });
-    let constants: Vec<_> =
-        variant.constants.iter().map(|(&name, &value)| (name, f64::from(value))).collect();
-    let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: Some(&label),
-        layout: Some(&pipeline_layout),
-        module: &module,
-        entry_point: Some("main"),
-        compilation_options: wgpu::PipelineCompilationOptions {
-            constants: &constants,
-            // Every kernel writes its workgroup memory before it reads it.
-            zero_initialize_workgroup_memory: false,
-        },
-        cache: None,
-    });
-    if let Some(error) = pollster::block_on(scope.pop()) {
-        return Err(Error::DeviceLost {
-            device: gpu.name.clone(),
-            why: format!("kernel {label} does not compile: {error}"),
+    fn compile(&self, gpu: &Gpu, variant: &Variant) -> Result<Pipeline> {
+        let mut kernel = variant.build()?;
+        if let Some((text, instead)) = &self.injected_fault {
+            kernel.source = kernel.source.replace(text, instead);
+        }
+        let label = variant.to_string();
+        let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(&label),
+            source: wgpu::ShaderSource::Wgsl(kernel.source.as_str().into()),
         });
+        let entries: Vec<_> = kernel
+            .bindings
+            .iter()
+            .map(|binding| wgpu::BindGroupLayoutEntry {
+                binding: binding.index,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match binding.kind {
+                        BindingKind::Uniform => wgpu::BufferBindingType::Uniform,
+                        BindingKind::ReadOnly => {
+                            wgpu::BufferBindingType::Storage { read_only: true }
+                        }
+                        BindingKind::ReadWrite => {
+                            wgpu::BufferBindingType::Storage { read_only: false }
+                        }
+                    },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(&label),
+            entries: &entries,
+        });
+        let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(&label),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let constants: Vec<_> =
+            variant.constants.iter().map(|(&name, &value)| (name, f64::from(value))).collect();
+        let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &constants,
+                // Every kernel writes its workgroup memory before it reads it.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            return Err(Error::DeviceLost {
+                device: gpu.name.clone(),
+                why: format!("kernel {label} does not compile: {error}"),
+            });
+        }
+        Ok(Pipeline { pipeline, layout, bindings: kernel.bindings, params: kernel.params })
     }
-    Ok(Pipeline { pipeline, layout, bindings: kernel.bindings, params: kernel.params })
 }

@@ -8,7 +8,7 @@ use gguf::Gguf;
 
 use super::adapter::{Gpu, buffer_bytes};
 use super::layout::{Layout, MatrixBuffer};
-use super::pipelines::Pipelines;
+use super::lower::Caps;
 use crate::model::weights::read_f32;
 use crate::plan::Plan;
 use crate::{Error, Result};
@@ -18,21 +18,23 @@ const RING: usize = 4;
 /// Bytes of a staging buffer: four of them are 32 MiB in flight.
 pub const STAGING_BYTES: u64 = 8 << 20;
 
-/// A plan's weights on a device, with the kernels compiled for them. Contexts of the model share it.
+/// A plan's weights on a device. Contexts of the model share it.
 pub struct GpuWeights {
     pub(super) gpu: Arc<Gpu>,
     pub(super) layout: Layout,
     pub(super) matrices: Vec<wgpu::Buffer>,
     pub(super) vectors: wgpu::Buffer,
-    pub(super) pipelines: Pipelines,
+    /// What kernels may use: what the adapter offers, less what failed the self-test.
+    pub(super) caps: Caps,
 }
 
 impl GpuWeights {
-    /// Allocates and fills the buffers. `progress` is called with bytes done and bytes in all.
+    /// Allocates and fills the buffers; `caps` are what kernels may use. `progress` is called with bytes done and bytes in all.
     pub fn load(
         gpu: Arc<Gpu>,
         file: &Gguf,
         plan: &Plan,
+        caps: Caps,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
         let layout = Layout::new(plan, gpu.caps.max_binding_bytes)?;
@@ -85,7 +87,7 @@ impl GpuWeights {
             ring.finish()?;
         }
         progress(total, total);
-        Ok(Self { gpu, layout, matrices, vectors, pipelines: Pipelines::default() })
+        Ok(Self { gpu, layout, matrices, vectors, caps })
     }
 
     /// The device.

@@ -15,6 +15,7 @@ const _: () = assert!(size_of::<BF16>() == 2);
 
 impl Block for BF16 {
     const WEIGHTS: usize = 1;
+    const HALVES: &'static [usize] = &[];
     const PLANES: &'static [Plane] = &[Plane { name: "weights", block_bytes: 2 }];
 
     #[inline(always)]

@@ -15,6 +15,7 @@ const _: () = assert!(size_of::<F32>() == 4);
 
 impl Block for F32 {
     const WEIGHTS: usize = 1;
+    const HALVES: &'static [usize] = &[];
     const PLANES: &'static [Plane] = &[Plane { name: "weights", block_bytes: 4 }];
 
     #[inline(always)]

@@ -17,6 +17,7 @@ const _: () = assert!(size_of::<Q4_0>() == 18);
 
 impl Block for Q4_0 {
     const WEIGHTS: usize = 32;
+    const HALVES: &'static [usize] = &[0];
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 16 }, Plane { name: "scales", block_bytes: 2 }];
 
     #[inline(always)]

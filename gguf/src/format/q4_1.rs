@@ -19,6 +19,7 @@ const _: () = assert!(size_of::<Q4_1>() == 20);
 
 impl Block for Q4_1 {
     const WEIGHTS: usize = 32;
+    const HALVES: &'static [usize] = &[0, 2];
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 16 }, Plane { name: "scales and minima", block_bytes: 4 }];
 
     #[inline(always)]

@@ -22,6 +22,7 @@ const _: () = assert!(size_of::<Q4_K>() == 144);
 
 impl Block for Q4_K {
     const WEIGHTS: usize = 256;
+    const HALVES: &'static [usize] = &[0, 2];
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 128 }, Plane { name: "scales", block_bytes: 16 }];
 
     #[inline(always)]

@@ -19,6 +19,7 @@ const _: () = assert!(size_of::<Q5_0>() == 22);
 
 impl Block for Q5_0 {
     const WEIGHTS: usize = 32;
+    const HALVES: &'static [usize] = &[0];
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 16 }, Plane { name: "high bits", block_bytes: 4 }, Plane { name: "scales", block_bytes: 2 }];
 
     #[inline(always)]

@@ -22,6 +22,7 @@ const _: () = assert!(size_of::<Q5_1>() == 24);
 
 impl Block for Q5_1 {
     const WEIGHTS: usize = 32;
+    const HALVES: &'static [usize] = &[0, 2];
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 16 }, Plane { name: "high bits", block_bytes: 4 }, Plane { name: "scales and minima", block_bytes: 4 }];
 
     #[inline(always)]

@@ -26,6 +26,7 @@ const _: () = assert!(size_of::<Q5_K>() == 176);
 
 impl Block for Q5_K {
     const WEIGHTS: usize = 256;
+    const HALVES: &'static [usize] = &[0, 2];
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 128 }, Plane { name: "high bits", block_bytes: 32 }, Plane { name: "scales", block_bytes: 16 }];
 
     #[inline(always)]

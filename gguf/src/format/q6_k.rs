@@ -22,6 +22,7 @@ const _: () = assert!(size_of::<Q6_K>() == 210);
 
 impl Block for Q6_K {
     const WEIGHTS: usize = 256;
+    const HALVES: &'static [usize] = &[208];
     const PLANES: &'static [Plane] = &[Plane { name: "low bits", block_bytes: 128 }, Plane { name: "high bits", block_bytes: 64 }, Plane { name: "scales", block_bytes: 16 }, Plane { name: "superblock scales", block_bytes: 2 }];
 
     #[inline(always)]

@@ -17,6 +17,7 @@ const _: () = assert!(size_of::<Q8_0>() == 34);
 
 impl Block for Q8_0 {
     const WEIGHTS: usize = 32;
+    const HALVES: &'static [usize] = &[0];
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 32 }, Plane { name: "scales", block_bytes: 2 }];
 
     #[inline(always)]

@@ -1,0 +1,393 @@
+//! One op on one executor against the reference: what the self-test and the tests of kernels share.
+//!
+//! A probe is a plan of one or two ops over random weights and inputs, what the reference makes of them,
+//! and how far an executor may be from it, per element.
+
+use std::sync::Arc;
+
+use gguf::{BytesSource, Format, Gguf, TensorType, Writer};
+
+use crate::Result;
+use crate::cpu::{CpuExecutor, CpuWeights, InstructionSet};
+use crate::executor::{Executor, Sizes};
+use crate::gpu::lower::Caps;
+use crate::gpu::{Gpu, GpuExecutor, GpuWeights};
+use crate::kv::{Group, KvTable, KvType};
+use crate::model::rope::{Rope, RopeStyle};
+use crate::model::weights::{Weight, WeightId, read_f32};
+use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, Rows, Value, ValueId};
+use crate::reference::Reference;
+use crate::select::uniform;
+use crate::step::{SequenceId, StepToken};
+
+/// A plan of an op, its inputs, and what comes out of it.
+pub struct Probe {
+    plan: Arc<Plan>,
+    file: Gguf,
+    tokens: usize,
+    sizes: Sizes,
+    /// What values hold before.
+    inputs: Vec<(ValueId, Vec<f32>)>,
+    out: ValueId,
+    /// What the reference computes.
+    pub expected: Vec<f64>,
+    /// How far an executor may be from it.
+    pub bound: Vec<f64>,
+}
+
+/// The products of a linear op.
+#[derive(Debug, Clone)]
+pub struct LinearCase {
+    /// Format and rows of each weight.
+    pub weights: Vec<(Format, usize)>,
+    /// Columns of all weights.
+    pub columns: usize,
+    /// Rows of the input.
+    pub tokens: usize,
+    /// Whether each product gets a bias.
+    pub bias: bool,
+    /// What happens to the products; the value in `Gated` is ignored.
+    pub epilogue: Epilogue,
+}
+
+/// Attention with the op before it, which fills the cache.
+#[derive(Debug, Clone)]
+pub struct AttentionCase {
+    /// The layer.
+    pub layer: KvLayer,
+    /// Positions of the sequence, all in one step.
+    pub tokens: usize,
+    /// Which elements of a head form a pair.
+    pub style: RopeStyle,
+    /// Elements of a head that turn.
+    pub turned: usize,
+    /// Whether q and k are normed.
+    pub qk_norm: bool,
+    /// The type of keys.
+    pub key_type: KvType,
+    /// The type of values.
+    pub value_type: KvType,
+    /// The factor of the scores.
+    pub scale: f32,
+}
+
+/// Reproducible floats between -1 and 1.
+fn floats(seed: u64, count: usize) -> Vec<f32> {
+    (0..count).map(|index| 2.0 * uniform(seed, 0, index as u32) - 1.0).collect()
+}
+
+fn value(name: &'static str, width: usize) -> Value {
+    Value { name, width, rows: Rows::Tokens }
+}
+
+/// Collects weights into a file in memory.
+struct Weights {
+    writer: Writer,
+    list: Vec<Weight>,
+}
+
+impl Weights {
+    fn new() -> Self {
+        Self { writer: Writer::new(), list: Vec::new() }
+    }
+
+    fn add(&mut self, format: Format, columns: usize, rows: usize) -> Result<WeightId> {
+        let name = format!("w{}", self.list.len());
+        let data = format.sample(self.list.len() as u64 + 1, columns * rows);
+        let shape = [columns as u64, rows as u64];
+        self.writer.tensor(&name, &shape, TensorType(format.id()), data)?;
+        self.list.push(Weight { name, format, columns, rows });
+        Ok(WeightId(self.list.len() - 1))
+    }
+
+    fn finish(self) -> Result<(Gguf, Vec<Weight>)> {
+        let source = BytesSource::new("probe", self.writer.to_bytes());
+        Ok((Gguf::from_sources(vec![Arc::new(source)])?, self.list))
+    }
+}
+
+fn sizes(tokens: usize, key_type: KvType, value_type: KvType) -> Sizes {
+    Sizes { cells: tokens, sequences: 1, chunk: tokens, outputs: 1, key_type, value_type }
+}
+
+impl Probe {
+    /// A linear op. Bound: 2^-20 of the sum of absolute products for f32 sums in any order, and a few
+    /// roundings of what follows.
+    pub fn linear(case: &LinearCase) -> Result<Self> {
+        let mut weights = Weights::new();
+        let rows: usize = case.weights.iter().map(|(_, rows)| rows).sum();
+        let mut ids = Vec::new();
+        let mut biases = Vec::new();
+        for &(format, rows) in &case.weights {
+            ids.push(weights.add(format, case.columns, rows)?);
+        }
+        for &(_, rows) in &case.weights {
+            biases.push(if case.bias { Some(weights.add(Format::F32, rows, 1)?) } else { None });
+        }
+        let (file, list) = weights.finish()?;
+        let gated = matches!(case.epilogue, Epilogue::Gated { .. });
+        let out_width = if gated { rows / 2 } else { rows };
+        let values =
+            vec![value("input", case.columns), value("out", out_width), value("both", rows)];
+        let epilogue = match case.epilogue {
+            Epilogue::Gated { activation, .. } => Epilogue::Gated { activation, both: ValueId(2) },
+            other => other,
+        };
+        let op = Op::Linear { input: ValueId(0), weights: ids, biases, epilogue, out: ValueId(1) };
+        let input = floats(7, case.columns * case.tokens);
+        let before = floats(8, out_width * case.tokens);
+        let mut bound = Vec::new();
+        let decoded: Vec<Vec<f32>> = list[..case.weights.len()]
+            .iter()
+            .map(|weight| read_f32(&file, &weight.name))
+            .collect::<Result<_>>()?;
+        for x in input.chunks_exact(case.columns) {
+            let sums: Vec<f64> = decoded
+                .iter()
+                .flat_map(|matrix| matrix.chunks_exact(case.columns))
+                .map(|row| row.iter().zip(x).map(|(w, x)| f64::from(w * x).abs()).sum::<f64>())
+                .map(|sum| (sum + 2.0) / f64::from(1 << 20))
+                .collect();
+            if gated {
+                // The product of two numbers, each of them off by its own bound.
+                let (gate, up) = sums.split_at(rows / 2);
+                let scale = f64::from(1 << 20);
+                bound.extend(gate.iter().zip(up).map(|(g, u)| 2.0 * (g * u * scale + g + u)));
+            } else {
+                bound.extend(sums);
+            }
+        }
+        let plan = Plan {
+            ops: vec![op],
+            values,
+            weights: list,
+            ropes: vec![],
+            kv_layers: vec![],
+            logits: ValueId(1),
+        };
+        let inputs = vec![(ValueId(0), input), (ValueId(1), before)];
+        Self::new(
+            plan,
+            file,
+            case.tokens,
+            sizes(case.tokens, KvType::F32, KvType::F32),
+            inputs,
+            bound,
+        )
+    }
+
+    /// An RMS norm of rows of `width`. Bound: 2^-18 of each result: half a rounding a term of the sum, in a
+    /// tree of them, and four after it.
+    pub fn norm(width: usize, tokens: usize, add: bool) -> Result<Self> {
+        let mut weights = Weights::new();
+        let weight = weights.add(Format::F32, width, 1)?;
+        let (file, list) = weights.finish()?;
+        let op = Op::Norm { input: ValueId(0), weight, epsilon: 1e-5, add, out: ValueId(1) };
+        let plan = Plan {
+            ops: vec![op],
+            values: vec![value("input", width), value("out", width)],
+            weights: list,
+            ropes: vec![],
+            kv_layers: vec![],
+            logits: ValueId(1),
+        };
+        let inputs =
+            vec![(ValueId(0), floats(7, width * tokens)), (ValueId(1), floats(8, width * tokens))];
+        let bound = vec![4.0 / f64::from(1 << 18); width * tokens];
+        Self::new(plan, file, tokens, sizes(tokens, KvType::F32, KvType::F32), inputs, bound)
+    }
+
+    /// Embeddings of `columns` from a table of `rows`. Bound: 2^-20 of the row's largest, for the few roundings
+    /// of scale, offset and factor, whose terms may cancel.
+    pub fn embed(format: Format, columns: usize, rows: usize, tokens: usize) -> Result<Self> {
+        let mut weights = Weights::new();
+        let table = weights.add(format, columns, rows)?;
+        let (file, list) = weights.finish()?;
+        let op = Op::Embed { table, scale: 1.5, out: ValueId(0) };
+        let plan = Plan {
+            ops: vec![op],
+            values: vec![value("out", columns)],
+            weights: list,
+            ropes: vec![],
+            kv_layers: vec![],
+            logits: ValueId(0),
+        };
+        let sizes = sizes(tokens, KvType::F32, KvType::F32);
+        let mut probe = Self::new(plan, file, tokens, sizes, vec![], vec![])?;
+        for row in probe.expected.chunks_exact(columns) {
+            let largest = row.iter().fold(1e-30, |max: f64, x| max.max(x.abs()));
+            probe.bound.extend(vec![largest / f64::from(1 << 20); columns]);
+        }
+        Ok(probe)
+    }
+
+    /// Norm, rope and store, then attention. Bound: with an F32 cache 2^-16 of the largest value (values are
+    /// at most 1 and the weights of a softmax sum to 1); an F16 cache rounds keys and values, whose f32
+    /// may lie on the other side of a rounding: 2^-9.
+    pub fn attention(case: &AttentionCase) -> Result<Self> {
+        let kv = case.layer;
+        let mut weights = Weights::new();
+        let norms = if case.qk_norm {
+            let mut norm = || weights.add(Format::F32, kv.key_length, 1).map(Some);
+            (norm()?, norm()?)
+        } else {
+            (None, None)
+        };
+        let (file, list) = weights.finish()?;
+        let width = kv.heads * kv.value_length;
+        let values = vec![value("qkv", kv.qkv_width()), value("out", width)];
+        let rope = Rope {
+            style: case.style,
+            frequencies: (0..case.turned / 2)
+                .map(|pair| 10000f64.powf(-(pair as f64) / 8.0))
+                .collect(),
+            magnitude: 1.0,
+        };
+        let layer = KvLayerId(0);
+        let plan = Plan {
+            ops: vec![
+                Op::QkRopeStore {
+                    qkv: ValueId(0),
+                    layer,
+                    q_norm: norms.0,
+                    k_norm: norms.1,
+                    epsilon: 1e-6,
+                    rope: RopeId(0),
+                },
+                Op::Attention { qkv: ValueId(0), layer, scale: case.scale, out: ValueId(1) },
+            ],
+            values,
+            weights: list,
+            ropes: vec![rope],
+            kv_layers: vec![kv],
+            logits: ValueId(1),
+        };
+        let exact = case.key_type == KvType::F32 && case.value_type == KvType::F32;
+        let part = f64::from(if exact { 1 << 16 } else { 1 << 9 });
+        let bound = vec![1.0 / part; width * case.tokens];
+        let inputs = vec![(ValueId(0), floats(9, kv.qkv_width() * case.tokens))];
+        let sizes = sizes(case.tokens, case.key_type, case.value_type);
+        Self::new(plan, file, case.tokens, sizes, inputs, bound)
+    }
+
+    fn new(
+        plan: Plan,
+        file: Gguf,
+        tokens: usize,
+        sizes: Sizes,
+        inputs: Vec<(ValueId, Vec<f32>)>,
+        bound: Vec<f64>,
+    ) -> Result<Self> {
+        let out = plan.logits;
+        let mut probe = Self {
+            plan: Arc::new(plan),
+            file,
+            tokens,
+            sizes,
+            inputs,
+            out,
+            expected: Vec::new(),
+            bound,
+        };
+        probe.expected = probe.reference()?;
+        Ok(probe)
+    }
+
+    fn step(&self) -> Vec<StepToken> {
+        let rows = self.plan.weights.first().map_or(1, |weight| weight.rows as u32);
+        let ids: Vec<u32> = (0..self.tokens as u32).map(|i| (i * 7 + 3) % rows.max(1)).collect();
+        let tokens = StepToken::run(SequenceId(0), 0, &ids, false);
+        tokens.into_iter().map(|token| StepToken { want_logits: false, ..token }).collect()
+    }
+
+    fn groups(&self) -> Vec<Group> {
+        let group = |window| Group::new(window, self.tokens, 1, self.tokens);
+        let windows = self.plan.kv_layers.iter().filter_map(|layer| layer.window);
+        std::iter::once(group(None)).chain(windows.map(|window| group(Some(window)))).collect()
+    }
+
+    fn reference(&self) -> Result<Vec<f64>> {
+        let (keys, values) = (self.sizes.key_type, self.sizes.value_type);
+        let mut reference = Reference::with_plan((*self.plan).clone(), &self.file, keys, values)?;
+        let mut state: Vec<Vec<Vec<f64>>> = vec![Vec::new(); self.plan.values.len()];
+        for (id, floats) in &self.inputs {
+            let width = self.plan.value(*id).width;
+            state[id.0] = floats
+                .chunks_exact(width)
+                .map(|row| row.iter().map(|&x| f64::from(x)).collect())
+                .collect();
+        }
+        reference.run(&self.step(), &mut state);
+        Ok(state[self.out.0].iter().flatten().copied().collect())
+    }
+
+    /// What a GPU makes of it, with kernels chosen for `caps`.
+    pub fn on_gpu(&self, gpu: &Arc<Gpu>, caps: &Caps) -> Result<Vec<f32>> {
+        let weights =
+            GpuWeights::load(gpu.clone(), &self.file, &self.plan, caps.clone(), &mut |_, _| ())?;
+        let groups = self.groups();
+        let mut executor = GpuExecutor::new(
+            Arc::new(weights),
+            self.plan.clone(),
+            groups.clone(),
+            self.sizes.clone(),
+        )?;
+        for (id, floats) in &self.inputs {
+            executor.write_value(*id, floats);
+        }
+        let mut table = KvTable::new(groups, self.tokens, 1, self.tokens);
+        let prepared = table.prepare(&self.step())?;
+        executor.step(&table, &prepared)?;
+        executor.read_value(self.out, self.expected.len())
+    }
+
+    /// What the CPU makes of it, with the instructions of `set`.
+    pub fn on_cpu(&self, set: InstructionSet) -> Result<Vec<f32>> {
+        let weights = CpuWeights::load(&self.file, &self.plan)?;
+        let groups = self.groups();
+        let plan = self.plan.clone();
+        let mut executor = CpuExecutor::new(weights, plan, groups.clone(), &self.sizes, 2, set);
+        for (id, floats) in &self.inputs {
+            executor.write_value(*id, floats);
+        }
+        let mut table = KvTable::new(groups, self.tokens, 1, self.tokens);
+        let prepared = table.prepare(&self.step())?;
+        executor.step(&table, &prepared)?;
+        Ok(executor.read_value(self.out, self.expected.len()))
+    }
+
+    /// The largest error in units of the bound: at most 1 is right.
+    pub fn worst(&self, actual: &[f32]) -> f64 {
+        let ratios =
+            self.expected.iter().zip(actual).zip(&self.bound).map(|((expected, &ours), bound)| {
+                let ratio = (f64::from(ours) - expected).abs() / bound;
+                if ratio.is_nan() { f64::INFINITY } else { ratio }
+            });
+        if actual.len() == self.expected.len() { ratios.fold(0.0, f64::max) } else { f64::INFINITY }
+    }
+
+    /// The same with the first weight's values changed: what a wrong kernel would compute, for checks that it
+    /// would be noticed.
+    pub fn with_changed_weight(&self, change: impl FnOnce(&mut [f32])) -> Result<Self> {
+        let mut values = self
+            .plan
+            .weights
+            .iter()
+            .map(|weight| read_f32(&self.file, &weight.name))
+            .collect::<Result<Vec<_>>>()?;
+        if let Some(first) = values.first_mut() {
+            change(first);
+        }
+        let mut weights = Weights::new();
+        for (weight, values) in self.plan.weights.iter().zip(values) {
+            let shape = [weight.columns as u64, weight.rows as u64];
+            let data = bytemuck::cast_slice(&values).to_vec();
+            weights.writer.tensor(&weight.name, &shape, TensorType(Format::F32.id()), data)?;
+            weights.list.push(Weight { format: Format::F32, ..weight.clone() });
+        }
+        let (file, list) = weights.finish()?;
+        let plan = Plan { weights: list, ..(*self.plan).clone() };
+        let (inputs, bound) = (self.inputs.clone(), self.bound.clone());
+        Self::new(plan, file, self.tokens, self.sizes.clone(), inputs, bound)
+    }
+}

@@ -1,0 +1,252 @@
+//! Every kernel and every CPU loop against the f64 reference, each with its bound; and a check that the
+//! bounds are tight enough to notice a wrong kernel.
+
+use std::sync::Arc;
+
+use engine::cpu::InstructionSet;
+use engine::gpu::lower::Caps;
+use engine::gpu::{Gpu, GpuOptions};
+use engine::kv::KvType;
+use engine::model::rope::RopeStyle;
+use engine::model::spec::Activation;
+use engine::plan::{Epilogue, KvLayer, ValueId};
+use engine::probe::{AttentionCase, LinearCase, Probe};
+use engine_tests::devices::gpu;
+use engine_tests::real::full_tier;
+use gguf::Format;
+
+/// Runs a probe on the CPU (each instruction set) and on the GPU (each caps); answers the worst ratio.
+fn check(name: &str, probe: &Probe, gpu: &Arc<Gpu>, caps: &[Caps]) -> f64 {
+    let mut worst = 0f64;
+    for set in InstructionSet::available() {
+        let ratio = probe.worst(&probe.on_cpu(set).unwrap());
+        assert!(ratio <= 1.0, "{name} on the CPU ({}): {ratio:.3} times its bound", set.name());
+        worst = worst.max(ratio);
+    }
+    for caps in caps {
+        let ratio = probe.worst(&probe.on_gpu(gpu, caps).unwrap());
+        assert!(ratio <= 1.0, "{name} on the GPU ({caps:?}): {ratio:.3} times its bound");
+        worst = worst.max(ratio);
+    }
+    worst
+}
+
+/// What the adapter offers, and the same with its optional features masked off.
+fn both_caps(gpu: &Gpu) -> Vec<Caps> {
+    let plain = Caps { subgroups: false, ..gpu.caps.clone() };
+    if gpu.caps.subgroups { vec![gpu.caps.clone(), plain] } else { vec![plain] }
+}
+
+fn gated(activation: Activation) -> Epilogue {
+    Epilogue::Gated { activation, both: ValueId(2) }
+}
+
+/// Columns, rows and tokens: 1, odd, around a tile, long enough that every loop wraps, real ones.
+fn shapes(format: Format) -> Vec<(usize, usize, usize)> {
+    let unit = format.block_size().max(32);
+    let mut shapes = vec![
+        (unit, 2, 1),
+        (3 * unit, 7, 3),
+        (2304, 65, 8),
+        (unit, 63, 9),
+        (768, 64, 31),
+        (2304, 129, 33),
+    ];
+    if full_tier() {
+        shapes.extend([(4096, 96, 2), (768, 1000, 65), (2048, 640, 1), (1536, 576, 100)]);
+    }
+    shapes
+}
+
+#[test]
+fn linear() {
+    let gpu = gpu(&GpuOptions::default());
+    let caps = both_caps(&gpu);
+    for &format in Format::ALL {
+        let mut worst = 0f64;
+        for (columns, rows, tokens) in shapes(format) {
+            let plain = LinearCase {
+                weights: vec![(format, rows)],
+                columns,
+                tokens,
+                bias: false,
+                epilogue: Epilogue::Store,
+            };
+            let name = format!("{} {columns}x{rows}x{tokens}", format.name());
+            let probe = Probe::linear(&plain).unwrap();
+            worst = worst.max(check(&name, &probe, &gpu, &caps));
+            // The rest once per format, with the smaller shapes.
+            if (columns, tokens) == (2304, 8) || (columns, tokens) == (768, 31) {
+                for (bias, epilogue) in [
+                    (true, Epilogue::Store),
+                    (false, Epilogue::AddTo),
+                    (true, gated(Activation::Silu)),
+                    (false, gated(Activation::Gelu)),
+                ] {
+                    let weights = match epilogue {
+                        Epilogue::Gated { .. } => vec![(format, rows), (format, rows)],
+                        _ => vec![(format, rows)],
+                    };
+                    let case = LinearCase { weights, bias, epilogue, ..plain.clone() };
+                    let name = format!("{name} bias {bias} {epilogue:?}");
+                    worst = worst.max(check(&name, &Probe::linear(&case).unwrap(), &gpu, &caps));
+                }
+            }
+        }
+        println!("{}: {worst:.3} of the bound", format.name());
+    }
+}
+
+/// q, k and v of one format lie in one buffer, of different formats in several.
+#[test]
+fn several_weights_at_once() {
+    let gpu = gpu(&GpuOptions::default());
+    for formats in [[Format::Q4_K; 3], [Format::Q4_K, Format::Q4_K, Format::Q6_K]] {
+        for tokens in [1, 20] {
+            let rows = [96, 32, 64];
+            let case = LinearCase {
+                weights: formats.into_iter().zip(rows).collect(),
+                columns: 512,
+                tokens,
+                bias: true,
+                epilogue: Epilogue::Store,
+            };
+            check("qkv", &Probe::linear(&case).unwrap(), &gpu, &both_caps(&gpu));
+            let case = LinearCase {
+                weights: vec![(formats[1], 96), (formats[2], 96)],
+                epilogue: gated(Activation::Silu),
+                ..case
+            };
+            check("gate and up", &Probe::linear(&case).unwrap(), &gpu, &both_caps(&gpu));
+        }
+    }
+}
+
+/// A device that binds little: matrices come in pieces.
+#[test]
+fn matrices_larger_than_a_binding() {
+    let gpu = gpu(&GpuOptions { max_binding_bytes: Some(72 << 10), ..GpuOptions::default() });
+    for format in [Format::Q4_0, Format::Q6_K, Format::F32] {
+        for tokens in [1, 12] {
+            let case = LinearCase {
+                weights: vec![(format, 800)],
+                columns: 256,
+                tokens,
+                bias: true,
+                epilogue: Epilogue::Store,
+            };
+            check("pieces", &Probe::linear(&case).unwrap(), &gpu, &both_caps(&gpu));
+        }
+        let probe = Probe::embed(format, 256, 800, 50).unwrap();
+        check("embeddings in pieces", &probe, &gpu, &both_caps(&gpu));
+    }
+}
+
+/// Dropping a block of a row, or one block's scale times 1.001, must not pass.
+#[test]
+fn the_bounds_notice_a_wrong_kernel() {
+    let gpu = gpu(&GpuOptions::default());
+    for &format in Format::ALL {
+        let columns = 4 * format.block_size().max(32);
+        for tokens in [1, 12] {
+            let case = LinearCase {
+                weights: vec![(format, 40)],
+                columns,
+                tokens,
+                bias: false,
+                epilogue: Epilogue::Store,
+            };
+            let probe = Probe::linear(&case).unwrap();
+            let ours = probe.on_gpu(&gpu, &gpu.caps).unwrap();
+            let cpu = probe.on_cpu(InstructionSet::detect()).unwrap();
+            let block = format.block_size().max(32);
+            // Random scales include tiny ones: change the block that matters most in the first row.
+            let largest = |w: &mut [f32]| {
+                let weight =
+                    |b: &usize| w[b * block..][..block].iter().map(|w| w.abs()).sum::<f32>();
+                let best = (0..columns / block).max_by(|a, b| weight(a).total_cmp(&weight(b)));
+                best.unwrap() * block
+            };
+            let dropped = probe
+                .with_changed_weight(|w| {
+                    let at = largest(w);
+                    w[at..at + block].fill(0.0);
+                })
+                .unwrap();
+            let scaled = probe
+                .with_changed_weight(|w| {
+                    let at = largest(w);
+                    w[at..at + block].iter_mut().for_each(|w| *w *= 1.001);
+                })
+                .unwrap();
+            for (name, wrong) in [("dropped", dropped), ("scaled", scaled)] {
+                for ours in [&ours, &cpu] {
+                    let ratio = wrong.worst(ours);
+                    assert!(ratio > 1.0, "{} {name}: only {ratio:.3} of the bound", format.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn embeddings_and_norms() {
+    let gpu = gpu(&GpuOptions::default());
+    let caps = both_caps(&gpu);
+    for &format in Format::ALL {
+        for (columns, rows, tokens) in [(256, 5, 1), (2304, 33, 17)] {
+            let probe = Probe::embed(format, columns, rows, tokens).unwrap();
+            check(&format!("embed {}", format.name()), &probe, &gpu, &caps);
+        }
+    }
+    for (width, tokens) in [(32, 1), (96, 3), (576, 9), (2048, 33), (8192, 2)] {
+        for add in [false, true] {
+            check(&format!("norm {width}"), &Probe::norm(width, tokens, add).unwrap(), &gpu, &caps);
+        }
+    }
+}
+
+fn layer(heads: usize, kv_heads: usize, length: usize, window: Option<usize>) -> KvLayer {
+    KvLayer { heads, kv_heads, key_length: length, value_length: length, window }
+}
+
+#[test]
+fn attention_with_rope_and_norm() {
+    let gpu = gpu(&GpuOptions::default());
+    let caps = both_caps(&gpu);
+    let cases = [
+        (layer(1, 1, 32, None), 1, RopeStyle::Interleaved, 32, false),
+        (layer(4, 2, 32, None), 31, RopeStyle::Halves, 16, true),
+        (layer(9, 3, 64, None), 70, RopeStyle::Interleaved, 64, false),
+        (layer(4, 1, 256, Some(24)), 130, RopeStyle::Halves, 256, true),
+        (layer(2, 2, 96, Some(64)), 65, RopeStyle::Halves, 96, false),
+        (
+            KvLayer { heads: 4, kv_heads: 2, key_length: 64, value_length: 32, window: None },
+            40,
+            RopeStyle::Interleaved,
+            64,
+            true,
+        ),
+    ];
+    for (layer, tokens, style, turned, qk_norm) in cases {
+        for (key_type, value_type) in [
+            (KvType::F32, KvType::F32),
+            (KvType::F16, KvType::F16),
+            (KvType::F16, KvType::F32),
+            (KvType::F32, KvType::F16),
+        ] {
+            let case = AttentionCase {
+                layer,
+                tokens,
+                style,
+                turned,
+                qk_norm,
+                key_type,
+                value_type,
+                scale: 1.0 / (layer.key_length as f32).sqrt(),
+            };
+            let name = format!("attention {case:?}");
+            check(&name, &Probe::attention(&case).unwrap(), &gpu, &caps);
+        }
+    }
+}
