@@ -109,7 +109,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                         key_type,
                         value_type,
                     };
-                    let load = LoadOptions { context: options.clone() };
+                    let load = LoadOptions::from(options.clone());
                     let model = models::load(&device, &path, &load)?;
                     let mut context = model.context(&options)?;
                     let file = &model.file().gguf;

@@ -71,18 +71,10 @@ pub fn find(name: &str) -> Result<Option<Entry>> {
     Ok(load()?.models.into_iter().find(|entry| entry.name == name))
 }
 
-/// Where fetched models lie: `ENGINE_HOME`, or `engine` in the user's cache folder.
+/// Where fetched models lie: in the engine's cache folder.
 fn folder() -> Result<PathBuf> {
-    let variable =
-        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(home) = variable("ENGINE_HOME") {
-        return Ok(home.join("models"));
-    }
-    let cache = variable("XDG_CACHE_HOME")
-        .or_else(|| variable("LOCALAPPDATA"))
-        .or_else(|| Some(variable("HOME")?.join(".cache")))
-        .context("no place for models: set ENGINE_HOME to a folder")?;
-    Ok(cache.join("engine").join("models"))
+    let folder = engine::cache::folder();
+    Ok(folder.context("no place for models: set ENGINE_HOME to a folder")?.join("models"))
 }
 
 /// The path of an entry's file, fetched from the first source that has it.

@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         cells: Some(args.context.ctx.unwrap_or(fitting)),
         ..args.context.options()
     };
-    let load = LoadOptions { context: options.clone() };
+    let load = LoadOptions::from(options.clone());
     let model = models::load(&device, &path, &load)?;
     let mut context = model.context(&options)?;
     let tokens = StepToken::run(SequenceId(0), 0, &ids, args.all);

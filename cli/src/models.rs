@@ -47,6 +47,9 @@ pub fn load(device: &Device, path: &Path, options: &LoadOptions) -> Result<Arc<M
             bar.set_position(done);
         })?;
     bar.finish_and_clear();
+    for warning in model.warnings() {
+        eprintln!("{warning}");
+    }
     Ok(model)
 }
 

@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let path = models::resolve(&name)?;
     let device = args.device.open()?;
     let context_options = args.context.options();
-    let load = LoadOptions { context: context_options.clone() };
+    let load = LoadOptions::from(context_options.clone());
     let model = models::load(&device, &path, &load)?;
     let context = model.context(&context_options)?;
     if args.verbose {

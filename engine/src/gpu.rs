@@ -10,6 +10,7 @@ pub mod executor;
 pub mod layout;
 pub mod lower;
 mod pipelines;
+pub mod self_test;
 mod upload;
 
 pub use adapter::{AdapterInfo, Gpu, GpuOptions, list};

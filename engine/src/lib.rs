@@ -30,6 +30,7 @@
 //! # }
 //! ```
 
+pub mod cache;
 pub mod chat;
 pub mod context;
 pub mod cpu;

@@ -9,17 +9,42 @@ use crate::context::kv_groups;
 use crate::cpu::{self, CpuWeights};
 use crate::device::Device;
 use crate::executor::Memory;
-use crate::gpu::{self, GpuWeights};
+use crate::gpu::{self, GpuWeights, self_test};
 use crate::model::ModelFile;
 use crate::plan::Plan;
 use crate::tokenizer::Tokenizer;
 use crate::{Context, ContextOptions, Error, Result};
 
 /// How a model is loaded.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct LoadOptions {
     /// The context that is going to be used: the model is refused if both do not fit the device.
     pub context: ContextOptions,
+    /// Whether a GPU's kernels are tested on first use.
+    pub self_test: SelfTest,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { context: ContextOptions::default(), self_test: SelfTest::Once }
+    }
+}
+
+impl From<ContextOptions> for LoadOptions {
+    fn from(context: ContextOptions) -> Self {
+        Self { context, ..Self::default() }
+    }
+}
+
+/// When a GPU's kernels are tested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SelfTest {
+    /// On the first use of adapter, driver, version and kernels; the verdict is kept in the cache folder.
+    Once,
+    /// Now, whatever an earlier verdict says.
+    Always,
+    /// Not at all.
+    Never,
 }
 
 /// A model's weights where a device can use them.
@@ -34,6 +59,7 @@ pub struct Model {
     device: Device,
     weights: Weights,
     tokenizer: OnceLock<Arc<Tokenizer>>,
+    warnings: Vec<String>,
 }
 
 impl Model {
@@ -58,16 +84,30 @@ impl Model {
             return Err(Error::Device(format!("{} devices given, one is needed", devices.len())));
         };
         check_fit(&file, device, &options.context)?;
-        let plan = Plan::new(&file, options.context.sizes(&file.spec)?.cells)?;
+        let sizes = options.context.sizes(&file.spec)?;
+        let plan = Plan::new(&file, sizes.cells)?;
+        let mut warnings = Vec::new();
         let weights = match device {
             Device::Gpu(gpu) => {
-                let weights =
-                    GpuWeights::load(gpu.clone(), &file.gguf, &plan, gpu.caps.clone(), progress)?;
+                let mut caps = gpu.caps.clone();
+                if options.self_test != SelfTest::Never {
+                    let remember = options.self_test == SelfTest::Once;
+                    let verdict = self_test::run(gpu, &plan, &sizes, remember)?;
+                    caps = verdict.caps;
+                    warnings = verdict.warnings;
+                }
+                let weights = GpuWeights::load(gpu.clone(), &file.gguf, &plan, caps, progress)?;
                 Weights::Gpu(Arc::new(weights))
             }
             Device::Cpu { .. } => Weights::Cpu(CpuWeights::load(&file.gguf, &plan)?),
         };
-        Ok(Arc::new(Self { file, device: device.clone(), weights, tokenizer: OnceLock::new() }))
+        Ok(Arc::new(Self {
+            file,
+            device: device.clone(),
+            weights,
+            tokenizer: OnceLock::new(),
+            warnings,
+        }))
     }
 
     /// The file.
@@ -78,6 +118,11 @@ impl Model {
     /// The device.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// What the self-test found wrong with the device, for stderr.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The tokenizer that the file describes, built on first use.

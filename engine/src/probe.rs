@@ -36,7 +36,7 @@ pub struct Probe {
 }
 
 /// The products of a linear op.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LinearCase {
     /// Format and rows of each weight.
     pub weights: Vec<(Format, usize)>,
@@ -51,7 +51,7 @@ pub struct LinearCase {
 }
 
 /// Attention with the op before it, which fills the cache.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AttentionCase {
     /// The layer.
     pub layer: KvLayer,

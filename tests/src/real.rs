@@ -117,12 +117,7 @@ impl RealModel {
     /// # Panics
     /// If it is not there: `tests/run` fetches it.
     pub fn path(&self) -> PathBuf {
-        let variable =
-            |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let home = variable("ENGINE_HOME")
-            .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("engine")))
-            .or_else(|| Some(variable("HOME")?.join(".cache").join("engine")))
-            .expect("a home folder");
+        let home = engine::cache::folder().expect("a home folder");
         let path = home.join("models").join(self.file);
         assert!(path.exists(), "{} is missing: tests/run fetches it", path.display());
         path

@@ -46,7 +46,7 @@ fn options(kv: KvType) -> ContextOptions {
 
 fn check(real: &RealModel, device: Device, prompts: Option<&[&str]>) {
     let golden = real.load();
-    let load = LoadOptions { context: options(KvType::F32) };
+    let load = LoadOptions::from(options(KvType::F32));
     let model = Model::load(&[device], real.path(), &load).unwrap();
     for kv in [KvType::F32, KvType::F16] {
         let mut context: Context = model.context(&options(kv)).unwrap();

@@ -222,13 +222,9 @@ fn predicted_memory_is_allocated_memory() {
             ContextOptions { cells: Some(512), sequences: 2, ..ContextOptions::default() };
         let predicted = predict(&model, &device, &options).unwrap();
         let before = gpu.allocated_bytes().expect("an allocator report");
-        let loaded = Model::load_file(
-            &[device],
-            model,
-            &LoadOptions { context: options.clone() },
-            &mut |_, _| (),
-        )
-        .unwrap();
+        let loaded =
+            Model::load_file(&[device], model, &LoadOptions::from(options.clone()), &mut |_, _| ())
+                .unwrap();
         let mut context = loaded.context(&options).unwrap();
         assert_eq!(context.memory(), predicted, "{name}");
         context.step(&StepToken::run(A, 0, &[1, 2, 3], false)).unwrap();
@@ -251,7 +247,7 @@ fn models_that_do_not_fit_are_refused_with_advice() {
         };
         let device = Device::open(&options).unwrap();
         let context = ContextOptions { cells: Some(cells), ..ContextOptions::default() };
-        Model::load(&[device], golden.path(), &LoadOptions { context }).map(|_| ())
+        Model::load(&[device], golden.path(), &LoadOptions::from(context)).map(|_| ())
     };
     let error = load(4 << 20, 1 << 16).unwrap_err().to_string();
     assert!(error.contains("bytes are missing") && error.contains("--ctx"), "{error}");

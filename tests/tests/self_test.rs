@@ -1,0 +1,76 @@
+//! The self-test: a faulty kernel is caught, named and replaced.
+
+use engine::gpu::{GpuOptions, self_test};
+use engine::model::ModelFile;
+use engine::plan::Plan;
+use engine::step::{SequenceId, StepToken};
+use engine::{ContextOptions, Device, LoadOptions, Model, load::SelfTest};
+use engine_tests::devices::gpu;
+use engine_tests::golden::Tiny;
+
+fn fault(text: &str, instead: &str) -> GpuOptions {
+    GpuOptions { injected_fault: Some((text.into(), instead.into())), ..GpuOptions::default() }
+}
+
+fn verdict(options: &GpuOptions) -> engine::Result<self_test::Verdict> {
+    let model = ModelFile::open(Tiny::load("gemma3").path()).unwrap();
+    let sizes = ContextOptions::default().sizes(&model.spec).unwrap();
+    let plan = Plan::new(&model, sizes.cells).unwrap();
+    self_test::run(&gpu(options), &plan, &sizes, false)
+}
+
+#[test]
+fn a_good_driver_passes() {
+    let gpu = gpu(&GpuOptions::default());
+    let verdict = verdict(&GpuOptions::default()).unwrap();
+    assert_eq!((verdict.caps, verdict.warnings), (gpu.caps.clone(), vec![]));
+}
+
+#[test]
+fn a_fault_of_subgroups_is_worked_around() {
+    if !gpu(&GpuOptions::default()).caps.subgroups {
+        println!("SKIPPED: this device has no subgroups");
+        return;
+    }
+    // A driver whose subgroup sum forgets one lane.
+    let wrong = "subgroupAdd(select(value, 0.0, subgroup_lane == 1u))";
+    let verdict = verdict(&fault("subgroupAdd(value)", wrong)).unwrap();
+    assert!(!verdict.caps.subgroups && verdict.caps.tiles, "{verdict:?}");
+    assert!(verdict.warnings[0].contains("subgroups"), "{verdict:?}");
+    assert!(verdict.warnings[0].contains("times its bound"), "{verdict:?}");
+}
+
+#[test]
+fn a_fault_of_tiles_is_worked_around() {
+    let wrong = "vec4<f32>(dot(w, x0), dot(w, x1), dot(w, x2), dot(w, x2))";
+    let text = "vec4<f32>(dot(w, x0), dot(w, x1), dot(w, x2), dot(w, x3))";
+    let verdict = verdict(&fault(text, wrong)).unwrap();
+    assert!(!verdict.caps.tiles, "{verdict:?}");
+    assert!(verdict.warnings.iter().any(|w| w.contains("matmul")), "{verdict:?}");
+}
+
+#[test]
+fn a_fault_without_a_way_round_refuses_the_device() {
+    let error = verdict(&fault("running_sum *= correction;", "")).unwrap_err().to_string();
+    assert!(error.contains("attention") && error.contains("--device cpu"), "{error}");
+}
+
+/// The model then answers as on a good driver.
+#[test]
+fn a_worked_around_model_is_right() {
+    let golden = Tiny::load("llama.Q4_0");
+    let ids = &golden.sequences[2].ids;
+    let mut rows = Vec::new();
+    for options in
+        [GpuOptions::default(), fault("subgroupAdd(value)", "(subgroupAdd(value) * 1.01)")]
+    {
+        let device = Device::Gpu(gpu(&options));
+        let load = LoadOptions { self_test: SelfTest::Always, ..LoadOptions::default() };
+        let model = Model::load(&[device], golden.path(), &load).unwrap();
+        let mut context = model.context(&load.context).unwrap();
+        let tokens = StepToken::run(SequenceId(0), 0, ids, false);
+        rows.push(context.step(&tokens).unwrap().remove(0));
+    }
+    let worst = rows[0].iter().zip(&rows[1]).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    assert!(worst < 1e-2, "{worst}");
+}
