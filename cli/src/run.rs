@@ -18,6 +18,7 @@ use crate::{catalogue, models, output, tokenize};
 
 /// Answer a prompt, or chat.
 #[derive(clap::Args)]
+#[command(allow_negative_numbers = true)]
 #[command(
     after_help = "Examples:\n  engine run smollm2:135m \"Why is the sky blue?\"\n  engine run model.gguf --raw --temp 0 -n 20 \"Once upon a time\"\n  engine run                     (chats with the default model)"
 )]

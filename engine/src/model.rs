@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use gguf::Gguf;
 
-use crate::Result;
+use crate::{Error, Result};
 pub use arch::known as known_architectures;
 pub use keys::Keys;
 pub use spec::Spec;
@@ -33,6 +33,13 @@ impl ModelFile {
 
     /// Reads the Spec of an opened file.
     pub fn from_gguf(gguf: Gguf) -> Result<Self> {
+        if gguf.tensors.is_empty() {
+            return Err(Error::Model {
+                file: gguf.file().into(),
+                why: "the file holds no tensors: it can be inspected and tokenized with, not run"
+                    .into(),
+            });
+        }
         let spec = arch::read_spec(&gguf)?;
         Ok(Self { gguf: Arc::new(gguf), spec: Arc::new(spec) })
     }
