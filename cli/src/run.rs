@@ -139,7 +139,12 @@ fn generate_options(args: &Args) -> Result<GenerateOptions> {
         ..Sampling::default()
     };
     sampling.check()?;
-    Ok(GenerateOptions { sampling, max_tokens: args.predict, stop: args.stop.clone() })
+    Ok(GenerateOptions {
+        sampling,
+        max_tokens: args.predict,
+        stop: args.stop.clone(),
+        run_ahead: true,
+    })
 }
 
 /// One run of the command.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use crate::cpu::{CpuExecutor, CpuWeights, InstructionSet};
-use crate::executor::{Executor, Memory, Sizes};
+use crate::executor::{Executor, Memory, Selection, Sizes};
 use crate::gpu::{GpuExecutor, GpuWeights};
 use crate::kv::{Group, KvTable, KvType};
 use crate::model::{ModelFile, Spec};
 use crate::plan::Plan;
+use crate::select::Sampling;
 use crate::step::{Input, SequenceId, StepToken};
 use crate::{Error, Result};
 
@@ -201,6 +202,44 @@ impl Context {
             done += piece.len();
         }
         Ok(done)
+    }
+
+    /// Whether ids can be chosen on the device in this way, so that the next step need not wait for them.
+    pub fn can_select(&self, sampling: &Sampling) -> bool {
+        self.executor.can_select(sampling)
+    }
+
+    /// Tells the device the ids so far, for penalties.
+    pub fn set_recent(&mut self, ids: &[u32]) {
+        self.executor.set_recent(ids);
+    }
+
+    /// Computes a step whose last token wants logits, and has the device choose an id from them, all
+    /// without waiting. Answers how many tokens were computed; if `cancelled` cut them short no id is chosen.
+    pub fn step_and_select(
+        &mut self,
+        tokens: &[StepToken],
+        selection: &Selection,
+        cancelled: &mut dyn FnMut() -> bool,
+    ) -> Result<usize> {
+        let mut done = 0;
+        while done < tokens.len() {
+            if cancelled() {
+                return Ok(done);
+            }
+            let piece = &tokens[done..done + self.piece(&tokens[done..])];
+            let prepared = self.table.prepare(piece)?;
+            self.executor.step(&self.table, &prepared)?;
+            done += piece.len();
+        }
+        self.executor.select(selection)?;
+        Ok(done)
+    }
+
+    /// Waits for the id of a slot, one of the last two that were chosen.
+    pub fn selected(&mut self, slot: u32, position: u32) -> Result<u32> {
+        let id = self.executor.selected(slot)?;
+        id.ok_or_else(|| Error::NotFinite { device: self.executor.device_name(), position })
     }
 
     /// How many of the tokens the device takes at once.

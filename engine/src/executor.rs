@@ -1,7 +1,9 @@
 //! What a context asks of a device, whichever it is.
 
-use crate::Result;
 use crate::kv::{KvTable, KvType, Prepared};
+use crate::select::Sampling;
+use crate::step::SequenceId;
+use crate::{Error, Result};
 
 /// The sizes of a context, fixed before anything is allocated.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +42,19 @@ impl Memory {
     }
 }
 
+/// How and for which token the device chooses an id.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selection {
+    /// How.
+    pub sampling: Sampling,
+    /// The sequence that the id continues.
+    pub sequence: SequenceId,
+    /// The position that it will have.
+    pub position: u32,
+    /// Where it is kept on the device: a number that grows by one each time.
+    pub slot: u32,
+}
+
 /// Computes steps: a context's device side.
 pub trait Executor: Send {
     /// Computes a step whose tokens have cells. Its logits can be read until the next step.
@@ -47,6 +62,24 @@ pub trait Executor: Send {
 
     /// The logits of the last step: a row of the vocabulary's length for each wanted token.
     fn logits(&mut self) -> Result<Vec<f32>>;
+
+    /// Whether ids can be chosen on the device in this way; if not, the caller reads logits.
+    fn can_select(&self, _sampling: &Sampling) -> bool {
+        false
+    }
+
+    /// Tells the device the ids so far, for penalties.
+    fn set_recent(&mut self, _ids: &[u32]) {}
+
+    /// Chooses an id from the last step's only row of logits, without waiting for it.
+    fn select(&mut self, _selection: &Selection) -> Result<()> {
+        Err(Error::Device("this device does not choose ids".into()))
+    }
+
+    /// Waits for the id of a slot, one of the last two; none if a logit was no finite number.
+    fn selected(&mut self, _slot: u32) -> Result<Option<u32>> {
+        Err(Error::Device("this device does not choose ids".into()))
+    }
 
     /// The keys and values of a block, in all layers of its group.
     fn read_block(&mut self, group: usize, block: u32) -> Result<Vec<u8>>;

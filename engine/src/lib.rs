@@ -24,6 +24,7 @@
 //!     sampling: engine::select::Sampling::greedy(),
 //!     max_tokens: Some(100),
 //!     stop: vec![],
+//!     run_ahead: true,
 //! };
 //! session.generate(&greedy, &AtomicBool::new(false), &mut |text| print!("{text}"))?;
 //! # Ok(())

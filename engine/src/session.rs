@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::chat::{Message, Template, TemplateInputs};
+use crate::executor::Selection;
 use crate::load::Model;
 use crate::select::Sampling;
-use crate::step::{SequenceId, StepToken};
+use crate::step::{Input, SequenceId, StepToken};
 use crate::tokenizer::{Detokenizer, EncodeOptions, Tokenizer};
 use crate::{Context, Error, Result};
 
@@ -47,6 +48,9 @@ pub struct GenerateOptions {
     pub max_tokens: Option<usize>,
     /// Texts that end the answer; they are not part of it.
     pub stop: Vec<String>,
+    /// Whether the device may choose ids and compute the next step before the last id has come back, where
+    /// it can.
+    pub run_ahead: bool,
 }
 
 /// What a generation did.
@@ -171,79 +175,193 @@ impl Session {
                 trained: self.trained,
             });
         }
-        let mut logits = Vec::new();
-        let mut prompt_tokens = 0;
-        self.compute_prompt(&mut context, cancel, &mut logits, &mut prompt_tokens)?;
-        let prompt_time = start.elapsed();
-
-        let mut output = Output::new(&options.stop);
-        let mut generation = Generation {
-            tokens: Vec::new(),
-            text: String::new(),
-            stop: Stop::Length,
-            prompt_tokens,
-            prompt_time,
-            generate_time: Duration::ZERO,
+        let mut run = Generating {
+            session: self,
+            options,
+            cancel,
+            on_text,
+            output: Output::new(&options.stop),
+            start,
+            generation: Generation {
+                tokens: Vec::new(),
+                text: String::new(),
+                stop: Stop::Cancelled,
+                prompt_tokens: 0,
+                prompt_time: Duration::ZERO,
+                generate_time: Duration::ZERO,
+            },
         };
-        let mut recent = self.prompt.clone();
-        loop {
-            if cancel.load(Ordering::Relaxed) {
-                generation.stop = Stop::Cancelled;
-                break;
-            }
-            if options.max_tokens.is_some_and(|max| generation.tokens.len() >= max) {
-                break;
-            }
-            let position = self.cached.len() as u32;
-            let id = options.sampling.choose(&logits, &recent, self.sequence.0, position);
-            generation.tokens.push(id);
-            recent.push(id);
-            if self.tokenizer.is_end(id) {
-                generation.stop = Stop::End;
-                break;
-            }
-            if output.push(&self.tokenizer, id, on_text) {
-                generation.stop = Stop::StopString;
-                break;
-            }
-            if options.max_tokens.is_some_and(|max| generation.tokens.len() >= max) {
-                break;
-            }
-            if self.cached.len() + 1 > cells {
-                generation.stop = Stop::ContextFull;
-                break;
-            }
-            let step = StepToken::run(self.sequence, self.cached.len(), &[id], true);
-            context.step_with(&step, &mut |row| replace(&mut logits, row), &mut || false)?;
-            self.cached.push(id);
+        if options.run_ahead && context.can_select(&options.sampling) {
+            run.ahead(&mut context)?;
+        } else {
+            run.on_host(&mut context)?;
         }
-        output.finish(generation.stop == Stop::StopString, on_text);
-        generation.text = output.text;
-        generation.generate_time = start.elapsed().saturating_sub(prompt_time);
-        Ok(generation)
+        Ok(run.finish())
     }
 
-    /// Computes what the context does not hold yet of the prompt; `logits` become its last token's.
-    fn compute_prompt(
-        &mut self,
-        context: &mut Context,
-        cancel: &AtomicBool,
-        logits: &mut Vec<f32>,
-        computed: &mut usize,
-    ) -> Result<()> {
+    /// Keeps what the context holds of the prompt and answers the steps for the rest. The last token is
+    /// computed in any case: its logits are wanted.
+    fn prompt_steps(&mut self, context: &mut Context) -> Vec<StepToken> {
         let common = self.cached.iter().zip(&self.prompt).take_while(|(a, b)| a == b).count();
-        // The last token is computed in any case: its logits are wanted.
         let keep = context.truncate(self.sequence, common.min(self.prompt.len() - 1));
         self.cached.truncate(keep);
-        let tokens = StepToken::run(self.sequence, keep, &self.prompt[keep..], false);
-        let done = context.step_with(&tokens, &mut |row| replace(logits, row), &mut || {
-            cancel.load(Ordering::Relaxed)
-        })?;
-        *computed = done;
+        StepToken::run(self.sequence, keep, &self.prompt[keep..], false)
+    }
+
+    /// Notes that the first `done` of the prompt's steps were computed.
+    fn prompt_computed(&mut self, done: usize) {
+        let keep = self.cached.len();
         self.cached.extend_from_slice(&self.prompt[keep..keep + done]);
-        Ok(())
     }
 }
+
+/// One generation under way.
+struct Generating<'a> {
+    session: &'a mut Session,
+    options: &'a GenerateOptions,
+    cancel: &'a AtomicBool,
+    on_text: &'a mut dyn FnMut(&str),
+    output: Output<'a>,
+    start: Instant,
+    generation: Generation,
+}
+
+impl Generating<'_> {
+    /// Whether one more token than there are is wanted.
+    fn wants_more(&self) -> bool {
+        self.options.max_tokens.is_none_or(|max| self.generation.tokens.len() < max)
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
+    }
+
+    /// Takes an id; says why the generation ends with it, if it does.
+    fn accept(&mut self, id: u32) -> Option<Stop> {
+        self.generation.tokens.push(id);
+        if self.session.tokenizer.is_end(id) {
+            return Some(Stop::End);
+        }
+        if self.output.push(&self.session.tokenizer, id, self.on_text) {
+            return Some(Stop::StopString);
+        }
+        if !self.wants_more() {
+            return Some(Stop::Length);
+        }
+        None
+    }
+
+    /// Notes that the prompt's `done` steps are computed.
+    fn prompt_done(&mut self, done: usize) {
+        self.session.prompt_computed(done);
+        self.generation.prompt_tokens = done;
+        self.generation.prompt_time = self.start.elapsed();
+    }
+
+    /// The loop that reads logits and chooses here.
+    fn on_host(&mut self, context: &mut Context) -> Result<()> {
+        let cells = context.cells();
+        let sequence = self.session.sequence;
+        let steps = self.session.prompt_steps(context);
+        let mut logits = Vec::new();
+        let cancel = self.cancel;
+        let done = context.step_with(&steps, &mut |row| replace(&mut logits, row), &mut || {
+            cancel.load(Ordering::Relaxed)
+        })?;
+        self.prompt_done(done);
+        let mut recent = self.session.prompt.clone();
+        if !self.wants_more() {
+            self.generation.stop = Stop::Length;
+            return Ok(());
+        }
+        while !self.cancelled() && done == steps.len() {
+            let position = self.session.cached.len();
+            let id = self.options.sampling.choose(&logits, &recent, sequence.0, position as u32);
+            recent.push(id);
+            let stop = self.accept(id);
+            if let Some(stop) = stop.or((position >= cells).then_some(Stop::ContextFull)) {
+                self.generation.stop = stop;
+                return Ok(());
+            }
+            let step = StepToken::run(sequence, position, &[id], true);
+            context.step_with(&step, &mut |row| replace(&mut logits, row), &mut || false)?;
+            self.session.cached.push(id);
+        }
+        Ok(())
+    }
+
+    /// The loop that runs ahead: the device chooses ids and computes the next step before the last id has
+    /// come here. What was computed beyond the end is undone.
+    fn ahead(&mut self, context: &mut Context) -> Result<()> {
+        let cells = context.cells();
+        let sequence = self.session.sequence;
+        let steps = self.session.prompt_steps(context);
+        let selection = |position: usize, slot: u32| Selection {
+            sampling: self.options.sampling.clone(),
+            sequence,
+            position: position as u32,
+            slot,
+        };
+        context.set_recent(&self.session.prompt);
+        let cancel = self.cancel;
+        let first = selection(self.session.prompt.len(), 0);
+        let done =
+            context.step_and_select(&steps, &first, &mut || cancel.load(Ordering::Relaxed))?;
+        if done < steps.len() || !self.wants_more() {
+            if done == steps.len() {
+                self.generation.stop = Stop::Length;
+            }
+            self.prompt_done(done);
+            return Ok(());
+        }
+        // Waits for the prompt; the id is asked for again below.
+        let mut slot = 0;
+        let mut waiting = Some(context.selected(slot, first.position)?);
+        self.prompt_done(done);
+        while !self.cancelled() {
+            let position = self.session.cached.len();
+            // One more than the id that is on its way.
+            let one_more =
+                self.options.max_tokens.is_none_or(|max| self.generation.tokens.len() + 1 < max);
+            let ahead = one_more && position < cells;
+            if ahead {
+                let step = [StepToken {
+                    input: Input::GpuSlot(slot % SLOTS),
+                    sequence,
+                    position: position as u32,
+                    want_logits: true,
+                }];
+                context
+                    .step_and_select(&step, &selection(position + 1, slot + 1), &mut || false)?;
+            }
+            let id = match waiting.take() {
+                Some(id) => id,
+                None => context.selected(slot, position as u32)?,
+            };
+            let stop = self.accept(id);
+            if let Some(stop) = stop.or((!ahead).then_some(Stop::ContextFull)) {
+                self.generation.stop = stop;
+                context.truncate(sequence, position);
+                return Ok(());
+            }
+            self.session.cached.push(id);
+            slot += 1;
+        }
+        // The last step's id was not taken.
+        Ok(())
+    }
+
+    fn finish(mut self) -> Generation {
+        self.output.finish(self.generation.stop == Stop::StopString, self.on_text);
+        self.generation.text = self.output.text;
+        self.generation.generate_time =
+            self.start.elapsed().saturating_sub(self.generation.prompt_time);
+        self.generation
+    }
+}
+
+/// Slots on the device for ids that are on their way.
+const SLOTS: u32 = crate::gpu::executor::SELECTED_SLOTS as u32;
 
 /// Makes `logits` a copy of `row` in the same memory.
 fn replace(logits: &mut Vec<f32>, row: &[f32]) {

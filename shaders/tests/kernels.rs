@@ -26,6 +26,9 @@ fn variants() -> Vec<Variant> {
     let kv = |kernel| both(both(vec![Variant::new(kernel)], "KEYS_F32"), "VALUES_F32");
     all.extend(both(both(both(kv("qk_rope_store"), "SUBGROUP"), "QK_NORM"), "HALVES"));
     all.extend(kv("attention"));
+    all.push(Variant::new("select_penalty"));
+    all.extend(both(vec![Variant::new("select_top")], "FIRST"));
+    all.push(Variant::new("select_pick"));
     all
 }
 

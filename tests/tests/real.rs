@@ -84,8 +84,12 @@ fn check(real: &RealModel, device: Device, prompts: Option<&[&str]>) {
 fn free_run(session: &mut Session, prompt: &engine_tests::real::Prompt) {
     session.push_text(&prompt.text).unwrap();
     assert_eq!(session.prompt(), prompt.tokens);
-    let greedy =
-        GenerateOptions { sampling: Sampling::greedy(), max_tokens: Some(64), stop: vec![] };
+    let greedy = GenerateOptions {
+        sampling: Sampling::greedy(),
+        max_tokens: Some(64),
+        stop: vec![],
+        run_ahead: true,
+    };
     let generation = session.generate(&greedy, &AtomicBool::new(false), &mut |_| ()).unwrap();
     let exact = &prompt.exact;
     let sure = exact.top2_gap.iter().position(|&gap| gap <= 0.02).unwrap_or(exact.chosen_ids.len());

@@ -202,8 +202,15 @@ impl Gpu {
 
     /// Waits until all submitted work is done.
     pub(super) fn wait(&self) -> Result<()> {
-        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| {
-            Error::DeviceLost { device: self.name.clone(), why: error.to_string() }
+        self.wait_for(None)
+    }
+
+    /// Waits until a submission, or all, are done.
+    fn wait_for(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let until = wgpu::PollType::Wait { submission_index: submission, timeout: None };
+        self.device.poll(until).map_err(|error| Error::DeviceLost {
+            device: self.name.clone(),
+            why: error.to_string(),
         })?;
         self.check()
     }
@@ -235,13 +242,23 @@ impl Gpu {
 
     /// The bytes of a buffer that was made with `MAP_READ`, once the device has filled it.
     pub(super) fn read_mapped(&self, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>> {
+        self.read_mapped_after(buffer, bytes, None)
+    }
+
+    /// The same, waiting for no more than the submission that fills the buffer.
+    pub(super) fn read_mapped_after(
+        &self,
+        buffer: &wgpu::Buffer,
+        bytes: u64,
+        submission: Option<wgpu::SubmissionIndex>,
+    ) -> Result<Vec<u8>> {
         let lost = |why: String| Error::DeviceLost { device: self.name.clone(), why };
         let (send, receive) = std::sync::mpsc::channel();
         buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
             // The receiver outlives the wait below; if it is gone nobody wants the answer.
             let _ = send.send(result);
         });
-        self.wait()?;
+        self.wait_for(submission)?;
         match receive.try_recv() {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(lost(error.to_string())),

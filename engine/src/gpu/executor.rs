@@ -9,13 +9,17 @@ use std::sync::Arc;
 use wgpu::BufferUsages as Usage;
 
 use super::adapter::{Gpu, buffer_bytes};
-use super::lower::{Caps, Dispatch, Extent, Lowering, Resource, StepClass};
+use super::lower::{
+    Caps, Dispatch, Extent, Lowering, MOST_CANDIDATES, Resource, StepClass, candidate_room,
+    kept_candidates, lower_selection,
+};
 use super::pipelines::Pipeline;
 use super::upload::{GpuWeights, STAGING_BYTES};
-use crate::executor::{Executor, Memory, Sizes};
+use crate::executor::{Executor, Memory, Selection, Sizes};
 use crate::kv::{BLOCK, Group, KvTable, Prepared};
 use crate::model::rope::Rope;
 use crate::plan::{Placement, Plan, Rows, ValueId, place};
+use crate::select::Sampling;
 use crate::step::Input;
 use crate::{Error, Result};
 
@@ -50,7 +54,15 @@ struct BufferSizes {
     logits_readback: u64,
     block_readback: u64,
     block_copy: u64,
+    candidates: u64,
 }
+
+/// Bytes of the kernels' `Selection`.
+const SELECTION_BYTES: u64 = 48;
+/// Bytes of the ring of recent ids and its count.
+const RECENT_BYTES: u64 = 65 * 4;
+/// How many selected ids may be on their way to the host.
+const SELECTIONS_IN_FLIGHT: usize = 2;
 
 impl BufferSizes {
     fn new(plan: &Plan, placement: &Placement, groups: &[Group], sizes: &Sizes) -> Self {
@@ -88,6 +100,7 @@ impl BufferSizes {
             logits_readback: (plan.vocabulary() * sizes.outputs * 4) as u64,
             block_readback,
             block_copy,
+            candidates: candidate_room(plan.vocabulary()) as u64 * 8,
         }
     }
 
@@ -95,11 +108,14 @@ impl BufferSizes {
         let sum = |sizes: &[u64]| sizes.iter().map(|&bytes| buffer_bytes(bytes)).sum::<u64>();
         let small =
             [self.tokens, self.outputs, self.tables, self.selected, self.step, self.block_copy];
+        let selection = [self.candidates, self.candidates, SELECTION_BYTES, RECENT_BYTES, 4];
         Memory {
             weights: 0,
             kv: sum(&self.keys) + sum(&self.kv_values),
-            compute: sum(&self.values) + sum(&small) + sum(&self.angles),
-            staging: buffer_bytes(self.logits_readback) + buffer_bytes(self.block_readback),
+            compute: sum(&self.values) + sum(&small) + sum(&self.angles) + sum(&selection),
+            staging: buffer_bytes(self.logits_readback)
+                + buffer_bytes(self.block_readback)
+                + SELECTIONS_IN_FLIGHT as u64 * buffer_bytes(8),
         }
     }
 }
@@ -154,6 +170,13 @@ pub struct GpuExecutor {
     /// Where a block waits on its way to another place in the same buffer.
     block_copy: wgpu::Buffer,
     recordings: HashMap<StepClass, Arc<Vec<Recorded>>>,
+    selections: HashMap<usize, Arc<Vec<Recorded>>>,
+    candidates: [wgpu::Buffer; 2],
+    selection: wgpu::Buffer,
+    recent: wgpu::Buffer,
+    flags: wgpu::Buffer,
+    /// Where selected ids come to the host, and the submission that brings each.
+    id_readbacks: Vec<(wgpu::Buffer, Option<wgpu::SubmissionIndex>)>,
     memory: Memory,
     tables_written: Vec<u32>,
     output_rows: usize,
@@ -212,6 +235,14 @@ impl GpuExecutor {
             ),
             block_copy: gpu.buffer("block copy", bytes.block_copy, storage),
             recordings: HashMap::new(),
+            selections: HashMap::new(),
+            candidates: [0, 1].map(|_| gpu.buffer("candidates", bytes.candidates, storage)),
+            selection: gpu.buffer("selection", SELECTION_BYTES, Usage::UNIFORM | Usage::COPY_DST),
+            recent: gpu.buffer("recent", RECENT_BYTES, storage),
+            flags: gpu.buffer("flags", 4, storage),
+            id_readbacks: (0..SELECTIONS_IN_FLIGHT)
+                .map(|_| (gpu.buffer("id", 8, Usage::MAP_READ | Usage::COPY_DST), None))
+                .collect(),
             tables_written: vec![u32::MAX; bytes.tables as usize / 4],
             output_rows: 0,
             dispatches: 0,
@@ -346,6 +377,10 @@ impl GpuExecutor {
             Resource::Angles(rope) => self.angles[rope.0].as_entire_binding(),
             Resource::Selected => self.selected.as_entire_binding(),
             Resource::Step => self.step.as_entire_binding(),
+            Resource::Selection => self.selection.as_entire_binding(),
+            Resource::Recent => self.recent.as_entire_binding(),
+            Resource::Flags => self.flags.as_entire_binding(),
+            Resource::Candidates(index) => self.candidates[index].as_entire_binding(),
         }
     }
 
@@ -520,6 +555,78 @@ impl Executor for GpuExecutor {
             self.gpu.queue.submit([encoder.finish()]);
         }
         self.gpu.check()
+    }
+
+    fn can_select(&self, sampling: &Sampling) -> bool {
+        let few = sampling.is_greedy() || (1..=MOST_CANDIDATES).contains(&sampling.top_k);
+        few && sampling.repeat_last == 64
+    }
+
+    fn set_recent(&mut self, ids: &[u32]) {
+        let mut words = vec![ids.len() as u32];
+        words.resize(65, 0);
+        // The ring's place of an id is its number modulo the ring's length.
+        for (index, &id) in ids.iter().enumerate().skip(ids.len().saturating_sub(64)) {
+            words[1 + index % 64] = id;
+        }
+        self.gpu.queue.write_buffer(&self.recent, 0, bytemuck::cast_slice(&words));
+    }
+
+    fn select(&mut self, selection: &Selection) -> Result<()> {
+        let sampling = &selection.sampling;
+        let top_k = if sampling.is_greedy() { 1 } else { sampling.top_k };
+        let keep = kept_candidates(top_k);
+        let recording = match self.selections.get(&keep) {
+            Some(recording) => recording.clone(),
+            None => {
+                let recording = Arc::new(self.record(&lower_selection(&self.plan, keep))?);
+                self.selections.insert(keep, recording.clone());
+                recording
+            }
+        };
+        let slot = selection.slot % SELECTED_SLOTS as u32;
+        let words = [
+            slot,
+            selection.sequence.0,
+            selection.position,
+            sampling.seed as u32,
+            (sampling.seed >> 32) as u32,
+            top_k as u32,
+            sampling.temperature.to_bits(),
+            sampling.top_p.to_bits(),
+            sampling.min_p.to_bits(),
+            sampling.repeat_penalty.to_bits(),
+            u32::from(sampling.is_greedy()),
+            0,
+        ];
+        self.gpu.queue.write_buffer(&self.selection, 0, bytemuck::cast_slice(&words));
+        let mut encoder =
+            self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for recorded in recording.iter() {
+            let [x, y, z] = recorded.grid.map(|extent| match extent {
+                Extent::Fixed(n) => n,
+                Extent::Per(..) => 1,
+            });
+            pass.set_pipeline(&recorded.pipeline.pipeline);
+            pass.set_bind_group(0, &recorded.bind_group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+        }
+        drop(pass);
+        let place = selection.slot as usize % SELECTIONS_IN_FLIGHT;
+        let readback = &self.id_readbacks[place].0;
+        encoder.copy_buffer_to_buffer(&self.selected, u64::from(slot) * 4, readback, 0, 4);
+        encoder.copy_buffer_to_buffer(&self.flags, 0, readback, 4, 4);
+        let submission = self.gpu.queue.submit([encoder.finish()]);
+        self.id_readbacks[place].1 = Some(submission);
+        self.gpu.check()
+    }
+
+    fn selected(&mut self, slot: u32) -> Result<Option<u32>> {
+        let (buffer, submission) = &mut self.id_readbacks[slot as usize % SELECTIONS_IN_FLIGHT];
+        let bytes = self.gpu.read_mapped_after(buffer, 8, submission.take())?;
+        let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
+        Ok((words[1] == 0).then_some(words[0]))
     }
 
     fn logits(&mut self) -> Result<Vec<f32>> {
