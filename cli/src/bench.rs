@@ -106,6 +106,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                         cells: Some(cells),
                         sequences: 1,
                         chunk: args.ubatch_size,
+                        // Only the last token of a step wants logits.
+                        outputs: Some(1),
                         key_type,
                         value_type,
                     };

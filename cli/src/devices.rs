@@ -49,7 +49,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             output::bytes(limits.max_compute_workgroup_storage_size.into()),
             limits.max_compute_invocations_per_workgroup,
         ))?;
-        output::print_line(&format!("           {}", features(adapter).join(", ")))?;
+        let memory = adapter.free_bytes.map_or_else(|| "unknown".into(), output::bytes);
+        let features = features(adapter).join(", ");
+        output::print_line(&format!("           {features}, memory free {memory}"))?;
     }
     let memory = cpu::free_bytes().map_or_else(|| "unknown".into(), output::bytes);
     output::print_line(&format!("{:<10} {}", "cpu", cpu::processor_name()))?;
@@ -104,6 +106,7 @@ fn describe(adapter: &AdapterInfo) -> Value {
         "name": adapter.name,
         "kind": adapter.kind_name(),
         "driver": adapter.driver,
+        "free_bytes": adapter.free_bytes,
         "features": features(adapter),
         "subgroup_min_size": adapter.info.subgroup_min_size,
         "subgroup_max_size": adapter.info.subgroup_max_size,

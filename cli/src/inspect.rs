@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use engine::ContextOptions;
 use engine::load::{parameters, predict};
 use engine::model::ModelFile;
 use gguf::Gguf;
@@ -44,7 +45,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let device = args.device.open()?;
     // A file of an unknown architecture is still shown, without what its memory would be.
     let model = ModelFile::from_gguf(file.clone());
-    let options = args.context.options();
+    // As `engine run` would use it.
+    let options = ContextOptions { outputs: Some(1), ..args.context.options() };
     let memory = model.as_ref().map_err(ToString::to_string).and_then(|model| {
         let memory = predict(model, &device, &options).map_err(|error| error.to_string())?;
         let cells = options.sizes(&model.spec).map_err(|error| error.to_string())?.cells;

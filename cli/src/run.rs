@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use engine::chat::Message;
 use engine::select::Sampling;
 use engine::step::SequenceId;
-use engine::{GenerateOptions, Generation, LoadOptions, Session, Stop};
+use engine::{ContextOptions, GenerateOptions, Generation, LoadOptions, Session, Stop};
 use serde_json::json;
 
 use crate::options::{ContextArgs, DeviceArgs};
@@ -84,7 +84,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let path = models::resolve(&name)?;
     let device = args.device.open()?;
-    let context_options = args.context.options();
+    // Only the last token of a step wants logits.
+    let context_options = ContextOptions { outputs: Some(1), ..args.context.options() };
     let load = LoadOptions::from(context_options.clone());
     let model = models::load(&device, &path, &load)?;
     let context = model.context(&context_options)?;

@@ -21,6 +21,8 @@ pub struct ContextOptions {
     pub sequences: usize,
     /// The most tokens computed in one go.
     pub chunk: usize,
+    /// The most rows of logits computed in one go; none: as many as take 64 MiB.
+    pub outputs: Option<usize>,
     /// The type of keys.
     pub key_type: KvType,
     /// The type of values.
@@ -33,6 +35,7 @@ impl Default for ContextOptions {
             cells: None,
             sequences: 1,
             chunk: 512,
+            outputs: None,
             key_type: KvType::F16,
             value_type: KvType::F16,
         }
@@ -64,7 +67,7 @@ impl ContextOptions {
             cells,
             sequences: self.sequences,
             chunk,
-            outputs: (LOGITS_BYTES / (spec.vocabulary * 4)).clamp(1, chunk),
+            outputs: self.outputs.unwrap_or(LOGITS_BYTES / (spec.vocabulary * 4)).clamp(1, chunk),
             key_type: self.key_type,
             value_type: self.value_type,
         })

@@ -6,13 +6,16 @@
 //! - [`executor`]: a context's buffers, and the recording and submission of steps.
 
 pub mod adapter;
+mod budget;
 pub mod executor;
 pub mod layout;
 pub mod lower;
 mod pipelines;
 pub mod self_test;
+mod sizes;
 mod upload;
 
 pub use adapter::{AdapterInfo, Gpu, GpuOptions, list};
-pub use executor::{GpuExecutor, predict};
+pub use executor::GpuExecutor;
+pub use sizes::{SELECTED_SLOTS, predict};
 pub use upload::GpuWeights;

@@ -83,7 +83,7 @@ impl Model {
         let [device] = devices else {
             return Err(Error::Device(format!("{} devices given, one is needed", devices.len())));
         };
-        check_fit(&file, device, &options.context)?;
+        check_fit(&file, device, &options.context, false)?;
         let sizes = options.context.sizes(&file.spec)?;
         let plan = Plan::new(&file, sizes.cells)?;
         let mut warnings = Vec::new();
@@ -136,7 +136,7 @@ impl Model {
 
     /// A context of this model on its device.
     pub fn context(&self, options: &ContextOptions) -> Result<Context> {
-        check_fit(&self.file, &self.device, options)?;
+        check_fit(&self.file, &self.device, options, true)?;
         match (&self.device, &self.weights) {
             (Device::Cpu { threads, set, .. }, Weights::Cpu(weights)) => {
                 Context::on_cpu(&self.file, weights, options, *threads, *set)
@@ -158,17 +158,23 @@ pub fn predict(file: &ModelFile, device: &Device, options: &ContextOptions) -> R
     }
 }
 
-/// Bytes that must be free. On the CPU the weights stay in the file's pages, which the system may drop.
-fn needed(memory: Memory, device: &Device) -> u64 {
-    if device.is_cpu() { memory.total() - memory.weights } else { memory.total() }
+/// Bytes that must be free. On the CPU the weights stay in the file's pages, which the system may drop; on a
+/// GPU they count until they are `loaded`.
+fn needed(memory: Memory, device: &Device, loaded: bool) -> u64 {
+    if device.is_cpu() || loaded { memory.total() - memory.weights } else { memory.total() }
 }
 
 /// Refuses a model and context that do not fit the device, saying what would.
-fn check_fit(file: &ModelFile, device: &Device, options: &ContextOptions) -> Result<()> {
+fn check_fit(
+    file: &ModelFile,
+    device: &Device,
+    options: &ContextOptions,
+    loaded: bool,
+) -> Result<()> {
     let Some(available) = device.free_bytes() else { return Ok(()) };
     let need = |cells: usize| -> Result<u64> {
         let options = ContextOptions { cells: Some(cells), ..options.clone() };
-        Ok(needed(predict(file, device, &options)?, device))
+        Ok(needed(predict(file, device, &options)?, device, loaded))
     };
     let cells = options.sizes(&file.spec)?.cells;
     let needed = need(cells)?;

@@ -9,15 +9,15 @@ use gguf::{BytesSource, Format, Gguf, TensorType, Writer};
 
 use crate::Result;
 use crate::cpu::{CpuExecutor, CpuWeights, InstructionSet};
-use crate::executor::{Executor, Sizes};
+use crate::executor::{Executor, Selection, Sizes};
 use crate::gpu::lower::Caps;
 use crate::gpu::{Gpu, GpuExecutor, GpuWeights};
-use crate::kv::{Group, KvTable, KvType};
+use crate::kv::{BLOCK, Group, KvTable, KvType, Prepared};
 use crate::model::rope::{Rope, RopeStyle};
 use crate::model::weights::{Weight, WeightId, read_f32};
 use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, Rows, Value, ValueId};
 use crate::reference::Reference;
-use crate::select::uniform;
+use crate::select::{Sampling, uniform};
 use crate::step::{SequenceId, StepToken};
 
 /// A plan of an op, its inputs, and what comes out of it.
@@ -25,6 +25,8 @@ pub struct Probe {
     plan: Arc<Plan>,
     file: Gguf,
     tokens: usize,
+    /// Positions before the step, whose keys and values are random.
+    history: usize,
     sizes: Sizes,
     /// What values hold before.
     inputs: Vec<(ValueId, Vec<f32>)>,
@@ -55,8 +57,10 @@ pub struct LinearCase {
 pub struct AttentionCase {
     /// The layer.
     pub layer: KvLayer,
-    /// Positions of the sequence, all in one step.
+    /// Positions computed in one step.
     pub tokens: usize,
+    /// Positions before them, whose keys and values are given.
+    pub history: usize,
     /// Which elements of a head form a pair.
     pub style: RopeStyle,
     /// Elements of a head that turn.
@@ -69,6 +73,19 @@ pub struct AttentionCase {
     pub value_type: KvType,
     /// The factor of the scores.
     pub scale: f32,
+}
+
+/// The sequence that probes compute.
+const SEQUENCE: SequenceId = SequenceId(0);
+
+/// The first position that the token after `history` positions sees.
+fn first_visible(layer: &KvLayer, history: usize) -> usize {
+    layer.window.map_or(0, |window| (history + 1).saturating_sub(window))
+}
+
+/// A row of keys or values of the history.
+fn cell(seed: u64, position: usize, width: usize) -> Vec<f32> {
+    (0..width).map(|index| 2.0 * uniform(seed, position as u32, index as u32) - 1.0).collect()
 }
 
 /// Reproducible floats between -1 and 1.
@@ -176,8 +193,8 @@ impl Probe {
         )
     }
 
-    /// An RMS norm of rows of `width`. Bound: 2^-18 of each result: half a rounding a term of the sum, in a
-    /// tree of them, and four after it.
+    /// An RMS norm of rows of `width`. Bound: 2^-20 of the largest result (about 4): half a rounding a term of
+    /// the sum, in a tree of them, and four after it.
     pub fn norm(width: usize, tokens: usize, add: bool) -> Result<Self> {
         let mut weights = Weights::new();
         let weight = weights.add(Format::F32, width, 1)?;
@@ -193,7 +210,7 @@ impl Probe {
         };
         let inputs =
             vec![(ValueId(0), floats(7, width * tokens)), (ValueId(1), floats(8, width * tokens))];
-        let bound = vec![4.0 / f64::from(1 << 18); width * tokens];
+        let bound = vec![4.0 / f64::from(1 << 20); width * tokens];
         Self::new(plan, file, tokens, sizes(tokens, KvType::F32, KvType::F32), inputs, bound)
     }
 
@@ -221,9 +238,9 @@ impl Probe {
         Ok(probe)
     }
 
-    /// Norm, rope and store, then attention. Bound: with an F32 cache 2^-16 of the largest value (values are
+    /// Norm, rope and store, then attention. Bound: with an F32 cache 2^-20 of the largest value (values are
     /// at most 1 and the weights of a softmax sum to 1); an F16 cache rounds keys and values, whose f32
-    /// may lie on the other side of a rounding: 2^-9.
+    /// may lie on the other side of a rounding: 2^-11.
     pub fn attention(case: &AttentionCase) -> Result<Self> {
         let kv = case.layer;
         let mut weights = Weights::new();
@@ -263,11 +280,12 @@ impl Probe {
             logits: ValueId(1),
         };
         let exact = case.key_type == KvType::F32 && case.value_type == KvType::F32;
-        let part = f64::from(if exact { 1 << 16 } else { 1 << 9 });
+        let part = f64::from(if exact { 1 << 20 } else { 1 << 11 });
         let bound = vec![1.0 / part; width * case.tokens];
         let inputs = vec![(ValueId(0), floats(9, kv.qkv_width() * case.tokens))];
-        let sizes = sizes(case.tokens, case.key_type, case.value_type);
-        Self::new(plan, file, case.tokens, sizes, inputs, bound)
+        let cells = case.history + case.tokens;
+        let sizes = Sizes { cells, ..sizes(case.tokens, case.key_type, case.value_type) };
+        Self::with_history(plan, file, (case.history, case.tokens), sizes, inputs, bound)
     }
 
     fn new(
@@ -278,11 +296,23 @@ impl Probe {
         inputs: Vec<(ValueId, Vec<f32>)>,
         bound: Vec<f64>,
     ) -> Result<Self> {
+        Self::with_history(plan, file, (0, tokens), sizes, inputs, bound)
+    }
+
+    fn with_history(
+        plan: Plan,
+        file: Gguf,
+        (history, tokens): (usize, usize),
+        sizes: Sizes,
+        inputs: Vec<(ValueId, Vec<f32>)>,
+        bound: Vec<f64>,
+    ) -> Result<Self> {
         let out = plan.logits;
         let mut probe = Self {
             plan: Arc::new(plan),
             file,
             tokens,
+            history,
             sizes,
             inputs,
             out,
@@ -296,12 +326,12 @@ impl Probe {
     fn step(&self) -> Vec<StepToken> {
         let rows = self.plan.weights.first().map_or(1, |weight| weight.rows as u32);
         let ids: Vec<u32> = (0..self.tokens as u32).map(|i| (i * 7 + 3) % rows.max(1)).collect();
-        let tokens = StepToken::run(SequenceId(0), 0, &ids, false);
+        let tokens = StepToken::run(SEQUENCE, self.history, &ids, false);
         tokens.into_iter().map(|token| StepToken { want_logits: false, ..token }).collect()
     }
 
     fn groups(&self) -> Vec<Group> {
-        let group = |window| Group::new(window, self.tokens, 1, self.tokens);
+        let group = |window| Group::new(window, self.sizes.cells, 1, self.tokens);
         let windows = self.plan.kv_layers.iter().filter_map(|layer| layer.window);
         std::iter::once(group(None)).chain(windows.map(|window| group(Some(window)))).collect()
     }
@@ -316,6 +346,21 @@ impl Probe {
                 .chunks_exact(width)
                 .map(|row| row.iter().map(|&x| f64::from(x)).collect())
                 .collect();
+        }
+        for (number, layer) in self.plan.kv_layers.iter().enumerate().filter(|_| self.history > 0) {
+            let first = first_visible(layer, self.history);
+            let rows = |seed, width, kind: KvType| -> Vec<Vec<f64>> {
+                (0..self.history)
+                    .map(|position| {
+                        let row =
+                            if position < first { vec![] } else { cell(seed, position, width) };
+                        row.into_iter().map(|x| kind.round(f64::from(x))).collect()
+                    })
+                    .collect()
+            };
+            let keys_rows = rows(21, layer.key_width(), keys);
+            let values_rows = rows(22, layer.value_width(), values);
+            reference.set_cells(SEQUENCE, number, keys_rows, values_rows);
         }
         reference.run(&self.step(), &mut state);
         Ok(state[self.out.0].iter().flatten().copied().collect())
@@ -335,8 +380,7 @@ impl Probe {
         for (id, floats) in &self.inputs {
             executor.write_value(*id, floats);
         }
-        let mut table = KvTable::new(groups, self.tokens, 1, self.tokens);
-        let prepared = table.prepare(&self.step())?;
+        let (table, prepared) = self.prepare(&mut executor, groups)?;
         executor.step(&table, &prepared)?;
         executor.read_value(self.out, self.expected.len())
     }
@@ -350,10 +394,49 @@ impl Probe {
         for (id, floats) in &self.inputs {
             executor.write_value(*id, floats);
         }
-        let mut table = KvTable::new(groups, self.tokens, 1, self.tokens);
-        let prepared = table.prepare(&self.step())?;
+        let (table, prepared) = self.prepare(&mut executor, groups)?;
         executor.step(&table, &prepared)?;
         Ok(executor.read_value(self.out, self.expected.len()))
+    }
+
+    /// A table with the step's cells, the history's keys and values in the executor.
+    fn prepare(
+        &self,
+        executor: &mut dyn Executor,
+        groups: Vec<Group>,
+    ) -> Result<(KvTable, Prepared)> {
+        let mut table = KvTable::new(groups.clone(), self.sizes.cells, 1, self.sizes.cells);
+        if let Some(layer) = self.plan.kv_layers.first().filter(|_| self.history > 0) {
+            let group = usize::from(layer.window.is_some());
+            let entries = groups[group].table_blocks;
+            // The blocks that hold what can be seen, by the entry that each has in its table.
+            let logical: Vec<usize> = (first_visible(layer, self.history) / BLOCK
+                ..self.history.div_ceil(BLOCK))
+                .collect();
+            let wanted: Vec<_> = logical.iter().map(|block| (group, block % entries)).collect();
+            let oldest = vec![first_visible(layer, self.history); groups.len()];
+            let blocks = table.restore(SEQUENCE, self.history, &oldest, &wanted)?;
+            for (&logical, block) in logical.iter().zip(blocks) {
+                let mut bytes = Vec::new();
+                let parts = [
+                    (21, layer.key_width(), self.sizes.key_type),
+                    (22, layer.value_width(), self.sizes.value_type),
+                ];
+                for (seed, width, kind) in parts {
+                    for position in logical * BLOCK..(logical + 1) * BLOCK {
+                        for x in cell(seed, position, width) {
+                            match kind {
+                                KvType::F32 => bytes.extend(x.to_le_bytes()),
+                                KvType::F16 => bytes.extend(half::f16::from_f32(x).to_le_bytes()),
+                            }
+                        }
+                    }
+                }
+                executor.write_block(group, block, &bytes)?;
+            }
+        }
+        let prepared = table.prepare(&self.step())?;
+        Ok((table, prepared))
     }
 
     /// The largest error in units of the bound: at most 1 is right.
@@ -390,4 +473,35 @@ impl Probe {
         let (inputs, bound) = (self.inputs.clone(), self.bound.clone());
         Self::new(plan, file, self.tokens, self.sizes.clone(), inputs, bound)
     }
+}
+
+/// Chooses an id from random logits on a GPU and on the host.
+pub fn choose_both(
+    gpu: &Arc<Gpu>,
+    vocabulary: usize,
+    caps: &Caps,
+    sampling: &Sampling,
+) -> Result<(Option<u32>, u32)> {
+    let logits: Vec<f32> =
+        floats(sampling.seed + 11, vocabulary).iter().map(|x| x * 12.0).collect();
+    let recent: Vec<u32> = (0..80).map(|index| index * 37 % vocabulary as u32).collect();
+    let (file, list) = Weights::new().finish()?;
+    let plan = Arc::new(Plan {
+        ops: vec![],
+        values: vec![Value { rows: Rows::Outputs, ..value("logits", vocabulary) }],
+        weights: list,
+        ropes: vec![],
+        kv_layers: vec![],
+        logits: ValueId(0),
+    });
+    let weights = GpuWeights::load(gpu.clone(), &file, &plan, caps.clone(), &mut |_, _| ())?;
+    let sizes = sizes(1, KvType::F32, KvType::F32);
+    let groups = vec![Group::new(None, 1, 1, 1)];
+    let mut executor = GpuExecutor::new(Arc::new(weights), plan, groups, sizes)?;
+    executor.write_value(ValueId(0), &logits);
+    executor.set_recent(&recent);
+    let (sequence, position, slot) = (SequenceId(5), 1234, 0);
+    executor.select(&Selection { sampling: sampling.clone(), sequence, position, slot })?;
+    let ours = executor.selected(slot)?;
+    Ok((ours, sampling.choose(&logits, &recent, sequence.0, position)))
 }

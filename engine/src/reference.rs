@@ -57,6 +57,17 @@ impl Reference {
         Ok(Self { plan, weights, kv_types: (key_type, value_type), cells: HashMap::new() })
     }
 
+    /// Gives a sequence's layer its keys and values, one row a position from 0 on.
+    pub fn set_cells(
+        &mut self,
+        sequence: SequenceId,
+        layer: usize,
+        keys: Vec<Vec<f64>>,
+        values: Vec<Vec<f64>>,
+    ) {
+        self.cells.insert((sequence, layer), Cells { keys, values });
+    }
+
     /// Computes a step: a row of logits for each token that wants them.
     pub fn step(&mut self, tokens: &[StepToken]) -> Vec<Vec<f64>> {
         let mut values = vec![Vec::new(); self.plan.values.len()];

@@ -361,7 +361,7 @@ impl Generating<'_> {
 }
 
 /// Slots on the device for ids that are on their way.
-const SLOTS: u32 = crate::gpu::executor::SELECTED_SLOTS as u32;
+const SLOTS: u32 = crate::gpu::SELECTED_SLOTS as u32;
 
 /// Makes `logits` a copy of `row` in the same memory.
 fn replace(logits: &mut Vec<f32>, row: &[f32]) {

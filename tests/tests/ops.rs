@@ -238,6 +238,7 @@ fn attention_with_rope_and_norm() {
             let case = AttentionCase {
                 layer,
                 tokens,
+                history: 0,
                 style,
                 turned,
                 qk_norm,
@@ -247,6 +248,40 @@ fn attention_with_rope_and_norm() {
             };
             let name = format!("attention {case:?}");
             check(&name, &Probe::attention(&case).unwrap(), &gpu, &caps);
+        }
+    }
+}
+
+/// A token far into a sequence: many cells, and angles of far positions.
+#[test]
+fn attention_over_long_histories() {
+    let gpu = gpu(&GpuOptions::default());
+    let caps = both_caps(&gpu);
+    let cases = [
+        (layer(2, 1, 32, None), 0),
+        (layer(2, 1, 32, None), 30),
+        (layer(4, 2, 64, None), 4096),
+        (layer(2, 1, 32, None), 32_768),
+        // The window keeps the reference quick where only the angles are far.
+        (layer(2, 1, 64, Some(100)), 131_071),
+        (layer(2, 1, 64, Some(100)), 65_535),
+    ];
+    for (layer, history) in cases {
+        for (kv, style) in [(KvType::F32, RopeStyle::Interleaved), (KvType::F16, RopeStyle::Halves)]
+        {
+            let case = AttentionCase {
+                layer,
+                tokens: 1,
+                history,
+                style,
+                turned: layer.key_length,
+                qk_norm: false,
+                key_type: kv,
+                value_type: kv,
+                scale: 1.0 / (layer.key_length as f32).sqrt(),
+            };
+            let ratio = check(&format!("{case:?}"), &Probe::attention(&case).unwrap(), &gpu, &caps);
+            println!("{history} positions, {}: {ratio:.3} of the bound", kv.name());
         }
     }
 }

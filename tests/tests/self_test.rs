@@ -50,6 +50,13 @@ fn a_fault_of_tiles_is_worked_around() {
 }
 
 #[test]
+fn a_fault_of_the_choice_of_ids_is_worked_around() {
+    let verdict = verdict(&fault("if a_first != falling {", "if a_first == falling {")).unwrap();
+    assert!(!verdict.caps.selection && verdict.caps.tiles && verdict.caps.subgroups, "{verdict:?}");
+    assert!(verdict.warnings.iter().any(|w| w.contains("choice of ids")), "{verdict:?}");
+}
+
+#[test]
 fn a_fault_without_a_way_round_refuses_the_device() {
     let error = verdict(&fault("running_sum *= correction;", "")).unwrap_err().to_string();
     assert!(error.contains("attention") && error.contains("--device cpu"), "{error}");

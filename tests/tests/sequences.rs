@@ -29,6 +29,7 @@ fn on_both(
                 cells: Some(cells),
                 sequences,
                 chunk,
+                outputs: None,
                 key_type: kv,
                 value_type: kv,
             };

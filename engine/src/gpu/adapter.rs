@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use wgpu::{Backend, Backends, DeviceType};
 
+use super::budget;
 use super::lower::Caps;
 use super::pipelines::Pipelines;
 use crate::{Error, Result};
@@ -22,6 +23,8 @@ pub struct AdapterInfo {
     pub kind: DeviceType,
     /// Driver name and version.
     pub driver: String,
+    /// Free bytes of its memory, where the API says.
+    pub free_bytes: Option<u64>,
     /// What wgpu says of it.
     pub info: wgpu::AdapterInfo,
     /// Its limits.
@@ -97,6 +100,7 @@ pub fn list() -> Vec<AdapterInfo> {
             name: info.name.clone(),
             kind: info.device_type,
             driver: format!("{} {}", info.driver, info.driver_info).trim().into(),
+            free_bytes: budget::free_bytes(&adapter),
             limits: adapter.limits(),
             features: adapter.features(),
             info,
@@ -135,6 +139,7 @@ pub struct Gpu {
     /// What kernels may use.
     pub caps: Caps,
     pub(super) pipelines: Pipelines,
+    adapter: wgpu::Adapter,
     memory_limit: Option<u64>,
     fault: Arc<Mutex<Option<String>>>,
 }
@@ -178,6 +183,7 @@ impl Gpu {
             max_binding_bytes: options.max_binding_bytes.unwrap_or(binding).min(binding),
             max_workgroups: adapter.limits.max_compute_workgroups_per_dimension,
             tiles: true,
+            selection: true,
         };
         Ok(Arc::new(Self {
             name: adapter.name.clone(),
@@ -186,6 +192,7 @@ impl Gpu {
             device,
             queue,
             caps,
+            adapter: adapter.adapter.clone(),
             pipelines: Pipelines::new(options.injected_fault.clone()),
             memory_limit: options.memory_limit,
             fault,
@@ -215,9 +222,9 @@ impl Gpu {
         self.check()
     }
 
-    /// Free bytes on the device, where known: the limit given, else nothing yet.
+    /// Free bytes on the device, where known: the limit given, else what the API says.
     pub fn free_bytes(&self) -> Option<u64> {
-        self.memory_limit
+        self.memory_limit.or_else(|| budget::free_bytes(&self.adapter))
     }
 
     /// Bytes that the device's allocator has given out, where it says.

@@ -8,13 +8,17 @@ use std::sync::Arc;
 
 use wgpu::BufferUsages as Usage;
 
-use super::adapter::{Gpu, buffer_bytes};
+use super::adapter::Gpu;
 use super::lower::{
-    Caps, Dispatch, Extent, Lowering, MOST_CANDIDATES, Resource, StepClass, candidate_room,
-    kept_candidates, lower_selection,
+    Dispatch, Extent, Lowering, MOST_CANDIDATES, Resource, StepClass, kept_candidates,
+    lower_selection,
 };
 use super::pipelines::Pipeline;
-use super::upload::{GpuWeights, STAGING_BYTES};
+use super::sizes::{
+    BufferSizes, RECENT_BYTES, SELECTED_SLOTS, SELECTION_BYTES, SELECTIONS_IN_FLIGHT, TOKEN_WORDS,
+    block_bytes,
+};
+use super::upload::GpuWeights;
 use crate::executor::{Executor, Memory, Selection, Sizes};
 use crate::kv::{BLOCK, Group, KvTable, Prepared};
 use crate::model::rope::Rope;
@@ -23,10 +27,6 @@ use crate::select::Sampling;
 use crate::step::Input;
 use crate::{Error, Result};
 
-/// Words of a token in the kernels' `Token`.
-const TOKEN_WORDS: usize = 8;
-/// Slots for ids selected on the GPU.
-pub const SELECTED_SLOTS: usize = 64;
 /// Multiply-adds of a submit, about: a slow integrated GPU does them in a tenth of a second, so that no
 /// driver's watchdog (2 s on Windows) is reached and an interrupt acts between submits.
 const SUBMIT_WORK: u64 = 10_000_000_000;
@@ -39,114 +39,6 @@ struct Recorded {
     /// Multiply-adds per row, about.
     work: u64,
 }
-
-/// The buffers of a context, by size in bytes.
-struct BufferSizes {
-    values: Vec<u64>,
-    keys: Vec<u64>,
-    kv_values: Vec<u64>,
-    tokens: u64,
-    outputs: u64,
-    tables: u64,
-    angles: Vec<u64>,
-    selected: u64,
-    step: u64,
-    logits_readback: u64,
-    block_readback: u64,
-    block_copy: u64,
-    candidates: u64,
-}
-
-/// Bytes of the kernels' `Selection`.
-const SELECTION_BYTES: u64 = 48;
-/// Bytes of the ring of recent ids and its count.
-const RECENT_BYTES: u64 = 65 * 4;
-/// How many selected ids may be on their way to the host.
-const SELECTIONS_IN_FLIGHT: usize = 2;
-
-impl BufferSizes {
-    fn new(plan: &Plan, placement: &Placement, groups: &[Group], sizes: &Sizes) -> Self {
-        let group_of = |layer: usize| &groups[usize::from(plan.kv_layers[layer].window.is_some())];
-        let cells = |layer: usize| group_of(layer).cells() as u64;
-        let layers = 0..plan.kv_layers.len();
-        let keys: Vec<u64> = layers
-            .clone()
-            .map(|l| cells(l) * (plan.kv_layers[l].key_width() * sizes.key_type.bytes()) as u64)
-            .collect();
-        let kv_values: Vec<u64> = layers
-            .clone()
-            .map(|l| cells(l) * (plan.kv_layers[l].value_width() * sizes.value_type.bytes()) as u64)
-            .collect();
-        let block_readback = (0..groups.len())
-            .map(|group| block_bytes(plan, sizes, group).iter().map(|(k, v)| k + v).sum())
-            .max()
-            .unwrap_or(0);
-        let block_copy = (0..groups.len())
-            .flat_map(|group| block_bytes(plan, sizes, group))
-            .map(|(keys, values)| keys.max(values))
-            .max()
-            .unwrap_or(0);
-        let table_words: usize = groups.iter().map(|g| g.table_blocks * sizes.sequences).sum();
-        Self {
-            values: placement.floats.iter().map(|&floats| floats as u64 * 4).collect(),
-            keys,
-            kv_values,
-            tokens: (sizes.chunk * TOKEN_WORDS * 4) as u64,
-            outputs: sizes.outputs as u64 * 4,
-            tables: table_words as u64 * 4,
-            angles: plan.ropes.iter().map(|rope| (rope.pairs() * sizes.chunk * 8) as u64).collect(),
-            selected: SELECTED_SLOTS as u64 * 4,
-            step: 16,
-            logits_readback: (plan.vocabulary() * sizes.outputs * 4) as u64,
-            block_readback,
-            block_copy,
-            candidates: candidate_room(plan.vocabulary()) as u64 * 8,
-        }
-    }
-
-    fn memory(&self) -> Memory {
-        let sum = |sizes: &[u64]| sizes.iter().map(|&bytes| buffer_bytes(bytes)).sum::<u64>();
-        let small =
-            [self.tokens, self.outputs, self.tables, self.selected, self.step, self.block_copy];
-        let selection = [self.candidates, self.candidates, SELECTION_BYTES, RECENT_BYTES, 4];
-        Memory {
-            weights: 0,
-            kv: sum(&self.keys) + sum(&self.kv_values),
-            compute: sum(&self.values) + sum(&small) + sum(&self.angles) + sum(&selection),
-            staging: buffer_bytes(self.logits_readback)
-                + buffer_bytes(self.block_readback)
-                + SELECTIONS_IN_FLIGHT as u64 * buffer_bytes(8),
-        }
-    }
-}
-
-/// Bytes of keys and values of one block, for each layer of a group (0 and 0 for the others).
-fn block_bytes(plan: &Plan, sizes: &Sizes, group: usize) -> Vec<(u64, u64)> {
-    plan.kv_layers
-        .iter()
-        .map(|layer| {
-            if usize::from(layer.window.is_some()) != group {
-                return (0, 0);
-            }
-            let keys = BLOCK * layer.key_width() * sizes.key_type.bytes();
-            let values = BLOCK * layer.value_width() * sizes.value_type.bytes();
-            (keys as u64, values as u64)
-        })
-        .collect()
-}
-
-/// What a model and a context will take on a device, before anything is allocated.
-pub fn predict(plan: &Plan, caps: &Caps, groups: &[Group], sizes: &Sizes) -> Result<Memory> {
-    let layout = super::layout::Layout::new(plan, caps.max_binding_bytes)?;
-    let weights =
-        layout.matrices.iter().map(|matrix| buffer_bytes(matrix.bytes as u64)).sum::<u64>();
-    let placement = place(plan, sizes.chunk, sizes.outputs);
-    let context = BufferSizes::new(plan, &placement, groups, sizes).memory();
-    Ok(Memory { weights: weights + buffer_bytes(layout.vector_bytes as u64), ..context })
-}
-
-/// The bytes in flight while weights are uploaded, on top of what stays.
-pub const UPLOAD_STAGING_BYTES: u64 = 4 * STAGING_BYTES;
 
 /// A context's device side on a GPU.
 pub struct GpuExecutor {
@@ -559,7 +451,7 @@ impl Executor for GpuExecutor {
 
     fn can_select(&self, sampling: &Sampling) -> bool {
         let few = sampling.is_greedy() || (1..=MOST_CANDIDATES).contains(&sampling.top_k);
-        few && sampling.repeat_last == 64
+        self.weights.caps.selection && few && sampling.repeat_last == 64
     }
 
     fn set_recent(&mut self, ids: &[u32]) {
@@ -576,13 +468,12 @@ impl Executor for GpuExecutor {
         let sampling = &selection.sampling;
         let top_k = if sampling.is_greedy() { 1 } else { sampling.top_k };
         let keep = kept_candidates(top_k);
-        let recording = match self.selections.get(&keep) {
-            Some(recording) => recording.clone(),
-            None => {
-                let recording = Arc::new(self.record(&lower_selection(&self.plan, keep))?);
-                self.selections.insert(keep, recording.clone());
-                recording
-            }
+        let recording = if let Some(recording) = self.selections.get(&keep) {
+            recording.clone()
+        } else {
+            let recording = Arc::new(self.record(&lower_selection(&self.plan, keep))?);
+            self.selections.insert(keep, recording.clone());
+            recording
         };
         let slot = selection.slot % SELECTED_SLOTS as u32;
         let words = [

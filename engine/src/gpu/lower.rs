@@ -22,6 +22,8 @@ pub struct Caps {
     pub max_workgroups: u32,
     /// Whether many rows are multiplied by tiles; if not, row by row.
     pub tiles: bool,
+    /// Whether ids are chosen on the device.
+    pub selection: bool,
 }
 
 /// What a dispatch binds.

@@ -12,7 +12,8 @@ use super::lower::{Caps, FEW};
 use crate::executor::Sizes;
 use crate::model::rope::RopeStyle;
 use crate::plan::{Epilogue, Op, Plan, Rows};
-use crate::probe::{AttentionCase, LinearCase, Probe};
+use crate::probe::{AttentionCase, LinearCase, Probe, choose_both};
+use crate::select::Sampling;
 use crate::{Error, Result, cache};
 
 /// What the self-test found.
@@ -34,7 +35,7 @@ const TOKENS: usize = 33;
 /// Checks the kernels that a plan uses; `remember` looks for an earlier verdict first and keeps this one.
 pub fn run(gpu: &Arc<Gpu>, plan: &Plan, sizes: &Sizes, remember: bool) -> Result<Verdict> {
     let cases = cases(plan, sizes);
-    let file = if remember { verdict_file(gpu, &cases) } else { None };
+    let file = if remember { verdict_file(gpu, &cases, plan.vocabulary()) } else { None };
     if let Some(caps) = file.as_ref().and_then(|file| read_verdict(file, gpu)) {
         let warnings = describe(gpu, &caps, "an earlier self-test");
         return Ok(Verdict { caps, warnings, from_cache: true });
@@ -44,6 +45,9 @@ pub fn run(gpu: &Arc<Gpu>, plan: &Plan, sizes: &Sizes, remember: bool) -> Result
     for caps in candidates(gpu) {
         match first_failure(gpu, &cases, &caps)? {
             None => {
+                let choice = selection_failure(gpu, plan.vocabulary(), &caps)?;
+                warnings.extend(choice.iter().map(|failure| format!("{}: {failure}", gpu.name)));
+                let caps = Caps { selection: choice.is_none(), ..caps };
                 warnings.extend(describe(gpu, &caps, "the self-test"));
                 if let Some(file) = file {
                     keep_verdict(&file, &caps);
@@ -91,11 +95,14 @@ fn describe(gpu: &Gpu, caps: &Caps, who: &str) -> Vec<String> {
     if gpu.caps.tiles && !caps.tiles {
         words.push("tiles");
     }
+    if gpu.caps.selection && !caps.selection {
+        words.push("the choice of ids");
+    }
     if words.is_empty() {
         return Vec::new();
     }
     vec![format!(
-        "{} ({}): after {who} kernels with {} are replaced by slower ones",
+        "{} ({}): after {who} kernels with {} are not used",
         gpu.name,
         gpu.driver,
         words.join(" and ")
@@ -187,6 +194,7 @@ fn cases(plan: &Plan, sizes: &Sizes) -> Vec<Case> {
                 add(Case::Attention(AttentionCase {
                     layer,
                     tokens: 70,
+                    history: 0,
                     style: rope.map_or(RopeStyle::Halves, |rope| rope.style),
                     turned: rope.map_or(layer.key_length, |rope| rope.pairs() * 2),
                     qk_norm,
@@ -216,9 +224,23 @@ fn first_failure(gpu: &Arc<Gpu>, cases: &[Case], caps: &Caps) -> Result<Option<S
     Ok(None)
 }
 
+/// What goes wrong when ids are chosen on the device: compared with the host's choice from the same logits.
+fn selection_failure(gpu: &Arc<Gpu>, vocabulary: usize, caps: &Caps) -> Result<Option<String>> {
+    let greedy = Sampling { repeat_penalty: 1.2, ..Sampling::greedy() };
+    let drawn = |top_k, seed| Sampling { top_k, seed, repeat_penalty: 1.2, ..Sampling::default() };
+    let mut wrong = 0;
+    for sampling in [greedy, drawn(40, 1), drawn(256, 2), drawn(40, 3)] {
+        let (ours, host) = choose_both(gpu, vocabulary, caps, &sampling)?;
+        wrong += usize::from(ours != Some(host));
+    }
+    // A draw may fall on an edge between two ids; two of them do not.
+    Ok((wrong > 1).then(|| format!("the choice of ids is wrong {wrong} times of 4")))
+}
+
 /// Where the verdict on these cases lies: adapter, driver, version and cases make its name.
-fn verdict_file(gpu: &Gpu, cases: &[Case]) -> Option<PathBuf> {
-    let what = format!("{} {} {} {cases:?}", gpu.name, gpu.driver, env!("CARGO_PKG_VERSION"));
+fn verdict_file(gpu: &Gpu, cases: &[Case], vocabulary: usize) -> Option<PathBuf> {
+    let version = env!("CARGO_PKG_VERSION");
+    let what = format!("{} {} {version} {vocabulary} {cases:?}", gpu.name, gpu.driver);
     // FNV-1a: stable between runs, and nobody gains by a collision.
     let hash = what.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -234,17 +256,19 @@ fn read_verdict(file: &PathBuf, gpu: &Gpu) -> Option<Caps> {
         "=false" => Some(false),
         _ => None,
     };
-    let (subgroups, tiles) = (flag("subgroups")?, flag("tiles")?);
+    let (subgroups, tiles, selection) = (flag("subgroups")?, flag("tiles")?, flag("selection")?);
     Some(Caps {
         subgroups: subgroups && gpu.caps.subgroups,
         tiles: tiles && gpu.caps.tiles,
+        selection: selection && gpu.caps.selection,
         ..gpu.caps.clone()
     })
 }
 
 /// Keeps a verdict; where it cannot be written the next run tests again.
 fn keep_verdict(file: &PathBuf, caps: &Caps) {
-    let text = format!("subgroups={} tiles={}\n", caps.subgroups, caps.tiles);
+    let text =
+        format!("subgroups={} tiles={} selection={}\n", caps.subgroups, caps.tiles, caps.selection);
     if let Some(folder) = file.parent()
         && fs::create_dir_all(folder).is_ok()
     {

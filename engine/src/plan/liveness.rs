@@ -26,8 +26,9 @@ pub fn place(plan: &Plan, tokens: usize, outputs: usize) -> Placement {
             last[value.0] = last[value.0].max(index);
         }
     }
-    // The caller reads the logits after the last op.
+    // The caller reads the logits after the last op (and has written them where no op does).
     last[plan.logits.0] = plan.ops.len();
+    first[plan.logits.0] = first[plan.logits.0].min(plan.ops.len());
 
     let mut order: Vec<usize> = (0..count).filter(|&value| first[value] != usize::MAX).collect();
     order.sort_by_key(|&value| first[value]);

@@ -1,0 +1,119 @@
+//! The buffers of a context by size: what is allocated, and what is predicted before.
+
+use super::adapter::buffer_bytes;
+use super::layout::Layout;
+use super::lower::{Caps, candidate_room};
+use crate::Result;
+use crate::executor::{Memory, Sizes};
+use crate::kv::{BLOCK, Group};
+use crate::plan::{Placement, Plan, place};
+
+/// Words of a token in the kernels' `Token`.
+pub(super) const TOKEN_WORDS: usize = 8;
+/// Slots for ids selected on the GPU.
+pub const SELECTED_SLOTS: usize = 64;
+
+/// The buffers of a context, by size in bytes.
+pub(super) struct BufferSizes {
+    pub values: Vec<u64>,
+    pub keys: Vec<u64>,
+    pub kv_values: Vec<u64>,
+    pub tokens: u64,
+    pub outputs: u64,
+    pub tables: u64,
+    pub angles: Vec<u64>,
+    pub selected: u64,
+    pub step: u64,
+    pub logits_readback: u64,
+    pub block_readback: u64,
+    pub block_copy: u64,
+    pub candidates: u64,
+}
+
+/// Bytes of the kernels' `Selection`.
+pub(super) const SELECTION_BYTES: u64 = 48;
+/// Bytes of the ring of recent ids and its count.
+pub(super) const RECENT_BYTES: u64 = 65 * 4;
+/// How many selected ids may be on their way to the host.
+pub(super) const SELECTIONS_IN_FLIGHT: usize = 2;
+
+impl BufferSizes {
+    pub fn new(plan: &Plan, placement: &Placement, groups: &[Group], sizes: &Sizes) -> Self {
+        let group_of = |layer: usize| &groups[usize::from(plan.kv_layers[layer].window.is_some())];
+        let cells = |layer: usize| group_of(layer).cells() as u64;
+        let layers = 0..plan.kv_layers.len();
+        let keys: Vec<u64> = layers
+            .clone()
+            .map(|l| cells(l) * (plan.kv_layers[l].key_width() * sizes.key_type.bytes()) as u64)
+            .collect();
+        let kv_values: Vec<u64> = layers
+            .clone()
+            .map(|l| cells(l) * (plan.kv_layers[l].value_width() * sizes.value_type.bytes()) as u64)
+            .collect();
+        let block_readback = (0..groups.len())
+            .map(|group| block_bytes(plan, sizes, group).iter().map(|(k, v)| k + v).sum())
+            .max()
+            .unwrap_or(0);
+        let block_copy = (0..groups.len())
+            .flat_map(|group| block_bytes(plan, sizes, group))
+            .map(|(keys, values)| keys.max(values))
+            .max()
+            .unwrap_or(0);
+        let table_words: usize = groups.iter().map(|g| g.table_blocks * sizes.sequences).sum();
+        Self {
+            values: placement.floats.iter().map(|&floats| floats as u64 * 4).collect(),
+            keys,
+            kv_values,
+            tokens: (sizes.chunk * TOKEN_WORDS * 4) as u64,
+            outputs: sizes.outputs as u64 * 4,
+            tables: table_words as u64 * 4,
+            angles: plan.ropes.iter().map(|rope| (rope.pairs() * sizes.chunk * 8) as u64).collect(),
+            selected: SELECTED_SLOTS as u64 * 4,
+            step: 16,
+            logits_readback: (plan.vocabulary() * sizes.outputs * 4) as u64,
+            block_readback,
+            block_copy,
+            candidates: candidate_room(plan.vocabulary()) as u64 * 8,
+        }
+    }
+
+    pub fn memory(&self) -> Memory {
+        let sum = |sizes: &[u64]| sizes.iter().map(|&bytes| buffer_bytes(bytes)).sum::<u64>();
+        let small =
+            [self.tokens, self.outputs, self.tables, self.selected, self.step, self.block_copy];
+        let selection = [self.candidates, self.candidates, SELECTION_BYTES, RECENT_BYTES, 4];
+        Memory {
+            weights: 0,
+            kv: sum(&self.keys) + sum(&self.kv_values),
+            compute: sum(&self.values) + sum(&small) + sum(&self.angles) + sum(&selection),
+            staging: buffer_bytes(self.logits_readback)
+                + buffer_bytes(self.block_readback)
+                + SELECTIONS_IN_FLIGHT as u64 * buffer_bytes(8),
+        }
+    }
+}
+
+/// Bytes of keys and values of one block, for each layer of a group (0 and 0 for the others).
+pub(super) fn block_bytes(plan: &Plan, sizes: &Sizes, group: usize) -> Vec<(u64, u64)> {
+    plan.kv_layers
+        .iter()
+        .map(|layer| {
+            if usize::from(layer.window.is_some()) != group {
+                return (0, 0);
+            }
+            let keys = BLOCK * layer.key_width() * sizes.key_type.bytes();
+            let values = BLOCK * layer.value_width() * sizes.value_type.bytes();
+            (keys as u64, values as u64)
+        })
+        .collect()
+}
+
+/// What a model and a context will take on a device, before anything is allocated.
+pub fn predict(plan: &Plan, caps: &Caps, groups: &[Group], sizes: &Sizes) -> Result<Memory> {
+    let layout = Layout::new(plan, caps.max_binding_bytes)?;
+    let weights =
+        layout.matrices.iter().map(|matrix| buffer_bytes(matrix.bytes as u64)).sum::<u64>();
+    let placement = place(plan, sizes.chunk, sizes.outputs);
+    let context = BufferSizes::new(plan, &placement, groups, sizes).memory();
+    Ok(Memory { weights: weights + buffer_bytes(layout.vector_bytes as u64), ..context })
+}

@@ -1,0 +1,89 @@
+//! Files that were changed at random, through everything that reads them: an error or a working model, never a
+//! panic.
+
+use std::sync::Arc;
+
+use engine::cpu::CpuWeights;
+use engine::cpu::InstructionSet;
+use engine::model::ModelFile;
+use engine::plan::Plan;
+use engine::step::{SequenceId, StepToken};
+use engine::tokenizer::{EncodeOptions, Tokenizer};
+use engine::{Context, ContextOptions};
+use engine_tests::golden::Tiny;
+use gguf::{BytesSource, Gguf, Header};
+
+/// A small generator of reproducible numbers (xorshift64*).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n
+    }
+}
+
+/// Reads a file as far as it goes; the error's text where it does not go on.
+fn use_file(bytes: Vec<u8>) -> Result<(), String> {
+    let text = |error: engine::Error| error.to_string();
+    let source = Arc::new(BytesSource::new("mutated.gguf", bytes));
+    let file = Gguf::from_sources(vec![source]).map_err(|error| error.to_string())?;
+    let tokenizer = Tokenizer::from_metadata(&file.metadata).map_err(text)?;
+    let ids = tokenizer.encode("Hello wörld <s>", EncodeOptions::default()).map_err(text)?;
+    tokenizer.decode(&ids);
+    let model = ModelFile::from_gguf(file).map_err(text)?;
+    let plan = Plan::new(&model, 64).map_err(text)?;
+    let options =
+        ContextOptions { cells: Some(64), chunk: 16, outputs: Some(1), ..Default::default() };
+    let device =
+        engine::Device::Cpu { threads: 1, set: InstructionSet::detect(), memory_limit: None };
+    let memory = engine::load::predict(&model, &device, &options).map_err(text)?;
+    // What a mutated size asks for is refused where it does not fit; here anything large is.
+    if memory.total() > 1 << 28 {
+        return Err("would not fit".into());
+    }
+    let weights = CpuWeights::load(&model.gguf, &plan).map_err(text)?;
+    let mut context =
+        Context::on_cpu(&model, &weights, &options, 1, InstructionSet::detect()).map_err(text)?;
+    let ids: Vec<u32> =
+        ids.into_iter().take(20).filter(|&id| (id as usize) < model.spec.vocabulary).collect();
+    context.step(&StepToken::run(SequenceId(0), 0, &ids, false)).map_err(text)?;
+    Ok(())
+}
+
+#[test]
+fn mutated_models_are_errors_or_models() {
+    let mut random = Random(20_261_123);
+    let (mut refused, mut worked) = (0, 0);
+    for name in ["llama.Q4_0", "gemma3.Q4_0", "llama31"] {
+        let good = std::fs::read(Tiny::load(name).path()).unwrap();
+        use_file(good.clone()).unwrap();
+        let header = Header::parse(&BytesSource::new("x", good.clone())).unwrap();
+        // Most keys that matter stand before the vocabulary, tensors after it.
+        let places = [(0, 900), (header.data_start as usize - 2500, header.data_start as usize)];
+        for round in 0..400 {
+            let mut bad = good.clone();
+            for _ in 0..=random.below(3) {
+                let (from, to) = places[round % 2];
+                let at = from + random.below(to - from);
+                match random.below(4) {
+                    0 => bad[at] = random.below(256) as u8,
+                    1 => bad[at] = bad[at].wrapping_add(1),
+                    2 => bad[at] = 0,
+                    _ => bad[at..at + 4].fill(0xff),
+                }
+            }
+            match use_file(bad) {
+                Ok(()) => worked += 1,
+                Err(error) => {
+                    assert!(!error.is_empty());
+                    refused += 1;
+                }
+            }
+        }
+    }
+    println!("{refused} refused, {worked} worked");
+    assert!(refused > 300 && worked > 50, "{refused} refused, {worked} worked");
+}

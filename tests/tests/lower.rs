@@ -1,0 +1,150 @@
+//! Lowering without a GPU: every dispatch names what its kernel binds, grids cover every row once, limits are
+//! respected.
+
+use engine::gpu::layout::Layout;
+use engine::gpu::lower::{Caps, Dispatch, Extent, Lowering, Resource, StepClass, lower_selection};
+use engine::kv::KvType;
+use engine::model::ModelFile;
+use engine::plan::{Op, Plan};
+use engine_tests::golden::{Tiny, tiny_names};
+use shaders::BindingKind;
+
+fn param(dispatch: &Dispatch, name: &str) -> u32 {
+    dispatch.params.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("{name}")).1
+}
+
+fn check(dispatch: &Dispatch, caps: &Caps) {
+    let kernel = dispatch.variant.build().unwrap();
+    // Exactly what the kernel binds, each once.
+    let mut given: Vec<&str> = dispatch.bindings.iter().map(|(name, _)| *name).collect();
+    let mut wanted: Vec<&str> =
+        kernel.bindings.iter().map(|b| b.name.as_str()).filter(|name| *name != "params").collect();
+    given.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(given, wanted, "{}", dispatch.variant);
+    // What is written is bound nowhere else in the dispatch.
+    for binding in kernel.bindings.iter().filter(|b| b.kind == BindingKind::ReadWrite) {
+        let written = dispatch.bindings.iter().find(|(name, _)| *name == binding.name).unwrap().1;
+        let times = dispatch.bindings.iter().filter(|(_, resource)| *resource == written).count();
+        assert_eq!(times, 1, "{}: {}", dispatch.variant, binding.name);
+    }
+    for (name, _) in &kernel.params.members {
+        param(dispatch, name);
+    }
+    for extent in dispatch.grid {
+        if let Extent::Fixed(n) = extent {
+            assert!(n >= 1 && n <= caps.max_workgroups, "{}: {n} workgroups", dispatch.variant);
+        }
+    }
+}
+
+/// The rows of `out` that a product's grid covers: from, to.
+fn rows(dispatch: &Dispatch) -> Option<(u32, u32)> {
+    if !matches!(dispatch.variant.kernel, "matvec" | "matmul") {
+        return None;
+    }
+    let [Extent::Fixed(x), y, _] = dispatch.grid else { return None };
+    let rows = param(dispatch, "rows");
+    let covered = match (dispatch.variant.kernel, y) {
+        ("matvec", Extent::Fixed(y)) => x * y * dispatch.variant.constants["ROWS"],
+        ("matmul", _) => x * 64,
+        _ => return None,
+    };
+    assert!(covered >= rows, "{}: {covered} of {rows} rows", dispatch.variant);
+    let first = param(dispatch, "out_offset");
+    Some((first, first + rows))
+}
+
+#[test]
+fn every_dispatch_is_complete_and_within_limits() {
+    let all = Caps {
+        subgroups: true,
+        subgroup_max: 32,
+        max_binding_bytes: 1 << 30,
+        max_workgroups: 65_535,
+        tiles: true,
+        selection: true,
+    };
+    let mut count = 0;
+    for name in tiny_names() {
+        let model = ModelFile::open(Tiny::load(&name).path()).unwrap();
+        let plan = Plan::new(&model, 512).unwrap();
+        for caps in [
+            all.clone(),
+            Caps { subgroups: false, ..all.clone() },
+            Caps { tiles: false, ..all.clone() },
+            Caps { max_workgroups: 20, subgroup_max: 8, ..all.clone() },
+            Caps { max_binding_bytes: 100 << 10, ..all.clone() },
+        ] {
+            let layout = Layout::new(&plan, caps.max_binding_bytes).unwrap();
+            for matrix in &layout.matrices {
+                assert!(matrix.bytes as u64 <= caps.max_binding_bytes);
+                assert!(matrix.plane_starts.iter().all(|start| start % 16 == 0));
+            }
+            for (tokens, outputs) in [(1, 1), (8, 8), (9, 1), (512, 64)] {
+                let lowering = Lowering {
+                    plan: &plan,
+                    layout: &layout,
+                    caps: &caps,
+                    key_type: KvType::F16,
+                    value_type: KvType::F32,
+                    table_blocks: [8, 3],
+                    class: StepClass::of(tokens, outputs),
+                };
+                let dispatches = lowering.lower().unwrap();
+                for dispatch in &dispatches {
+                    check(dispatch, &caps);
+                }
+                count += dispatches.len();
+                for (index, op) in plan.ops.iter().enumerate() {
+                    let of_op: Vec<_> = dispatches.iter().filter(|d| d.op == index).collect();
+                    assert!(!of_op.is_empty(), "{name}: op {index} has no dispatch");
+                    let Op::Linear { weights, out, .. } = op else { continue };
+                    // Side by side, without gap or overlap.
+                    let mut at = 0;
+                    for (from, to) in of_op.iter().filter_map(|dispatch| rows(dispatch)) {
+                        assert_eq!(from, at, "{name}: op {index}");
+                        at = to;
+                    }
+                    let all: usize = weights.iter().map(|&w| plan.weight(w).rows).sum();
+                    let width = plan.value(*out).width;
+                    assert!(at as usize == all || at as usize == width, "{name}: {at} of {all}");
+                }
+            }
+        }
+        for keep in [64, 256] {
+            for dispatch in lower_selection(&plan, keep) {
+                check(&dispatch, &all);
+            }
+        }
+    }
+    println!("{count} dispatches");
+}
+
+/// A decode step of a llama model: eight dispatches a layer, and embed, norm, head.
+#[test]
+fn a_decode_step_is_few_dispatches() {
+    let model = ModelFile::open(Tiny::load("llama.Q4_0").path()).unwrap();
+    let plan = Plan::new(&model, 512).unwrap();
+    let caps = Caps {
+        subgroups: true,
+        subgroup_max: 32,
+        max_binding_bytes: 1 << 30,
+        max_workgroups: 65_535,
+        tiles: true,
+        selection: true,
+    };
+    let layout = Layout::new(&plan, caps.max_binding_bytes).unwrap();
+    let lowering = Lowering {
+        plan: &plan,
+        layout: &layout,
+        caps: &caps,
+        key_type: KvType::F16,
+        value_type: KvType::F16,
+        table_blocks: [8, 1],
+        class: StepClass::of(1, 1),
+    };
+    let dispatches = lowering.lower().unwrap();
+    assert_eq!(dispatches.len(), 2 * 8 + 3);
+    assert!(dispatches.iter().flat_map(|d| &d.bindings).all(|(_, r)| *r != Resource::Step));
+}
