@@ -64,8 +64,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         });
     };
     if ids.len() > context.cells() {
-        return Err(engine::Error::ContextFull {
-            wanted: ids.len(),
+        return Err(engine::Error::PromptTooLong {
+            tokens: ids.len(),
             cells: context.cells(),
             trained: model.file().spec.context_length,
         }

@@ -415,7 +415,8 @@ fn bad_files_get_a_clear_error() {
 fn what_does_not_fit_says_what_would() {
     let model = tiny("llama.gguf");
     let long = "word ".repeat(60);
-    fails(&["run", &model, &long, "--raw", "--ctx", "16"], &["--ctx", "the context has 16", "512"]);
+    let words = ["the prompt has", "the context has 16", "--ctx", "made for 512"];
+    fails(&["run", &model, &long, "--raw", "--ctx", "16"], &words);
     fails(&["run", &model, "x", "--ctx", "0"], &["context of 0 positions"]);
     fails(&["run", &model, "x", "--device", "vulkan:77"], &["vulkan:77", "cpu"]);
     fails(&["run", &model, "x", "--temp", "-1"], &["--temp -1"]);

@@ -54,6 +54,19 @@ pub enum Error {
         /// What to change.
         advice: String,
     },
+    /// A prompt does not fit the context.
+    #[error(
+        "the prompt has {tokens} tokens, the context has {cells} positions and one must be left for the answer; use --ctx {} or more (the model was made for {trained}), or shorten the prompt",
+        tokens + 1
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Positions the context has.
+        cells: usize,
+        /// The model's own context length.
+        trained: usize,
+    },
     /// A step does not fit the context.
     #[error(
         "the context is full: {wanted} positions are needed, the context has {cells}; use a larger --ctx (the model was made for {trained}) or a shorter prompt"

@@ -169,11 +169,8 @@ impl Session {
             ));
         }
         if self.prompt.len() >= cells {
-            return Err(Error::ContextFull {
-                wanted: self.prompt.len() + 1,
-                cells,
-                trained: self.trained,
-            });
+            let tokens = self.prompt.len();
+            return Err(Error::PromptTooLong { tokens, cells, trained: self.trained });
         }
         let mut run = Generating {
             session: self,

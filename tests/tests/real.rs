@@ -24,7 +24,10 @@ const FREE: [&str; 3] = ["plain_short", "plain_sentence", "code_python"];
 fn tokenizers_and_templates() {
     for real in [SMOLLM2, GEMMA3] {
         let golden = real.load();
+        let start = std::time::Instant::now();
         let file = Gguf::open(real.path()).unwrap();
+        let header = start.elapsed();
+        println!("{}: header of {} tensors in {header:?}", real.file, file.tensors.len());
         let tokenizer = Tokenizer::from_metadata(&file.metadata).unwrap();
         check_tokenizer(&golden, &tokenizer);
         // The base model has no template; what the golden has for it is llama.cpp's own fallback, ChatML,

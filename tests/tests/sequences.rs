@@ -262,3 +262,30 @@ fn models_that_do_not_fit_are_refused_with_advice() {
     assert!(load(1000, 512).unwrap_err().to_string().contains("no context fits"));
     drop(cpu_device());
 }
+
+/// A device that goes away is an error, again and again, and never a panic or a hang; another one serves.
+#[test]
+fn a_lost_device_is_an_error_and_a_session_can_be_rebuilt() {
+    let golden = Tiny::load("llama.Q4_0");
+    let ids = &golden.sequences[1].ids;
+    let load = || {
+        let gpu = gpu(&GpuOptions::default());
+        let model =
+            Model::load(&[Device::Gpu(gpu.clone())], golden.path(), &LoadOptions::default())
+                .unwrap();
+        let context = model.context(&ContextOptions::default()).unwrap();
+        (gpu, context)
+    };
+    let (gpu, mut context) = load();
+    context.step(&StepToken::run(A, 0, &ids[..5], false)).unwrap();
+    gpu.destroy();
+    for _ in 0..2 {
+        let from = context.length(A);
+        let error = context.step(&StepToken::run(A, from, &ids[5..6], true)).unwrap_err();
+        assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
+        assert!(error.to_string().contains("--device cpu"), "{error}");
+    }
+    assert!(context.snapshot(A).is_err());
+    let (_gpu, mut context) = load();
+    context.step(&StepToken::run(A, 0, ids, true)).unwrap();
+}

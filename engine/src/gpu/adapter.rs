@@ -227,6 +227,11 @@ impl Gpu {
         self.memory_limit.or_else(|| budget::free_bytes(&self.adapter))
     }
 
+    /// Ends the device, as a crash of its driver would: for tests of what follows.
+    pub fn destroy(&self) {
+        self.device.destroy();
+    }
+
     /// Bytes that the device's allocator has given out, where it says.
     pub fn allocated_bytes(&self) -> Option<u64> {
         self.device.generate_allocator_report().map(|report| report.total_allocated_bytes)

@@ -1,0 +1,64 @@
+//! What a decode step costs the host: dispatches, and microseconds to prepare, encode and submit them.
+//!
+//! `cargo run --release -p engine --example host_time -- MODEL [DEVICE]`
+
+use std::time::{Duration, Instant};
+
+use engine::context::kv_groups;
+use engine::executor::Executor as _;
+use engine::gpu::{GpuExecutor, GpuWeights};
+use engine::kv::KvTable;
+use engine::model::ModelFile;
+use engine::plan::Plan;
+use engine::step::{SequenceId, StepToken};
+use engine::{ContextOptions, Device, DeviceOptions, Error, Result};
+
+const STEPS: u32 = 20;
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let path = arguments.next().ok_or_else(|| Error::Option("which model?".into()))?;
+    let name = arguments.next().unwrap_or_else(|| "vulkan:0".into());
+    let device = Device::open(&DeviceOptions { name: Some(name), ..DeviceOptions::default() })?;
+    let Device::Gpu(gpu) = device else { return Err(Error::Option("a GPU is needed".into())) };
+
+    let start = Instant::now();
+    let file = ModelFile::open(&path)?;
+    let header = start.elapsed();
+    let options =
+        ContextOptions { cells: Some(512), outputs: Some(1), ..ContextOptions::default() };
+    let sizes = options.sizes(&file.spec)?;
+    let plan = std::sync::Arc::new(Plan::new(&file, sizes.cells)?);
+    let start = Instant::now();
+    let weights =
+        GpuWeights::load(gpu.clone(), &file.gguf, &plan, gpu.caps.clone(), &mut |_, _| ())?;
+    let load = start.elapsed();
+    let groups = kv_groups(&file.spec, file.gguf.file(), &sizes)?;
+    let mut executor = GpuExecutor::new(weights.into(), plan, groups.clone(), sizes.clone())?;
+    let mut table = KvTable::new(groups, sizes.cells, 1, sizes.cells);
+    let mut times = Vec::new();
+    for position in 0..STEPS {
+        let step = StepToken::run(SequenceId(0), position as usize, &[position], true);
+        let prepared = table.prepare(&step)?;
+        let start = Instant::now();
+        executor.step(&table, &prepared)?;
+        times.push(start.elapsed());
+        // Waits: the next step's time on the host is not to hide behind this one's work.
+        executor.logits()?;
+    }
+    // The first step lowers and compiles.
+    times.remove(0);
+    times.sort();
+    let median: Duration = times[times.len() / 2];
+    println!(
+        "{path} on {}: header {:.1} ms, load {:.0} ms, {} dispatches a token, host {:.0} us a token (median of {}), {:.2} us a dispatch",
+        gpu.name,
+        header.as_secs_f64() * 1e3,
+        load.as_secs_f64() * 1e3,
+        executor.dispatches(),
+        median.as_secs_f64() * 1e6,
+        times.len(),
+        median.as_secs_f64() * 1e6 / executor.dispatches() as f64,
+    );
+    Ok(())
+}
