@@ -47,17 +47,17 @@ impl Gguf {
     pub fn from_sources(sources: Vec<Arc<dyn Source>>) -> Result<Self> {
         let mut model: Option<Self> = None;
         for (index, source) in sources.iter().enumerate() {
-            let header = Header::parse(source.as_ref())?;
-            check_part(&header.metadata, index, sources.len())?;
+            let Header { version, endian, metadata, tensors, .. } = Header::parse(source.as_ref())?;
+            check_part(&metadata, index, sources.len())?;
             let model = model.get_or_insert_with(|| Self {
-                metadata: header.metadata.clone(),
+                metadata,
                 tensors: Vec::new(),
                 sources: sources.clone(),
-                version: header.version,
-                endian: header.endian,
+                version,
+                endian,
                 by_name: HashMap::new(),
             });
-            for mut tensor in header.tensors {
+            for mut tensor in tensors {
                 tensor.file = index;
                 if model.by_name.insert(tensor.name.clone(), model.tensors.len()).is_some() {
                     let why = format!("tensor {} is also in an earlier part", tensor.name);

@@ -328,6 +328,19 @@ impl Parser<'_> {
         })
     }
 
+    /// `count` numbers of N bytes each, taken at once: a vocabulary's scores are a quarter of a million.
+    fn numbers<const N: usize, T>(
+        &mut self,
+        count: usize,
+        key: &str,
+        little: fn([u8; N]) -> T,
+        big: fn([u8; N]) -> T,
+    ) -> Result<Vec<T>> {
+        let read = if self.endian == Endian::Little { little } else { big };
+        let bytes = self.take((count * N) as u64, key)?;
+        Ok(bytes.as_chunks::<N>().0.iter().map(|bytes| read(*bytes)).collect())
+    }
+
     fn many<T>(
         &mut self,
         count: usize,
@@ -344,13 +357,27 @@ impl Parser<'_> {
         let element = self.value_type(key)?;
         let n = self.count(element.min_bytes(self.version), key)?;
         Ok(match element {
-            ValueType::U8 => Array::U8(self.many(n, |p| p.u8(key))?),
-            ValueType::I8 => Array::I8(self.many(n, |p| p.i8(key))?),
-            ValueType::U16 => Array::U16(self.many(n, |p| p.u16(key))?),
-            ValueType::I16 => Array::I16(self.many(n, |p| p.i16(key))?),
-            ValueType::U32 => Array::U32(self.many(n, |p| p.u32(key))?),
-            ValueType::I32 => Array::I32(self.many(n, |p| p.i32(key))?),
-            ValueType::F32 => Array::F32(self.many(n, |p| p.f32(key))?),
+            ValueType::U8 => {
+                Array::U8(self.numbers(n, key, u8::from_le_bytes, u8::from_be_bytes)?)
+            }
+            ValueType::I8 => {
+                Array::I8(self.numbers(n, key, i8::from_le_bytes, i8::from_be_bytes)?)
+            }
+            ValueType::U16 => {
+                Array::U16(self.numbers(n, key, u16::from_le_bytes, u16::from_be_bytes)?)
+            }
+            ValueType::I16 => {
+                Array::I16(self.numbers(n, key, i16::from_le_bytes, i16::from_be_bytes)?)
+            }
+            ValueType::U32 => {
+                Array::U32(self.numbers(n, key, u32::from_le_bytes, u32::from_be_bytes)?)
+            }
+            ValueType::I32 => {
+                Array::I32(self.numbers(n, key, i32::from_le_bytes, i32::from_be_bytes)?)
+            }
+            ValueType::F32 => {
+                Array::F32(self.numbers(n, key, f32::from_le_bytes, f32::from_be_bytes)?)
+            }
             ValueType::Bool => Array::Bool(self.many(n, |p| p.boolean(key))?),
             ValueType::String => {
                 let mut strings = StringArray::new();
@@ -360,9 +387,15 @@ impl Parser<'_> {
                 Array::String(strings)
             }
             ValueType::Array => Array::Array(self.many(n, |p| p.array(key, depth + 1))?),
-            ValueType::U64 => Array::U64(self.many(n, |p| p.u64(key))?),
-            ValueType::I64 => Array::I64(self.many(n, |p| p.i64(key))?),
-            ValueType::F64 => Array::F64(self.many(n, |p| p.f64(key))?),
+            ValueType::U64 => {
+                Array::U64(self.numbers(n, key, u64::from_le_bytes, u64::from_be_bytes)?)
+            }
+            ValueType::I64 => {
+                Array::I64(self.numbers(n, key, i64::from_le_bytes, i64::from_be_bytes)?)
+            }
+            ValueType::F64 => {
+                Array::F64(self.numbers(n, key, f64::from_le_bytes, f64::from_be_bytes)?)
+            }
         })
     }
 }
