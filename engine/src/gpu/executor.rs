@@ -27,8 +27,8 @@ use crate::select::Sampling;
 use crate::step::Input;
 use crate::{Error, Result};
 
-/// Multiply-adds of a submit, about: a slow integrated GPU does them in a tenth of a second, so that no
-/// driver's watchdog (2 s on Windows) is reached and an interrupt acts between submits.
+/// Multiply-adds of a submit, about: meant to take a slow integrated GPU a tenth of a second (an estimate, not
+/// yet measured on one), far below a driver's watchdog (2 s on Windows).
 const SUBMIT_WORK: u64 = 10_000_000_000;
 
 /// A dispatch made ready.

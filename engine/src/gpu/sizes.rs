@@ -38,6 +38,7 @@ pub(super) const RECENT_BYTES: u64 = 65 * 4;
 pub(super) const SELECTIONS_IN_FLIGHT: usize = 2;
 
 impl BufferSizes {
+    /// The sizes for a plan with its placement, its groups of layers and the context's sizes.
     pub fn new(plan: &Plan, placement: &Placement, groups: &[Group], sizes: &Sizes) -> Self {
         let group_of = |layer: usize| &groups[usize::from(plan.kv_layers[layer].window.is_some())];
         let cells = |layer: usize| group_of(layer).cells() as u64;
@@ -77,6 +78,7 @@ impl BufferSizes {
         }
     }
 
+    /// The bytes by purpose, as allocated; weights are not among them.
     pub fn memory(&self) -> Memory {
         let sum = |sizes: &[u64]| sizes.iter().map(|&bytes| buffer_bytes(bytes)).sum::<u64>();
         let small =
