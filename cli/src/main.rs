@@ -16,6 +16,7 @@ mod output;
 mod pull;
 mod run;
 mod tokenize;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,8 @@ enum Command {
     Devices(devices::Args),
     /// Measure prompt processing and generation
     Bench(bench::Args),
+    /// Find the fastest kernels for a model on this GPU
+    Tune(tune::Args),
     /// Fetch a model
     Pull(pull::Args),
 }
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Pull(args) => pull::run(&args),
     };
     match result {

@@ -13,3 +13,10 @@ pub fn folder() -> Option<PathBuf> {
         Some(cache.join("engine"))
     })
 }
+
+/// FNV-1a, for names of files: stable between runs, and nobody gains by a collision.
+pub(crate) fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

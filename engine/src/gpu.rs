@@ -2,17 +2,20 @@
 //!
 //! - [`adapter`]: which GPUs there are. [`Gpu`]: one of them, opened.
 //! - [`layout`]: how a plan's weights lie in buffers. [`upload`]: streams them there.
-//! - [`lower`]: ops to dispatches, pure. [`pipelines`]: variants compiled and self-tested.
+//! - [`choice`]: which kernel multiplies a matrix. [`lower`]: ops to dispatches, pure. [`pipelines`]: variants compiled and self-tested.
+//! - [`self_test`]: checks kernels on first use. [`tune`]: measures them.
 //! - [`executor`]: a context's buffers, and the recording and submission of steps.
 
 pub mod adapter;
 mod budget;
+pub mod choice;
 pub mod executor;
 pub mod layout;
 pub mod lower;
 mod pipelines;
 pub mod self_test;
 mod sizes;
+pub mod tune;
 mod upload;
 
 pub use adapter::{AdapterInfo, Gpu, GpuOptions, list};

@@ -9,7 +9,8 @@ use crate::context::kv_groups;
 use crate::cpu::{self, CpuWeights};
 use crate::device::Device;
 use crate::executor::Memory;
-use crate::gpu::{self, GpuWeights, self_test};
+use crate::gpu::choice::Caps;
+use crate::gpu::{self, GpuWeights, self_test, tune};
 use crate::model::ModelFile;
 use crate::plan::Plan;
 use crate::tokenizer::Tokenizer;
@@ -89,10 +90,10 @@ impl Model {
         let mut warnings = Vec::new();
         let weights = match device {
             Device::Gpu(gpu) => {
-                let mut caps = gpu.caps.clone();
+                let mut caps = Caps { tuned: tune::read(gpu), ..gpu.caps.clone() };
                 if options.self_test != SelfTest::Never {
                     let remember = options.self_test == SelfTest::Once;
-                    let verdict = self_test::run(gpu, &plan, &sizes, remember)?;
+                    let verdict = self_test::run(gpu, &plan, &sizes, &caps, remember)?;
                     caps = verdict.caps;
                     warnings = verdict.warnings;
                 }

@@ -10,7 +10,7 @@ use gguf::{BytesSource, Format, Gguf, TensorType, Writer};
 use crate::Result;
 use crate::cpu::{CpuExecutor, CpuWeights, InstructionSet};
 use crate::executor::{Executor, Selection, Sizes};
-use crate::gpu::lower::Caps;
+use crate::gpu::choice::Caps;
 use crate::gpu::{Gpu, GpuExecutor, GpuWeights};
 use crate::kv::{BLOCK, Group, KvTable, KvType, Prepared};
 use crate::model::rope::{Rope, RopeStyle};

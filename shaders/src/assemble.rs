@@ -1,6 +1,14 @@
-//! Puts a kernel's text together: `#import NAME`, `#ifdef NAME`, `#ifndef NAME`, `#else`, `#endif`.
+//! Puts a kernel's text together from lines and directives:
+//!
+//! - `#import NAME`: a file, once.
+//! - `#define NAME`, `#ifdef NAME`, `#ifndef NAME`, `#else`, `#endif`: structure.
+//! - `#unroll i COUNT` ... `#end`: the lines between, once for each i below COUNT (a number, or one of the
+//!   variant's numbers), with `{i}` replaced. WGSL's compilers do not unroll reliably, and what is kept in
+//!   arrays indexed by a loop's counter does not stay in registers.
+//!
+//! `{NAME}` of one of the variant's numbers is replaced by it everywhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Error;
 
@@ -12,22 +20,48 @@ pub fn names_in(folder: &str) -> impl Iterator<Item = &'static str> {
     FILES.iter().filter_map(move |(name, _)| name.strip_prefix(folder)?.strip_prefix('/'))
 }
 
-/// Assembles the text of `kernel` with `defines` defined and `#import format` meaning `format`.
+/// Assembles the text of `kernel` with `defines` defined, `#import format` meaning `format`, and `numbers` in
+/// place of their names.
 pub fn assemble(
     kernel: &str,
     format: Option<&str>,
     defines: &BTreeSet<&str>,
+    numbers: &BTreeMap<&'static str, u32>,
 ) -> Result<String, Error> {
-    let mut assembler =
-        Assembler { kernel, format, defines, imported: BTreeSet::new(), out: String::new() };
+    let mut assembler = Assembler {
+        kernel,
+        format,
+        defines: defines.iter().map(ToString::to_string).collect(),
+        numbers: numbers.iter().map(|(name, number)| (name.to_string(), *number)).collect(),
+        imported: BTreeSet::new(),
+        out: String::new(),
+    };
     assembler.file(&format!("kernel/{kernel}"))?;
     Ok(assembler.out)
+}
+
+/// A line of a file, and where it stands.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    file: &'a str,
+    number: usize,
+    text: &'a str,
+}
+
+impl<'a> Line<'a> {
+    /// The directive and its argument, if the line is one.
+    fn directive(&self) -> Option<(&'a str, &'a str)> {
+        let directive = self.text.trim_start().strip_prefix('#')?;
+        let (word, argument) = directive.split_once(' ').unwrap_or((directive, ""));
+        Some((word, argument.trim()))
+    }
 }
 
 struct Assembler<'a> {
     kernel: &'a str,
     format: Option<&'a str>,
-    defines: &'a BTreeSet<&'a str>,
+    defines: BTreeSet<String>,
+    numbers: BTreeMap<String, u32>,
     imported: BTreeSet<String>,
     out: String,
 }
@@ -37,60 +71,130 @@ impl Assembler<'_> {
         Error::Source { kernel: self.kernel.into(), why }
     }
 
+    fn error_at(&self, line: Line, why: &str) -> Error {
+        self.error(format!("{}.wgsl:{}: {why}", line.file, line.number))
+    }
+
     /// Appends a file once; a second import of it is empty.
     fn file(&mut self, name: &str) -> Result<(), Error> {
         if !self.imported.insert(name.into()) {
             return Ok(());
         }
-        let (_, text) = FILES
+        let (file, text) = FILES
             .iter()
             .find(|(file, _)| *file == name)
             .ok_or_else(|| self.error(format!("there is no file {name}.wgsl")))?;
+        let lines: Vec<_> = text
+            .lines()
+            .enumerate()
+            .map(|(index, text)| Line { file, number: index + 1, text })
+            .collect();
+        self.lines(&lines)
+    }
+
+    fn lines(&mut self, lines: &[Line]) -> Result<(), Error> {
         // Whether each open #ifdef's current branch is taken.
         let mut taken: Vec<bool> = Vec::new();
-        for (index, line) in text.lines().enumerate() {
-            let place = || format!("{name}.wgsl:{}", index + 1);
-            let Some(directive) = line.trim_start().strip_prefix('#') else {
-                if taken.iter().all(|&taken| taken) {
-                    self.out.push_str(line);
+        let mut rest = lines.iter().copied().enumerate();
+        while let Some((index, line)) = rest.next() {
+            let here = taken.iter().all(|&taken| taken);
+            let Some((word, argument)) = line.directive() else {
+                if here {
+                    let text = self.replace_numbers(line.text);
+                    self.out.push_str(&text);
                     self.out.push('\n');
                 }
                 continue;
             };
-            let (word, argument) = directive.split_once(' ').unwrap_or((directive, ""));
-            let argument = argument.trim();
             match word {
-                "import" if taken.iter().all(|&taken| taken) => {
+                "ifdef" => taken.push(self.defines.contains(argument)),
+                "ifndef" => taken.push(!self.defines.contains(argument)),
+                "else" => match taken.last_mut() {
+                    Some(branch) => *branch = !*branch,
+                    None => return Err(self.error_at(line, "#else without #ifdef")),
+                },
+                "endif" => {
+                    if taken.pop().is_none() {
+                        return Err(self.error_at(line, "#endif without #ifdef"));
+                    }
+                }
+                "unroll" => {
+                    let length = self.unrolled_length(line, &lines[index + 1..])?;
+                    if here {
+                        self.unroll(line, argument, &lines[index + 1..][..length])?;
+                    }
+                    rest.nth(length);
+                }
+                "import" if here => {
                     let file = match (argument, self.format) {
                         ("format", Some(format)) => format!("format/{format}"),
                         ("format", None) => {
-                            return Err(
-                                self.error(format!("{}: the variant names no format", place()))
-                            );
+                            return Err(self.error_at(line, "the variant names no format"));
                         }
                         (file, _) => file.to_string(),
                     };
                     self.file(&file)?;
                 }
-                "import" => {}
-                "ifdef" => taken.push(self.defines.contains(argument)),
-                "ifndef" => taken.push(!self.defines.contains(argument)),
-                "else" => match taken.last_mut() {
-                    Some(branch) => *branch = !*branch,
-                    None => return Err(self.error(format!("{}: #else without #ifdef", place()))),
-                },
-                "endif" => {
-                    if taken.pop().is_none() {
-                        return Err(self.error(format!("{}: #endif without #ifdef", place())));
-                    }
+                "define" if here => {
+                    self.defines.insert(argument.into());
                 }
-                other => return Err(self.error(format!("{}: unknown directive #{other}", place()))),
+                "import" | "define" => {}
+                other => {
+                    return Err(self.error_at(line, &format!("unknown directive #{other}")));
+                }
             }
         }
-        if taken.is_empty() {
-            Ok(())
-        } else {
-            Err(self.error(format!("{name}.wgsl: #ifdef without #endif")))
+        match lines.last() {
+            Some(last) if !taken.is_empty() => Err(self.error_at(*last, "#ifdef without #endif")),
+            _ => Ok(()),
         }
+    }
+
+    /// The lines before the `#end` of an `#unroll`.
+    fn unrolled_length(&self, line: Line, after: &[Line]) -> Result<usize, Error> {
+        let mut open = 1;
+        for (index, line) in after.iter().enumerate() {
+            match line.directive() {
+                Some(("unroll", _)) => open += 1,
+                Some(("end", _)) => open -= 1,
+                _ => {}
+            }
+            if open == 0 {
+                return Ok(index);
+            }
+        }
+        Err(self.error_at(line, "#unroll without #end"))
+    }
+
+    fn unroll(&mut self, line: Line, argument: &str, body: &[Line]) -> Result<(), Error> {
+        let parsed = argument.split_once(' ').and_then(|(name, count)| {
+            let number = || count.trim().parse().ok();
+            Some((name, self.numbers.get(count.trim()).copied().or_else(number)?))
+        });
+        let Some((name, count)) = parsed else {
+            return Err(self.error_at(
+                line,
+                &format!(
+                    "#unroll {argument}: give a name and a count, a number or one of the variant's"
+                ),
+            ));
+        };
+        for i in 0..count {
+            self.numbers.insert(name.into(), i);
+            self.lines(body)?;
+        }
+        self.numbers.remove(name);
+        Ok(())
+    }
+
+    fn replace_numbers(&self, text: &str) -> String {
+        let mut text = text.to_string();
+        for (name, number) in &self.numbers {
+            let name = format!("{{{name}}}");
+            if text.contains(&name) {
+                text = text.replace(&name, &number.to_string());
+            }
+        }
+        text
     }
 }

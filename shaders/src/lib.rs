@@ -1,8 +1,8 @@
 //! WGSL compute kernels: assembled, validated and reflected variants.
 //!
 //! `wgsl/kernel/*.wgsl` hold one kernel each, `wgsl/format/*.wgsl` one block format each, all with the
-//! same function, `wgsl/shared/*.wgsl` what they share. A [`Variant`] names a kernel, a format, defines
-//! (structure: `#ifdef`) and constants (numbers: `override`). [`Variant::build`] assembles its text,
+//! same functions, `wgsl/shared/*.wgsl` what they share. A [`Variant`] names a kernel, a format, defines
+//! (structure: `#ifdef`), numbers (`#unroll`) and constants (`override`). [`Variant::build`] assembles its text,
 //! checks it with naga and reads off it what the host must bind, so that nothing is listed twice.
 //!
 //! This crate knows naga; never wgpu, never models.
@@ -46,6 +46,8 @@ pub struct Variant {
     pub format: Option<&'static str>,
     /// Names for `#ifdef`.
     pub defines: BTreeSet<&'static str>,
+    /// Numbers of the text: counts of `#unroll`, `{NAME}`.
+    pub numbers: BTreeMap<&'static str, u32>,
     /// Values of `override` constants.
     pub constants: BTreeMap<&'static str, u32>,
 }
@@ -53,7 +55,13 @@ pub struct Variant {
 impl Variant {
     /// A kernel in its plain form.
     pub fn new(kernel: &'static str) -> Self {
-        Self { kernel, format: None, defines: BTreeSet::new(), constants: BTreeMap::new() }
+        Self {
+            kernel,
+            format: None,
+            defines: BTreeSet::new(),
+            numbers: BTreeMap::new(),
+            constants: BTreeMap::new(),
+        }
     }
 
     /// For a block format.
@@ -76,6 +84,13 @@ impl Variant {
         if condition { self.define(name) } else { self }
     }
 
+    /// With a number of the text set.
+    #[must_use]
+    pub fn number(mut self, name: &'static str, value: u32) -> Self {
+        self.numbers.insert(name, value);
+        self
+    }
+
     /// With a constant set.
     #[must_use]
     pub fn constant(mut self, name: &'static str, value: u32) -> Self {
@@ -86,7 +101,7 @@ impl Variant {
     /// Assembles, checks and reflects the variant.
     pub fn build(&self) -> Result<Kernel, Error> {
         let error = |why: String| Error::Source { kernel: self.to_string(), why };
-        let source = assemble::assemble(self.kernel, self.format, &self.defines)?;
+        let source = assemble::assemble(self.kernel, self.format, &self.defines, &self.numbers)?;
         let module = naga::front::wgsl::parse_str(&source)
             .map_err(|parse| error(parse.emit_to_string(&source)))?;
         let info = naga::valid::Validator::new(
@@ -121,7 +136,7 @@ impl fmt::Display for Variant {
         for name in &self.defines {
             write!(f, "+{name}")?;
         }
-        for (name, value) in &self.constants {
+        for (name, value) in self.numbers.iter().chain(&self.constants) {
             write!(f, " {name}={value}")?;
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use wgpu::{Backend, Backends, DeviceType};
 
 use super::budget;
-use super::lower::Caps;
+use super::choice::{Caps, Family};
 use super::pipelines::Pipelines;
 use crate::{Error, Result};
 
@@ -178,12 +178,17 @@ impl Gpu {
         let binding =
             adapter.limits.max_storage_buffer_binding_size.min(adapter.limits.max_buffer_size);
         let caps = Caps {
+            family: Family::of(&adapter.info),
             subgroups: features.contains(wgpu::Features::SUBGROUP),
+            subgroup_min: adapter.info.subgroup_min_size,
             subgroup_max: adapter.info.subgroup_max_size.clamp(4, 128),
             max_binding_bytes: options.max_binding_bytes.unwrap_or(binding).min(binding),
             max_workgroups: adapter.limits.max_compute_workgroups_per_dimension,
             tiles: true,
+            lanewise: true,
             selection: true,
+            tuned: std::collections::BTreeMap::new(),
+            forced: None,
         };
         Ok(Arc::new(Self {
             name: adapter.name.clone(),

@@ -2,29 +2,14 @@
 
 use shaders::Variant;
 
+pub use super::choice::{Caps, Count, Family};
+use super::choice::{ProductKernel, ProductShape};
 use super::layout::{Layout, Part, VectorId};
 use crate::kv::KvType;
 use crate::model::rope::RopeStyle;
 use crate::model::spec::Activation;
 use crate::plan::{Epilogue, KvLayerId, Op, Plan, RopeId, Rows, ValueId};
 use crate::{Error, Result};
-
-/// What kernels may use on an adapter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caps {
-    /// Whether subgroup operations may be used.
-    pub subgroups: bool,
-    /// The largest subgroup that the adapter may choose.
-    pub subgroup_max: u32,
-    /// The most bytes of a binding.
-    pub max_binding_bytes: u64,
-    /// The most workgroups of a dimension.
-    pub max_workgroups: u32,
-    /// Whether many rows are multiplied by tiles; if not, row by row.
-    pub tiles: bool,
-    /// Whether ids are chosen on the device.
-    pub selection: bool,
-}
 
 /// What a dispatch binds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,29 +70,26 @@ pub struct Dispatch {
     pub op: usize,
 }
 
-/// How many rows a step has: decides between kernels for few and for many.
+/// How many rows a step has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StepClass {
-    /// More tokens than [`FEW`].
-    pub many_tokens: bool,
-    /// More outputs than [`FEW`].
-    pub many_outputs: bool,
+    /// Tokens.
+    pub tokens: Count,
+    /// Tokens whose logits are wanted.
+    pub outputs: Count,
 }
-
-/// Up to this many rows are multiplied by `matvec`, which reads the weights once for each row.
-pub const FEW: usize = 8;
 
 impl StepClass {
     /// The class of a step.
     pub fn of(tokens: usize, outputs: usize) -> Self {
-        Self { many_tokens: tokens > FEW, many_outputs: outputs > FEW }
+        Self { tokens: Count::of(tokens), outputs: Count::of(outputs) }
     }
 
-    /// Whether a value's rows are many.
-    fn many(self, rows: Rows) -> bool {
+    /// How many rows a value has.
+    fn count(self, rows: Rows) -> Count {
         match rows {
-            Rows::Tokens => self.many_tokens,
-            Rows::Outputs => self.many_outputs,
+            Rows::Tokens => self.tokens,
+            Rows::Outputs => self.outputs,
         }
     }
 }
@@ -136,9 +118,6 @@ const GROUP: usize = 32;
 const LONGEST_HEAD: usize = 1024;
 /// Invocations of element-wise kernels and of attention.
 const LANES: u32 = 64;
-/// Rows and tokens of a tile of `matmul`.
-const TILE: (u32, u32) = (64, 32);
-
 /// Candidates that a workgroup of `select_top` sorts.
 const SORTED: usize = 1024;
 /// The most candidates that an id can be chosen among on the GPU.
@@ -282,13 +261,9 @@ impl Lowering<'_> {
             Op::Linear { input, weights, biases, epilogue, out: value } => {
                 let bias = self.layout.biases_of(self.plan, weights, biases);
                 let parts = self.layout.parts(weights);
-                let rows = self.plan.value(*value).rows;
                 let linear = |part: &Part, value: ValueId, add: bool| {
-                    if self.many(rows) {
-                        self.matmul(*input, part, bias, add, value)
-                    } else {
-                        self.matvec(*input, part, bias, add, value)
-                    }
+                    let kernel = self.kernel(part, value, false);
+                    self.product(kernel, *input, part, bias, add, value)
                 };
                 match *epilogue {
                     Epilogue::Store => {
@@ -297,12 +272,17 @@ impl Lowering<'_> {
                     Epilogue::AddTo => {
                         out.extend(parts.iter().map(|part| linear(part, *value, true)));
                     }
-                    Epilogue::Gated { activation, .. } if parts.len() == 1 && !self.many(rows) => {
-                        out.push(self.gated_matvec(*input, &parts[0], bias, activation, *value));
-                    }
                     Epilogue::Gated { activation, both } => {
-                        out.extend(parts.iter().map(|part| linear(part, both, false)));
-                        out.push(self.gate(activation, both, *value));
+                        let fused = match parts {
+                            [part] => Some((part, self.kernel(part, *value, true))),
+                            _ => None,
+                        };
+                        if let Some((part, kernel)) = fused.filter(|(_, k)| k.can_gate()) {
+                            out.push(self.gated(kernel, *input, part, bias, activation, *value));
+                        } else {
+                            out.extend(parts.iter().map(|part| linear(part, both, false)));
+                            out.push(self.gate(activation, both, *value));
+                        }
                     }
                 }
             }
@@ -396,11 +376,6 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Whether products with this many rows go by tiles.
-    fn many(&self, rows: Rows) -> bool {
-        self.caps.tiles && self.class.many(rows)
-    }
-
     fn kv_types(&self, variant: Variant) -> Variant {
         variant
             .define_if(self.key_type == KvType::F32, "KEYS_F32")
@@ -421,24 +396,37 @@ impl Lowering<'_> {
         (Variant::new(kernel).format(matrix.format.file_stem()), planes)
     }
 
-    /// What `matvec` and `matmul` share: bindings, numbers, bias.
+    /// The kernel for a product of a part's rows.
+    fn kernel(&self, part: &Part, out: ValueId, gated: bool) -> ProductKernel {
+        let matrix = &self.layout.matrices[part.buffer];
+        self.caps.product(&ProductShape {
+            format: matrix.format,
+            rows: part.rows,
+            columns: matrix.columns,
+            gated,
+            count: self.class.count(self.plan.value(out).rows),
+        })
+    }
+
+    /// The product of a part's rows.
     fn product(
         &self,
-        kernel: &'static str,
+        kernel: ProductKernel,
         input: ValueId,
         part: &Part,
         bias: Option<VectorId>,
         add: bool,
         out: ValueId,
-        rows: usize,
     ) -> Dispatch {
         let matrix = &self.layout.matrices[part.buffer];
-        let (variant, mut params) = self.matrix(kernel, part);
+        let value = self.plan.value(out);
+        let (variant, mut params) = self.matrix(kernel.name(), part);
         params.extend([
-            ("rows", rows as u32),
+            ("rows", part.rows as u32),
             ("groups", (matrix.columns / GROUP) as u32),
-            ("out_stride", self.plan.value(out).width as u32),
+            ("out_stride", value.width as u32),
             ("out_offset", part.first_row as u32),
+            ("per_output", u32::from(value.rows == Rows::Outputs)),
         ]);
         let mut bindings = vec![
             ("weights", Resource::Matrix(part.buffer)),
@@ -448,88 +436,63 @@ impl Lowering<'_> {
         if let Some(id) = bias {
             bindings.push(("bias", Resource::Vector(id)));
         }
-        Dispatch {
-            variant: variant.define_if(bias.is_some(), "BIAS").define_if(add, "ADD"),
-            bindings,
-            params,
-            grid: [Extent::Fixed(1); 3],
-            op: 0,
+        let variant = variant.define_if(bias.is_some(), "BIAS").define_if(add, "ADD");
+        let (variant, needs_step) = match kernel {
+            ProductKernel::Matvec { lanes, rows, tokens, split } => {
+                let variant = variant
+                    .define_if(self.caps.subgroups, "SUBGROUP")
+                    .define_if(split, "SPLIT")
+                    .define_if(tokens > 1, "SEVERAL")
+                    .number("MATRICES", 1)
+                    .number("ROWS", rows)
+                    .number("TOKENS", tokens)
+                    .constant("LANES", lanes);
+                (variant, tokens > 1)
+            }
+            ProductKernel::Lanewise { lanes, rows, tokens } => {
+                let variant = variant
+                    .number("MATRICES", 1)
+                    .number("ROWS", rows)
+                    .number("TOKENS", tokens)
+                    .constant("LANES", lanes);
+                (variant, true)
+            }
+            ProductKernel::Matmul => (variant, true),
+        };
+        if needs_step {
+            bindings.push(("step", Resource::Step));
         }
+        let grid = self.product_grid(kernel, part.rows, value.rows);
+        Dispatch { variant, bindings, params, grid, op: 0 }
     }
 
-    /// Lanes and rows of a workgroup of `matvec`: one subgroup, several rows (KERNELS: 2 to 8 rows a
-    /// subgroup; on lavapipe, whose subgroup is 8, eight rows read 3.35 GB/s and one 1.1).
-    fn matvec_shape(&self) -> (u32, u32) {
-        if !self.caps.subgroups {
-            return (32, 4);
+    fn product_grid(&self, kernel: ProductKernel, rows: usize, of: Rows) -> [Extent; 3] {
+        let workgroups = (rows as u32).div_ceil(kernel.workgroup_rows());
+        let tokens = Extent::Per(of, kernel.workgroup_tokens());
+        if kernel == ProductKernel::Matmul {
+            return [Extent::Fixed(workgroups), tokens, Extent::Fixed(1)];
         }
-        let lanes = self.caps.subgroup_max.clamp(8, 64);
-        (lanes, if lanes <= 8 { 8 } else { 4 })
+        let x = workgroups.min(self.caps.max_workgroups);
+        [Extent::Fixed(x), Extent::Fixed(workgroups.div_ceil(x)), tokens]
     }
 
-    fn matvec_grid(&self, rows: usize, per_group: u32, of: Rows) -> [Extent; 3] {
-        let groups = (rows as u32).div_ceil(per_group);
-        let x = groups.min(self.caps.max_workgroups);
-        [Extent::Fixed(x), Extent::Fixed(groups.div_ceil(x)), Extent::Per(of, 1)]
-    }
-
-    fn matvec(
+    /// Gate and up of a part, with their activation.
+    fn gated(
         &self,
-        input: ValueId,
-        part: &Part,
-        bias: Option<VectorId>,
-        add: bool,
-        out: ValueId,
-    ) -> Dispatch {
-        let mut dispatch = self.product("matvec", input, part, bias, add, out, part.rows);
-        self.shape_matvec(&mut dispatch, part.rows, self.plan.value(out).rows);
-        dispatch
-    }
-
-    fn shape_matvec(&self, dispatch: &mut Dispatch, rows: usize, of: Rows) {
-        let (lanes, per_group) = self.matvec_shape();
-        dispatch.variant = dispatch
-            .variant
-            .clone()
-            .define_if(self.caps.subgroups, "SUBGROUP")
-            .constant("LANES", lanes)
-            .constant("ROWS", per_group);
-        dispatch.grid = self.matvec_grid(rows, per_group, of);
-    }
-
-    fn gated_matvec(
-        &self,
+        kernel: ProductKernel,
         input: ValueId,
         part: &Part,
         bias: Option<VectorId>,
         activation: Activation,
         out: ValueId,
     ) -> Dispatch {
-        let rows = part.rows / 2;
-        let mut dispatch = self.product("matvec", input, part, bias, false, out, rows);
-        self.shape_matvec(&mut dispatch, rows, self.plan.value(out).rows);
-        dispatch.variant =
-            dispatch.variant.define("GATED").define_if(activation == Activation::Gelu, "GELU");
-        dispatch
-    }
-
-    fn matmul(
-        &self,
-        input: ValueId,
-        part: &Part,
-        bias: Option<VectorId>,
-        add: bool,
-        out: ValueId,
-    ) -> Dispatch {
-        let mut dispatch = self.product("matmul", input, part, bias, add, out, part.rows);
-        let of = self.plan.value(out).rows;
-        dispatch.bindings.push(("step", Resource::Step));
-        dispatch.params.push(("per_output", u32::from(of == Rows::Outputs)));
-        dispatch.grid = [
-            Extent::Fixed((part.rows as u32).div_ceil(TILE.0)),
-            Extent::Per(of, TILE.1),
-            Extent::Fixed(1),
-        ];
+        let half = Part { rows: part.rows / 2, ..*part };
+        let mut dispatch = self.product(kernel, input, &half, bias, false, out);
+        dispatch.variant = dispatch
+            .variant
+            .define("GATED")
+            .define_if(activation == Activation::Gelu, "GELU")
+            .number("MATRICES", 2);
         dispatch
     }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::adapter::Gpu;
-use super::lower::{Caps, FEW};
+use super::choice::{Caps, Count, ProductKernel, ProductShape};
 use crate::executor::Sizes;
 use crate::model::rope::RopeStyle;
 use crate::plan::{Epilogue, Op, Plan, Rows};
@@ -32,58 +32,59 @@ const ROWS: usize = 72;
 /// Tokens that are checked where there are many: a tile and one more.
 const TOKENS: usize = 33;
 
-/// Checks the kernels that a plan uses; `remember` looks for an earlier verdict first and keeps this one.
-pub fn run(gpu: &Arc<Gpu>, plan: &Plan, sizes: &Sizes, remember: bool) -> Result<Verdict> {
-    let cases = cases(plan, sizes);
-    let file = if remember { verdict_file(gpu, &cases, plan.vocabulary()) } else { None };
-    if let Some(caps) = file.as_ref().and_then(|file| read_verdict(file, gpu)) {
-        let warnings = describe(gpu, &caps, "an earlier self-test");
-        return Ok(Verdict { caps, warnings, from_cache: true });
+/// Checks the kernels that a plan uses with `caps`; `remember` looks for an earlier verdict first and keeps
+/// this one.
+pub fn run(
+    gpu: &Arc<Gpu>,
+    plan: &Plan,
+    sizes: &Sizes,
+    caps: &Caps,
+    remember: bool,
+) -> Result<Verdict> {
+    let file = if remember {
+        verdict_file(gpu, &cases(plan, sizes, caps), plan.vocabulary())
+    } else {
+        None
+    };
+    if let Some(found) = file.as_ref().and_then(|file| read_verdict(file, caps)) {
+        let warnings = describe(gpu, &found, "an earlier self-test");
+        return Ok(Verdict { caps: found, warnings, from_cache: true });
     }
     let mut warnings = Vec::new();
-    let mut last = None;
-    for caps in candidates(gpu) {
-        match first_failure(gpu, &cases, &caps)? {
-            None => {
-                let choice = selection_failure(gpu, plan.vocabulary(), &caps)?;
-                warnings.extend(choice.iter().map(|failure| format!("{}: {failure}", gpu.name)));
-                let caps = Caps { selection: choice.is_none(), ..caps };
-                warnings.extend(describe(gpu, &caps, "the self-test"));
-                if let Some(file) = file {
-                    keep_verdict(&file, &caps);
-                }
-                return Ok(Verdict { caps, warnings, from_cache: false });
-            }
-            Some(failure) => {
-                warnings.push(format!("{}: {failure}", gpu.name));
-                last = Some(failure);
-            }
-        }
+    let mut caps = caps.clone();
+    while let Some(failure) = first_failure(gpu, &cases(plan, sizes, &caps), &caps)? {
+        let Some(fewer) = without(&caps, &failure.case) else {
+            return Err(Error::DeviceLost {
+                device: gpu.name.clone(),
+                why: format!(
+                    "every kernel for one of the model's operations computes wrongly on it ({}); its driver {} is at fault",
+                    failure.what, gpu.driver
+                ),
+            });
+        };
+        warnings.push(format!("{}: {}", gpu.name, failure.what));
+        caps = fewer;
     }
-    Err(Error::DeviceLost {
-        device: gpu.name.clone(),
-        why: format!(
-            "every kernel for one of the model's operations computes wrongly on it ({}); its driver {} is at fault",
-            last.unwrap_or_default(),
-            gpu.driver
-        ),
-    })
+    let choice = selection_failure(gpu, plan.vocabulary(), &caps)?;
+    warnings.extend(choice.iter().map(|failure| format!("{}: {failure}", gpu.name)));
+    let caps = Caps { selection: choice.is_none(), ..caps };
+    warnings.extend(describe(gpu, &caps, "the self-test"));
+    if let Some(file) = file {
+        keep_verdict(&file, &caps);
+    }
+    Ok(Verdict { caps, warnings, from_cache: false })
 }
 
-/// What kernels may use, the best first.
-fn candidates(gpu: &Gpu) -> Vec<Caps> {
-    let mut all = vec![gpu.caps.clone()];
-    for (subgroups, tiles) in [(false, true), (true, false), (false, false)] {
-        let caps = Caps {
-            subgroups: subgroups && gpu.caps.subgroups,
-            tiles: tiles && gpu.caps.tiles,
-            ..gpu.caps.clone()
-        };
-        if !all.contains(&caps) {
-            all.push(caps);
+/// What may still be used where a case came out wrong: without the kernel, else without subgroups.
+fn without(caps: &Caps, case: &Case) -> Option<Caps> {
+    match case {
+        Case::Linear(_, ProductKernel::Lanewise { .. }) => {
+            Some(Caps { lanewise: false, ..caps.clone() })
         }
+        Case::Linear(_, ProductKernel::Matmul) => Some(Caps { tiles: false, ..caps.clone() }),
+        Case::Embed(..) => None,
+        _ => caps.subgroups.then(|| Caps { subgroups: false, ..caps.clone() }),
     }
-    all
 }
 
 /// What is left out, in words.
@@ -91,6 +92,9 @@ fn describe(gpu: &Gpu, caps: &Caps, who: &str) -> Vec<String> {
     let mut words = Vec::new();
     if gpu.caps.subgroups && !caps.subgroups {
         words.push("subgroups");
+    }
+    if gpu.caps.lanewise && !caps.lanewise {
+        words.push("rows by lane");
     }
     if gpu.caps.tiles && !caps.tiles {
         words.push("tiles");
@@ -112,7 +116,7 @@ fn describe(gpu: &Gpu, caps: &Caps, who: &str) -> Vec<String> {
 /// One thing to be checked.
 #[derive(Debug, Clone, PartialEq)]
 enum Case {
-    Linear(LinearCase),
+    Linear(LinearCase, ProductKernel),
     Norm(usize, bool),
     Embed(gguf::Format, usize),
     Attention(AttentionCase),
@@ -121,7 +125,7 @@ enum Case {
 impl Case {
     fn probe(&self) -> Result<Probe> {
         match self {
-            Case::Linear(case) => Probe::linear(case),
+            Case::Linear(case, _) => Probe::linear(case),
             Case::Norm(width, add) => Probe::norm(*width, 3, *add),
             Case::Embed(format, columns) => Probe::embed(*format, *columns, ROWS, 5),
             Case::Attention(case) => Probe::attention(case),
@@ -130,12 +134,11 @@ impl Case {
 
     fn name(&self) -> String {
         match self {
-            Case::Linear(case) => {
+            Case::Linear(case, kernel) => {
                 let formats: BTreeSet<_> =
                     case.weights.iter().map(|(format, _)| format.name()).collect();
                 let formats: Vec<_> = formats.into_iter().collect();
-                let kernel = if case.tokens > FEW { "matmul" } else { "matvec" };
-                format!("{kernel} {} of {} columns", formats.join(", "), case.columns)
+                format!("{} {} of {} columns", kernel.name(), formats.join(", "), case.columns)
             }
             Case::Norm(width, _) => format!("norm of {width}"),
             Case::Embed(format, columns) => format!("embed {} of {columns}", format.name()),
@@ -144,8 +147,8 @@ impl Case {
     }
 }
 
-/// The distinct things that a plan computes, in small.
-fn cases(plan: &Plan, sizes: &Sizes) -> Vec<Case> {
+/// The distinct things that a plan computes with `caps`, in small.
+fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     let mut add = |case: Case| {
         if !cases.contains(&case) {
@@ -160,7 +163,11 @@ fn cases(plan: &Plan, sizes: &Sizes) -> Vec<Case> {
             }
             Op::Norm { out, add: added, .. } => add(Case::Norm(plan.value(*out).width, *added)),
             Op::Linear { input, weights, biases, epilogue, out } => {
-                let many_too = plan.value(*out).rows == Rows::Tokens || sizes.outputs > FEW;
+                let most = match plan.value(*out).rows {
+                    Rows::Tokens => sizes.chunk,
+                    Rows::Outputs => sizes.outputs,
+                };
+                let gated = matches!(epilogue, Epilogue::Gated { .. });
                 let epilogue = match *epilogue {
                     // Which value it is makes no difference to the kernel.
                     Epilogue::Gated { activation, .. } => {
@@ -168,21 +175,40 @@ fn cases(plan: &Plan, sizes: &Sizes) -> Vec<Case> {
                     }
                     other => other,
                 };
-                for tokens in [2, TOKENS] {
-                    if tokens > FEW && !(many_too && sizes.chunk > FEW) {
+                let format = plan.weight(weights[0]).format;
+                let together = weights.iter().all(|&id| plan.weight(id).format == format);
+                let columns = plan.value(*input).width;
+                // Products of different formats go by weight: each is a case of its own.
+                let groups: Vec<Vec<_>> = if together {
+                    vec![weights.clone()]
+                } else {
+                    weights.iter().map(|&id| vec![id]).collect()
+                };
+                for (group, tokens) in
+                    groups.iter().flat_map(|group| [1, 5, TOKENS].map(|tokens| (group, tokens)))
+                {
+                    if tokens > most {
                         continue;
                     }
-                    let rows = |id| plan.weight(id).rows.min(ROWS);
-                    add(Case::Linear(LinearCase {
-                        weights: weights
+                    let fused = gated && together;
+                    let kernel = caps.product(&ProductShape {
+                        format: plan.weight(group[0]).format,
+                        rows: group.iter().map(|&id| plan.weight(id).rows).sum(),
+                        columns,
+                        gated: fused,
+                        count: Count::of(tokens),
+                    });
+                    let case = LinearCase {
+                        weights: group
                             .iter()
-                            .map(|&id| (plan.weight(id).format, rows(id)))
+                            .map(|&id| (plan.weight(id).format, plan.weight(id).rows.min(ROWS)))
                             .collect(),
-                        columns: plan.value(*input).width,
+                        columns,
                         tokens,
                         bias: biases.iter().any(Option::is_some),
-                        epilogue,
-                    }));
+                        epilogue: if gated && !fused { Epilogue::Store } else { epilogue },
+                    };
+                    add(Case::Linear(case, kernel));
                 }
             }
             Op::QkRopeStore { q_norm, rope, .. } => norms = Some((q_norm.is_some(), *rope)),
@@ -208,17 +234,27 @@ fn cases(plan: &Plan, sizes: &Sizes) -> Vec<Case> {
     cases
 }
 
-/// The first case that comes out wrong, in words.
-fn first_failure(gpu: &Arc<Gpu>, cases: &[Case], caps: &Caps) -> Result<Option<String>> {
+/// A case that came out wrong.
+struct Failure {
+    case: Case,
+    /// What is wrong, in words.
+    what: String,
+}
+
+/// The first case that comes out wrong.
+fn first_failure(gpu: &Arc<Gpu>, cases: &[Case], caps: &Caps) -> Result<Option<Failure>> {
     for case in cases {
         let probe = case.probe()?;
-        let worst = probe.worst(&probe.on_gpu(gpu, caps)?);
+        let forced = match case {
+            Case::Linear(_, kernel) => Some(*kernel),
+            _ => None,
+        };
+        let worst = probe.worst(&probe.on_gpu(gpu, &Caps { forced, ..caps.clone() })?);
         if worst > 1.0 {
             let with = if caps.subgroups { " with subgroups" } else { "" };
-            return Ok(Some(format!(
-                "the kernel {}{with} is off by {worst:.1} times its bound",
-                case.name()
-            )));
+            let what =
+                format!("the kernel {}{with} is off by {worst:.1} times its bound", case.name());
+            return Ok(Some(Failure { case: case.clone(), what }));
         }
     }
     Ok(None)
@@ -241,34 +277,33 @@ fn selection_failure(gpu: &Arc<Gpu>, vocabulary: usize, caps: &Caps) -> Result<O
 fn verdict_file(gpu: &Gpu, cases: &[Case], vocabulary: usize) -> Option<PathBuf> {
     let version = env!("CARGO_PKG_VERSION");
     let what = format!("{} {} {version} {vocabulary} {cases:?}", gpu.name, gpu.driver);
-    // FNV-1a: stable between runs, and nobody gains by a collision.
-    let hash = what.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = cache::hash(&what);
     Some(cache::folder()?.join("self-test").join(format!("{hash:016x}")))
 }
 
-fn read_verdict(file: &PathBuf, gpu: &Gpu) -> Option<Caps> {
+fn read_verdict(file: &PathBuf, caps: &Caps) -> Option<Caps> {
     let text = fs::read_to_string(file).ok()?;
     let mut words = text.split_whitespace();
-    let mut flag = |name: &str| match words.next()?.strip_prefix(name)? {
-        "=true" => Some(true),
+    let mut flag = |name: &str, offered: bool| match words.next()?.strip_prefix(name)? {
+        "=true" => Some(offered),
         "=false" => Some(false),
         _ => None,
     };
-    let (subgroups, tiles, selection) = (flag("subgroups")?, flag("tiles")?, flag("selection")?);
     Some(Caps {
-        subgroups: subgroups && gpu.caps.subgroups,
-        tiles: tiles && gpu.caps.tiles,
-        selection: selection && gpu.caps.selection,
-        ..gpu.caps.clone()
+        subgroups: flag("subgroups", caps.subgroups)?,
+        lanewise: flag("lanewise", caps.lanewise)?,
+        tiles: flag("tiles", caps.tiles)?,
+        selection: flag("selection", caps.selection)?,
+        ..caps.clone()
     })
 }
 
 /// Keeps a verdict; where it cannot be written the next run tests again.
 fn keep_verdict(file: &PathBuf, caps: &Caps) {
-    let text =
-        format!("subgroups={} tiles={} selection={}\n", caps.subgroups, caps.tiles, caps.selection);
+    let text = format!(
+        "subgroups={} lanewise={} tiles={} selection={}\n",
+        caps.subgroups, caps.lanewise, caps.tiles, caps.selection
+    );
     if let Some(folder) = file.parent()
         && fs::create_dir_all(folder).is_ok()
     {

@@ -1,8 +1,9 @@
 //! The buffers of a context by size: what is allocated, and what is predicted before.
 
 use super::adapter::buffer_bytes;
+use super::choice::Caps;
 use super::layout::Layout;
-use super::lower::{Caps, candidate_room};
+use super::lower::candidate_room;
 use crate::Result;
 use crate::executor::{Memory, Sizes};
 use crate::kv::{BLOCK, Group};

@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, channel};
 use gguf::Gguf;
 
 use super::adapter::{Gpu, buffer_bytes};
+use super::choice::Caps;
 use super::layout::{Layout, MatrixBuffer};
-use super::lower::Caps;
 use crate::model::weights::read_f32;
 use crate::plan::Plan;
 use crate::{Error, Result};
@@ -88,6 +88,17 @@ impl GpuWeights {
         }
         progress(total, total);
         Ok(Self { gpu, layout, matrices, vectors, caps })
+    }
+
+    /// The same buffers for kernels chosen by other `caps`.
+    pub fn with_caps(&self, caps: Caps) -> Self {
+        Self {
+            gpu: self.gpu.clone(),
+            layout: self.layout.clone(),
+            matrices: self.matrices.clone(),
+            vectors: self.vectors.clone(),
+            caps,
+        }
     }
 
     /// The device.

@@ -1,7 +1,17 @@
 // Q4_0: d * (code - 8). Planes: 16 bytes of codes, a half d.
+#define CODES
 #import shared/half
 
-fn decode_group(group: u32) -> Group {
-    let d = half_to_float(plane_half(params.plane1, group));
-    return centered(nibbles(weights[group]), 8.0, d, d);
+fn codes(group: u32) -> Codes {
+    return nibbles(weights[group]);
 }
+
+fn code_words(group: u32, q: u32) -> vec2<u32> {
+    return nibble_words(weights[group][q]);
+}
+
+fn scales(group: u32) -> Scales {
+    let d = half_to_float(plane_half(params.plane1, group));
+    return one_scale(d, -8.0 * d);
+}
+#import shared/codes

@@ -1,7 +1,16 @@
 // Q4_K: d * scale * code - dmin * minimum. Planes: 128 bytes of codes, 16 bytes of scales a superblock.
+#define CODES
 #import shared/k_scales
 
-fn decode_group(group: u32) -> Group {
-    let s = k_scale_and_offset(params.plane1, group);
-    return affine(nibbles(weights[group]), s.x, s.y);
+fn codes(group: u32) -> Codes {
+    return nibbles(weights[group]);
 }
+
+fn code_words(group: u32, q: u32) -> vec2<u32> {
+    return nibble_words(weights[group][q]);
+}
+
+fn scales(group: u32) -> Scales {
+    return k_scales(params.plane1, group);
+}
+#import shared/codes

@@ -1,7 +1,17 @@
 // Q5_1: d * code + m. Planes: 16 bytes of low bits, 4 bytes of high bits, the halves d and m.
+#define CODES
 #import shared/half
 
-fn decode_group(group: u32) -> Group {
-    let dm = halves_to_floats(plane_word(params.plane2, group));
-    return affine(nibbles_and_bits(weights[group], plane_word(params.plane1, group)), dm.x, dm.y);
+fn codes(group: u32) -> Codes {
+    return nibbles_and_bits(weights[group], plane_word(params.plane1, group));
 }
+
+fn code_words(group: u32, q: u32) -> vec2<u32> {
+    return nibble_and_bit_words(weights[group][q], plane_word(params.plane1, group), q);
+}
+
+fn scales(group: u32) -> Scales {
+    let dm = halves_to_floats(plane_word(params.plane2, group));
+    return one_scale(dm.x, dm.y);
+}
+#import shared/codes

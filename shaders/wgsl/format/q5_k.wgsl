@@ -1,8 +1,17 @@
 // Q5_K: d * scale * code - dmin * minimum. Planes: 128 bytes of low bits, 32 bytes of high bits, 16 bytes
 // of scales a superblock.
+#define CODES
 #import shared/k_scales
 
-fn decode_group(group: u32) -> Group {
-    let s = k_scale_and_offset(params.plane2, group);
-    return affine(nibbles_and_bits(weights[group], plane_word(params.plane1, group)), s.x, s.y);
+fn codes(group: u32) -> Codes {
+    return nibbles_and_bits(weights[group], plane_word(params.plane1, group));
 }
+
+fn code_words(group: u32, q: u32) -> vec2<u32> {
+    return nibble_and_bit_words(weights[group][q], plane_word(params.plane1, group), q);
+}
+
+fn scales(group: u32) -> Scales {
+    return k_scales(params.plane2, group);
+}
+#import shared/codes

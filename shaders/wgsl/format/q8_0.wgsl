@@ -1,14 +1,16 @@
 // Q8_0: d * code, codes signed bytes. Planes: 32 bytes of codes, a half d.
+#define CODES
 #import shared/half
 
-fn decode_group(group: u32) -> Group {
-    let d = half_to_float(plane_half(params.plane1, group));
-    let a = weights[group * 2u];
-    let b = weights[group * 2u + 1u];
-    return Group(
-        signed_bytes_to_floats(a.x) * d, signed_bytes_to_floats(a.y) * d,
-        signed_bytes_to_floats(a.z) * d, signed_bytes_to_floats(a.w) * d,
-        signed_bytes_to_floats(b.x) * d, signed_bytes_to_floats(b.y) * d,
-        signed_bytes_to_floats(b.z) * d, signed_bytes_to_floats(b.w) * d,
-    );
+fn codes(group: u32) -> Codes {
+    return Codes(weights[group * 2u], weights[group * 2u + 1u]);
 }
+
+fn code_words(group: u32, q: u32) -> vec2<u32> {
+    return vec2<u32>(weights[group * 2u][q], weights[group * 2u + 1u][q]);
+}
+
+fn scales(group: u32) -> Scales {
+    return one_scale(half_to_float(plane_half(params.plane1, group)), 0.0);
+}
+#import shared/codes

@@ -1,11 +1,12 @@
-// y = W x for few tokens: each weight is read once per token, so that reading it is the cost.
+// Y = X W^T for few tokens: the lanes of a workgroup share the columns of a few rows, each weight is read
+// once for TOKENS tokens, so that reading it is the cost.
 //
 // Shapes: weights [rows, 32 * groups] in a block format (GATED: 2 * rows, gate before up); input [tokens,
 // 32 * groups] f32; out [tokens, out_stride] f32, written from column out_offset on.
 // Result: y, or y + bias with BIAS; stored, or with ADD added; with GATED activation(gate) * up.
-// Threads: a workgroup of LANES computes ROWS rows of one token (z); its lanes stride over the groups of a
-// row, each decoding 32 weights of every row against the same 32 inputs; then the lanes' sums are added.
-// Workgroups: x and y together over the rows.
+// Threads: a workgroup of LANES computes ROWS rows of TOKENS tokens (z); its lanes stride over the groups of
+// a row, a lane taking a whole group, or with SPLIT eight weights of it, so that four neighbours
+// share a group; then the lanes' sums are added. Workgroups: x and y together over the rows.
 #import shared/weights
 
 struct Params {
@@ -16,6 +17,8 @@ struct Params {
     plane1: u32,
     plane2: u32,
     plane3: u32,
+    // 1 if the input has a row per output instead of one per token.
+    per_output: u32,
 }
 
 @group(0) @binding(1) var<storage, read> input: array<vec4<f32>>;
@@ -25,25 +28,19 @@ struct Params {
 // Of all rows of the op, so that this buffer's first is at out_offset.
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
 #endif
+#ifdef SEVERAL
+#import shared/step
+@group(0) @binding(5) var<uniform> step: Step;
+#endif
 
 #import format
 #import shared/activation
 
 override LANES: u32 = 32u;
-// At most 8.
-override ROWS: u32 = 4u;
 #import shared/reduce
 
-fn dot_group(w: Group, x: Group) -> f32 {
-    var sum = w[0] * x[0];
-    sum = fma(w[1], x[1], sum);
-    sum = fma(w[2], x[2], sum);
-    sum = fma(w[3], x[3], sum);
-    sum = fma(w[4], x[4], sum);
-    sum = fma(w[5], x[5], sum);
-    sum = fma(w[6], x[6], sum);
-    sum = fma(w[7], x[7], sum);
-    return (sum.x + sum.y) + (sum.z + sum.w);
+fn sum_of(v: vec4<f32>) -> f32 {
+    return (v.x + v.y) + (v.z + v.w);
 }
 
 @compute @workgroup_size(LANES)
@@ -62,47 +59,109 @@ fn main(
     let subgroups = 1u;
     let subgroup_lane = 0u;
 #endif
-    let first = (workgroup.y * workgroups.x + workgroup.x) * ROWS;
+    let first = (workgroup.y * workgroups.x + workgroup.x) * {ROWS}u;
     // Uniform: the whole workgroup leaves.
     if first >= params.rows {
         return;
     }
     let groups = params.groups;
     let last = params.rows - 1u;
-    let token = workgroup.z;
-    var sums: array<f32, 8>;
-#ifdef GATED
-    var up_sums: array<f32, 8>;
+    let first_token = workgroup.z * {TOKENS}u;
+#ifdef SEVERAL
+    let last_token = select(step.tokens, step.outputs, params.per_output == 1u) - 1u;
+#else
+    let last_token = first_token;
 #endif
+#unroll t TOKENS
+    let row_of_x{t} = min(first_token + {t}u, last_token) * groups;
+#end
+    // sum_m_r_t: of matrix m (1: up), row first + r, token first_token + t.
+#unroll m MATRICES
+#unroll r ROWS
+    let row_{m}_{r} = ({m}u * params.rows + min(first + {r}u, last)) * groups;
+#unroll t TOKENS
+    var sum_{m}_{r}_{t} = 0.0;
+#end
+#end
+#end
+#ifdef SPLIT
+    for (var i = lane; i < groups * 4u; i += LANES) {
+        let g = i / 4u;
+        let q = i % 4u;
+#unroll t TOKENS
+        let low{t} = input[(row_of_x{t} + g) * 8u + q];
+        let high{t} = input[(row_of_x{t} + g) * 8u + 4u + q];
+        let x_sum{t} = vec2<f32>(sum_of(low{t}), sum_of(high{t}));
+#end
+#unroll m MATRICES
+#unroll r ROWS
+        {
+            let s = scales(row_{m}_{r} + g);
+            let words = code_words(row_{m}_{r} + g, q);
+            let a = codes_to_floats(words.x);
+            let b = codes_to_floats(words.y);
+#unroll t TOKENS
+            sum_{m}_{r}_{t} += s.scale.x * dot(a, low{t}) + s.scale.y * dot(b, high{t}) + dot(s.offset, x_sum{t});
+#end
+        }
+#end
+#end
+    }
+#else
     for (var g = lane; g < groups; g += LANES) {
-        let at = (token * groups + g) * 8u;
-        let x = Group(
-            input[at], input[at + 1u], input[at + 2u], input[at + 3u],
-            input[at + 4u], input[at + 5u], input[at + 6u], input[at + 7u],
-        );
-        for (var r = 0u; r < ROWS; r++) {
-            let row = min(first + r, last);
-            sums[r] += dot_group(decode_group(row * groups + g), x);
-#ifdef GATED
-            up_sums[r] += dot_group(decode_group((row + params.rows) * groups + g), x);
+#unroll t TOKENS
+#unroll k 8
+        let x{t}_{k} = input[(row_of_x{t} + g) * 8u + {k}u];
+#end
+#ifdef CODES
+        let x_sum{t} = vec2<f32>(sum_of((x{t}_0 + x{t}_1) + (x{t}_2 + x{t}_3)), sum_of((x{t}_4 + x{t}_5) + (x{t}_6 + x{t}_7)));
+#endif
+#end
+#unroll m MATRICES
+#unroll r ROWS
+        {
+#ifdef CODES
+            let s = scales(row_{m}_{r} + g);
+            let c = codes(row_{m}_{r} + g);
+#unroll k 4
+            let w{k} = codes_to_floats(c.low[{k}]);
+            let v{k} = codes_to_floats(c.high[{k}]);
+#end
+#unroll t TOKENS
+            let low{t} = fma(w0, x{t}_0, w1 * x{t}_1) + fma(w2, x{t}_2, w3 * x{t}_3);
+            let high{t} = fma(v0, x{t}_4, v1 * x{t}_5) + fma(v2, x{t}_6, v3 * x{t}_7);
+            sum_{m}_{r}_{t} += s.scale.x * sum_of(low{t}) + s.scale.y * sum_of(high{t}) + dot(s.offset, x_sum{t});
+#end
+#else
+            let w = decode_group(row_{m}_{r} + g);
+#unroll t TOKENS
+            let low{t} = fma(w[0], x{t}_0, w[1] * x{t}_1) + fma(w[2], x{t}_2, w[3] * x{t}_3);
+            let high{t} = fma(w[4], x{t}_4, w[5] * x{t}_5) + fma(w[6], x{t}_6, w[7] * x{t}_7);
+            sum_{m}_{r}_{t} += sum_of(low{t} + high{t});
+#end
 #endif
         }
+#end
+#end
     }
-    for (var r = 0u; r < ROWS; r++) {
-        let row = first + r;
-        var y = workgroup_sum(sums[r], lane, subgroup, subgroups, subgroup_lane);
+#endif
+#unroll t TOKENS
+#unroll r ROWS
+    {
+        let row = min(first + {r}u, last);
+        var y = workgroup_sum(sum_0_{r}_{t}, lane, subgroup, subgroups, subgroup_lane);
 #ifdef BIAS
-        y += bias[params.out_offset + min(row, last)];
+        y += bias[params.out_offset + row];
 #endif
 #ifdef GATED
-        var up = workgroup_sum(up_sums[r], lane, subgroup, subgroups, subgroup_lane);
+        var up = workgroup_sum(sum_1_{r}_{t}, lane, subgroup, subgroups, subgroup_lane);
 #ifdef BIAS
-        up += bias[params.rows + min(row, last)];
+        up += bias[params.rows + row];
 #endif
         y = activate(y) * up;
 #endif
-        if lane == 0u && row <= last {
-            let to = token * params.out_stride + params.out_offset + row;
+        if lane == {r}u && first + {r}u <= last && first_token + {t}u <= last_token {
+            let to = (first_token + {t}u) * params.out_stride + params.out_offset + row;
 #ifdef ADD
             out[to] += y;
 #else
@@ -110,4 +169,6 @@ fn main(
 #endif
         }
     }
+#end
+#end
 }

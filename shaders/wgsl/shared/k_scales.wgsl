@@ -3,11 +3,11 @@
 #import shared/half
 
 // d * scale and -dmin * minimum of group `group`, from the plane at `plane`.
-fn k_scale_and_offset(plane: u32, group: u32) -> vec2<f32> {
+fn k_scales(plane: u32, group: u32) -> Scales {
     let words = weights[plane + (group >> 3u)];
     let j = group & 7u;
     let scale = ((words.y >> (4u * j)) & 15u) | (((words.w >> (2u * j)) & 3u) << 4u);
     let minimum = ((words.z >> (4u * j)) & 15u) | (((words.w >> (16u + 2u * j)) & 3u) << 4u);
     let d = halves_to_floats(words.x);
-    return vec2<f32>(d.x * f32(scale), -d.y * f32(minimum));
+    return one_scale(d.x * f32(scale), -d.y * f32(minimum));
 }

@@ -1,0 +1,107 @@
+//! `engine tune`: measures the kernels for a model's shapes on a GPU and keeps the fastest.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use engine::gpu::choice::{Caps, ProductKernel, ProductShape};
+use engine::gpu::tune::{self, Measurement};
+use engine::model::ModelFile;
+use engine::plan::Plan;
+use engine::{ContextOptions, Device};
+
+use crate::options::DeviceArgs;
+use crate::{models, output};
+
+/// Measure which kernels are the fastest for a model on this GPU, and keep the verdict.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example: engine tune smollm2:135m\n\nThe verdict is kept in the cache folder for this adapter, driver and version, and used from then on."
+)]
+pub struct Args {
+    /// A file, catalogue name or name on the hub
+    model: String,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Seconds to spend
+    #[arg(long, default_value_t = 18)]
+    seconds: u64,
+    /// Print every measurement
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let model = ModelFile::open(models::resolve(&args.model)?)?;
+    let Device::Gpu(gpu) = args.device.open()? else {
+        bail!("the CPU has nothing to tune: name a GPU with --device (see `engine devices`)");
+    };
+    let sizes = ContextOptions::default().sizes(&model.spec)?;
+    let plan = Plan::new(&model, sizes.cells)?;
+    let caps = Caps { tuned: BTreeMap::new(), ..gpu.caps.clone() };
+    let shapes = tune::shapes(&plan, &caps);
+    let mut measured: Vec<Measurement> = Vec::new();
+    let start = Instant::now();
+    let verdict =
+        tune::tune(&gpu, &shapes, &caps, Duration::from_secs(args.seconds), &mut |measurement| {
+            if args.verbose {
+                eprintln!("{}", line(&measurement.shape, measurement));
+            }
+            measured.push(measurement.clone());
+        })?;
+    for (shape, kernel) in &verdict {
+        let rows = |m: &&Measurement| m.shape.columns == shape.columns && same(&m.shape, shape);
+        let best = measured.iter().filter(rows).find(|m| m.kernel == *kernel);
+        let default = caps.default_product(shape);
+        let was = measured.iter().filter(rows).find(|m| m.kernel == default);
+        if let (Some(best), Some(was)) = (best, was) {
+            let gain = was.seconds / best.seconds;
+            output::print_line(&format!("{}  {gain:.2} x the default", line(shape, best)))?;
+        }
+    }
+    let file = tune::keep(&gpu, &verdict)?;
+    eprintln!(
+        "{} of {} shapes measured on {} ({}) in {:.1} s{}",
+        verdict.len(),
+        shapes.len(),
+        gpu.name,
+        gpu.driver,
+        start.elapsed().as_secs_f64(),
+        file.map_or_else(String::new, |file| format!("; kept in {}", file.display())),
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a measurement with fewer rows stands for a shape.
+fn same(measured: &ProductShape, shape: &ProductShape) -> bool {
+    ProductShape { rows: shape.rows, ..*measured } == *shape && measured.rows <= shape.rows
+}
+
+fn line(shape: &ProductShape, measurement: &Measurement) -> String {
+    format!(
+        "{:<5} {:>6} x {:<6}{} {:>2} tokens  {:<52} {:>9.1} us {:>8.2} GB/s {:>9.1} G multiply-adds/s",
+        shape.format.name(),
+        shape.rows,
+        shape.columns,
+        if shape.gated { " gated" } else { "      " },
+        measurement.tokens,
+        describe(measurement.kernel),
+        measurement.seconds * 1e6,
+        measurement.gigabytes_per_second(),
+        measurement.giga_multiply_adds(),
+    )
+}
+
+fn describe(kernel: ProductKernel) -> String {
+    match kernel {
+        ProductKernel::Matvec { lanes, rows, tokens, split } => {
+            let split = if split { ", split groups" } else { "" };
+            format!("matvec {lanes} lanes, {rows} rows, {tokens} tokens{split}")
+        }
+        ProductKernel::Lanewise { lanes, rows, tokens } => {
+            format!("lanewise {lanes} lanes, {rows} rows, {tokens} tokens")
+        }
+        ProductKernel::Matmul => "matmul".into(),
+    }
+}

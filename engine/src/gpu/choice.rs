@@ -1,0 +1,279 @@
+//! Which kernel multiplies a matrix, in which shape: what an adapter may use, defaults by its maker, and what
+//! `engine tune` measured.
+
+use std::collections::BTreeMap;
+
+use gguf::Format;
+use serde::{Deserialize, Serialize};
+
+/// Whose adapter it is, as far as the defaults differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// NVIDIA: subgroups of 32.
+    Nvidia,
+    /// AMD: subgroups of 32 or 64.
+    Amd,
+    /// Intel: subgroups of 8 to 32, chosen by the compiler.
+    Intel,
+    /// Apple: subgroups of 32.
+    Apple,
+    /// A software driver on the CPU's SIMD units: loads are dear, shuffles cheap.
+    Software,
+    /// Any other.
+    Other,
+}
+
+impl Family {
+    /// The family of an adapter, by its PCI vendor.
+    pub fn of(info: &wgpu::AdapterInfo) -> Self {
+        match (info.device_type, info.vendor) {
+            (wgpu::DeviceType::Cpu, _) => Self::Software,
+            (_, 0x10de) => Self::Nvidia,
+            (_, 0x1002 | 0x1022) => Self::Amd,
+            (_, 0x8086) => Self::Intel,
+            (_, 0x106b) => Self::Apple,
+            _ if info.backend == wgpu::Backend::Metal => Self::Apple,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What kernels may use on an adapter, and which are used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caps {
+    /// Whose adapter it is.
+    pub family: Family,
+    /// Whether subgroup operations may be used.
+    pub subgroups: bool,
+    /// The smallest subgroup that the adapter may choose.
+    pub subgroup_min: u32,
+    /// The largest subgroup that the adapter may choose.
+    pub subgroup_max: u32,
+    /// The most bytes of a binding.
+    pub max_binding_bytes: u64,
+    /// The most workgroups of a dimension.
+    pub max_workgroups: u32,
+    /// Whether many rows are multiplied by tiles; if not, row by row.
+    pub tiles: bool,
+    /// Whether `lanewise` may be used.
+    pub lanewise: bool,
+    /// Whether ids are chosen on the device.
+    pub selection: bool,
+    /// What was measured to be the fastest.
+    pub tuned: BTreeMap<ProductShape, ProductKernel>,
+    /// A kernel that is used wherever it can be, for tests and measurements.
+    pub forced: Option<ProductKernel>,
+}
+
+/// How many rows a step's value has: decides between kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Count {
+    /// One.
+    One,
+    /// Two to [`FEW`].
+    Few,
+    /// More.
+    Many,
+}
+
+/// Up to this many rows are [`Count::Few`].
+pub const FEW: usize = 8;
+
+impl Count {
+    /// Of a number of rows.
+    pub fn of(rows: usize) -> Self {
+        match rows {
+            0 | 1 => Self::One,
+            2..=FEW => Self::Few,
+            _ => Self::Many,
+        }
+    }
+}
+
+/// A matrix product, as far as the choice of its kernel goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProductShape {
+    /// The matrix's format.
+    pub format: Format,
+    /// Its rows (of gate and up together).
+    pub rows: usize,
+    /// Its columns.
+    pub columns: usize,
+    /// Whether gate and up are one dispatch with their activation.
+    pub gated: bool,
+    /// Rows of the input.
+    pub count: Count,
+}
+
+/// A kernel in a shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kernel", rename_all = "lowercase")]
+pub enum ProductKernel {
+    /// The lanes of a workgroup share the columns of a few rows.
+    Matvec {
+        /// Lanes of a workgroup.
+        lanes: u32,
+        /// Rows of a workgroup.
+        rows: u32,
+        /// Tokens of a workgroup.
+        tokens: u32,
+        /// Whether four lanes share a group.
+        split: bool,
+    },
+    /// Each lane has rows of its own.
+    Lanewise {
+        /// Lanes of a workgroup.
+        lanes: u32,
+        /// Rows of a lane.
+        rows: u32,
+        /// Tokens of a lane.
+        tokens: u32,
+    },
+    /// Tiles in workgroup memory.
+    Matmul,
+}
+
+impl ProductKernel {
+    /// The kernel's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Matvec { .. } => "matvec",
+            Self::Lanewise { .. } => "lanewise",
+            Self::Matmul => "matmul",
+        }
+    }
+
+    /// Whether it can apply an activation to gate and up.
+    pub fn can_gate(self) -> bool {
+        self != Self::Matmul
+    }
+
+    /// Rows of a workgroup.
+    pub fn workgroup_rows(self) -> u32 {
+        match self {
+            Self::Matvec { rows, .. } => rows,
+            Self::Lanewise { lanes, rows, .. } => lanes * rows,
+            Self::Matmul => 64,
+        }
+    }
+
+    /// Tokens of a workgroup.
+    pub fn workgroup_tokens(self) -> u32 {
+        match self {
+            Self::Matvec { tokens, .. } | Self::Lanewise { tokens, .. } => tokens,
+            Self::Matmul => 32,
+        }
+    }
+}
+
+/// Whether a format stores codes with scales, rather than floats.
+fn has_codes(format: Format) -> bool {
+    !matches!(format, Format::F32 | Format::F16 | Format::BF16)
+}
+
+impl Caps {
+    /// Whether a kernel may be used here.
+    pub fn allows(&self, kernel: ProductKernel, shape: &ProductShape) -> bool {
+        let one = shape.count == Count::One;
+        let several = kernel.workgroup_tokens() > 1;
+        let fits = match kernel {
+            ProductKernel::Matvec { split, .. } => !split || has_codes(shape.format),
+            ProductKernel::Lanewise { lanes, .. } => self.can_lanewise() && lanes >= 8,
+            ProductKernel::Matmul => self.tiles && !one,
+        };
+        fits && !(one && several)
+    }
+
+    fn can_lanewise(&self) -> bool {
+        self.lanewise && self.subgroups && self.subgroup_min >= 8
+    }
+
+    /// The lanes of a subgroup, where one workgroup should be one.
+    fn subgroup_lanes(&self) -> u32 {
+        if self.subgroups { self.subgroup_max.clamp(8, 64) } else { 32 }
+    }
+
+    /// The kernel for a product: what was measured, else the default.
+    pub fn product(&self, shape: &ProductShape) -> ProductKernel {
+        match self.forced.as_ref().or_else(|| self.tuned.get(shape)) {
+            Some(&kernel) if self.allows(kernel, shape) => kernel,
+            _ => self.default_product(shape),
+        }
+    }
+
+    /// The default of the adapter's maker, from what llama.cpp's Vulkan, Metal and WebGPU back ends chose
+    /// after measuring on many cards.
+    pub fn default_product(&self, shape: &ProductShape) -> ProductKernel {
+        let lanes = self.subgroup_lanes();
+        if self.family == Family::Software && self.can_lanewise() {
+            let matrices = if shape.gated { 2 } else { 1 };
+            let (rows, tokens) = match shape.count {
+                Count::One => (4 / matrices, 1),
+                Count::Few => (4 / matrices, 2),
+                Count::Many => (4 / matrices, 4),
+            };
+            return ProductKernel::Lanewise { lanes, rows, tokens };
+        }
+        if shape.count == Count::Many && self.tiles {
+            return ProductKernel::Matmul;
+        }
+        let split = has_codes(shape.format);
+        let rows: u32 = match (self.family, shape.format) {
+            // A single row per subgroup keeps the wide loads of 8-bit codes apart.
+            (Family::Nvidia | Family::Amd, Format::Q8_0) => 1,
+            (Family::Software, _) => 8,
+            (Family::Other, _) => 4,
+            (_, Format::F32) => 1,
+            _ => 2,
+        };
+        // Long rows of small matrices need more lanes to fill the card.
+        let wide = matches!(self.family, Family::Nvidia | Family::Intel)
+            && shape.rows <= 8192
+            && shape.columns >= 1024;
+        let lanes = if wide { (lanes * 4).min(128) } else { lanes };
+        let tokens = if shape.count == Count::One { 1 } else { 4 };
+        let rows = if shape.gated { rows.div_ceil(2) } else { rows };
+        ProductKernel::Matvec { lanes, rows, tokens, split }
+    }
+
+    /// The kernels worth measuring for a product, the default first.
+    pub fn candidates(&self, shape: &ProductShape) -> Vec<ProductKernel> {
+        let mut all = vec![self.default_product(shape)];
+        let lanes = self.subgroup_lanes();
+        let tokens: &[u32] = match shape.count {
+            Count::One => &[1],
+            Count::Few => &[2, 4, 8],
+            Count::Many => &[4, 8],
+        };
+        if shape.count != Count::Many {
+            for lanes in [lanes, lanes * 2, lanes * 4] {
+                for rows in [1, 2, 4, 8] {
+                    for &tokens in tokens {
+                        for split in [false, true] {
+                            all.push(ProductKernel::Matvec { lanes, rows, tokens, split });
+                        }
+                    }
+                }
+            }
+        }
+        for rows in [1, 2, 4, 8] {
+            for &tokens in tokens {
+                all.push(ProductKernel::Lanewise { lanes, rows, tokens });
+            }
+        }
+        all.push(ProductKernel::Matmul);
+        // More sums than this do not stay in registers.
+        let registers = |kernel: &ProductKernel| match *kernel {
+            ProductKernel::Matvec { rows, tokens, .. }
+            | ProductKernel::Lanewise { rows, tokens, .. } => {
+                rows * tokens * if shape.gated { 2 } else { 1 } <= 32
+            }
+            ProductKernel::Matmul => true,
+        };
+        let mut seen = std::collections::BTreeSet::new();
+        all.retain(|kernel| {
+            self.allows(*kernel, shape) && registers(kernel) && seen.insert(*kernel)
+        });
+        all
+    }
+}

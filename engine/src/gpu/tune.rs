@@ -1,0 +1,306 @@
+//! Measures the kernels for a plan's products on an adapter, and keeps which is the fastest.
+//!
+//! Each product shape of the plan gets a plan of its own with several matrices of that shape, so that
+//! caches hold no more of them than they do in a real step; every candidate computes it, the best median
+//! wins. The verdict lies in the cache folder, by adapter, driver and version.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gguf::{BytesSource, Format, Gguf, TensorType, Writer};
+use serde::{Deserialize, Serialize};
+
+use super::adapter::Gpu;
+use super::choice::{Caps, Count, ProductKernel, ProductShape};
+use super::executor::GpuExecutor;
+use super::upload::GpuWeights;
+use crate::executor::{Executor, Sizes};
+use crate::kv::{Group, KvTable, KvType};
+use crate::model::spec::Activation;
+use crate::model::weights::{Weight, WeightId};
+use crate::plan::{Epilogue, Op, Plan, Rows, Value, ValueId};
+use crate::step::{SequenceId, StepToken};
+use crate::{Result, cache};
+
+/// What a kernel took for a product.
+#[derive(Debug, Clone)]
+pub struct Measurement {
+    /// The product.
+    pub shape: ProductShape,
+    /// The kernel.
+    pub kernel: ProductKernel,
+    /// Seconds a product: the median.
+    pub seconds: f64,
+    /// Bytes of the matrix as it lies on the device.
+    pub bytes: usize,
+    /// Rows of the input.
+    pub tokens: usize,
+}
+
+impl Measurement {
+    /// Bytes of weights read a second, in units of 10^9.
+    pub fn gigabytes_per_second(&self) -> f64 {
+        self.bytes as f64 / self.seconds / 1e9
+    }
+
+    /// Multiply-adds a second, in units of 10^9.
+    pub fn giga_multiply_adds(&self) -> f64 {
+        (self.shape.rows * self.shape.columns * self.tokens) as f64 / self.seconds / 1e9
+    }
+}
+
+/// Rows of a matrix that are measured at most: more take longer and say no more.
+const MOST_ROWS: usize = 16_384;
+/// Bytes of matrices that a product is measured over, about: more than most caches.
+const MATRIX_BYTES: usize = 96 << 20;
+/// The most matrices of a shape.
+const MOST_MATRICES: usize = 24;
+/// Tokens that stand for a few and for many.
+const TOKENS: [usize; 3] = [1, 4, 64];
+
+/// The product shapes of a plan, each with the weight of its share in a step.
+pub fn shapes(plan: &Plan, caps: &Caps) -> Vec<ProductShape> {
+    let mut shapes = Vec::new();
+    for op in &plan.ops {
+        let Op::Linear { input, weights, epilogue, out, .. } = op else { continue };
+        let format = plan.weight(weights[0]).format;
+        let together = weights.iter().all(|&id| plan.weight(id).format == format);
+        let gated = matches!(epilogue, Epilogue::Gated { .. }) && together;
+        let groups: Vec<Vec<WeightId>> = if together {
+            vec![weights.clone()]
+        } else {
+            weights.iter().map(|&id| vec![id]).collect()
+        };
+        for group in groups {
+            for count in [Count::One, Count::Few, Count::Many] {
+                if count != Count::One && plan.value(*out).rows == Rows::Outputs {
+                    continue;
+                }
+                let shape = ProductShape {
+                    format: plan.weight(group[0]).format,
+                    rows: group.iter().map(|&id| plan.weight(id).rows).sum(),
+                    columns: plan.value(*input).width,
+                    gated,
+                    count,
+                };
+                if !shapes.contains(&shape) {
+                    shapes.push(shape);
+                }
+                // Where a kernel for many rows does not gate, the two products are one without.
+                let plain = ProductShape { gated: false, ..shape };
+                if gated && !caps.product(&shape).can_gate() && !shapes.contains(&plain) {
+                    shapes.push(plain);
+                }
+            }
+        }
+    }
+    // Decode first: it is what a person waits for.
+    shapes.sort_by_key(|shape| (shape.count, std::cmp::Reverse(shape.rows * shape.columns)));
+    shapes
+}
+
+/// A plan that multiplies with matrices of one shape, one after the other, ready on the device.
+pub struct Bench {
+    shape: ProductShape,
+    weights: GpuWeights,
+    plan: Arc<Plan>,
+    matrices: usize,
+    tokens: usize,
+    bytes: usize,
+}
+
+impl Bench {
+    /// Makes matrices of `shape` on the device.
+    pub fn new(gpu: &Arc<Gpu>, shape: ProductShape) -> Result<Self> {
+        let shape = ProductShape { rows: shape.rows.min(MOST_ROWS), ..shape };
+        let bytes = shape.format.bytes(shape.rows * shape.columns);
+        let matrices = (MATRIX_BYTES / bytes.max(1)).clamp(2, MOST_MATRICES);
+        let parts = if shape.gated { 2 } else { 1 };
+        let rows = shape.rows / parts;
+        let mut writer = Writer::new();
+        let mut list = Vec::new();
+        let mut ops = Vec::new();
+        let data = shape.format.sample(1, shape.columns * rows);
+        for _ in 0..matrices {
+            let mut ids = Vec::new();
+            for _ in 0..parts {
+                let name = format!("w{}", list.len());
+                let dimensions = [shape.columns as u64, rows as u64];
+                writer.tensor(&name, &dimensions, TensorType(shape.format.id()), data.clone())?;
+                ids.push(WeightId(list.len()));
+                list.push(Weight { name, format: shape.format, columns: shape.columns, rows });
+            }
+            let epilogue = if shape.gated {
+                Epilogue::Gated { activation: Activation::Silu, both: ValueId(2) }
+            } else {
+                Epilogue::Store
+            };
+            let (input, out) = (ValueId(0), ValueId(1));
+            ops.push(Op::Linear { input, biases: vec![None; parts], weights: ids, epilogue, out });
+        }
+        let value = |name, width| Value { name, width, rows: Rows::Tokens };
+        let plan = Arc::new(Plan {
+            ops,
+            values: vec![
+                value("input", shape.columns),
+                value("out", rows),
+                value("both", shape.rows),
+            ],
+            weights: list,
+            ropes: vec![],
+            kv_layers: vec![],
+            logits: ValueId(1),
+        });
+        let source = BytesSource::new("measurement", writer.to_bytes());
+        let file = Gguf::from_sources(vec![Arc::new(source)])?;
+        let weights =
+            GpuWeights::load(gpu.clone(), &file, &plan, gpu.caps.clone(), &mut |_, _| ())?;
+        let tokens = TOKENS[shape.count as usize];
+        Ok(Self { shape, weights, plan, matrices, tokens, bytes })
+    }
+
+    /// Measures a kernel: after a first run that compiles it, runs until `patience` is over, at least three
+    /// unless it is much slower than `best` seconds.
+    pub fn measure(
+        &self,
+        caps: &Caps,
+        kernel: ProductKernel,
+        best: Option<f64>,
+        patience: Duration,
+    ) -> Result<Measurement> {
+        let weights = self.weights.with_caps(Caps { forced: Some(kernel), ..caps.clone() });
+        let kind = KvType::F32;
+        let sizes = Sizes {
+            cells: self.tokens,
+            sequences: 1,
+            chunk: self.tokens,
+            outputs: 1,
+            key_type: kind,
+            value_type: kind,
+        };
+        let groups = vec![Group::new(None, self.tokens, 1, self.tokens)];
+        let mut executor =
+            GpuExecutor::new(Arc::new(weights), self.plan.clone(), groups.clone(), sizes)?;
+        let mut table = KvTable::new(groups, self.tokens, 1, self.tokens);
+        let tokens: Vec<_> = StepToken::run(SequenceId(0), 0, &vec![0; self.tokens], false)
+            .into_iter()
+            .map(|token| StepToken { want_logits: false, ..token })
+            .collect();
+        let prepared = table.prepare(&tokens)?;
+        let mut once = || -> Result<f64> {
+            let start = Instant::now();
+            executor.step(&table, &prepared)?;
+            executor.logits()?;
+            Ok(start.elapsed().as_secs_f64() / self.matrices as f64)
+        };
+        once()?;
+        let start = Instant::now();
+        let mut samples = vec![once()?];
+        let hopeless = best.is_some_and(|best| samples[0] > 1.5 * best);
+        while !hopeless && (samples.len() < 3 || start.elapsed() < patience) && samples.len() < 100
+        {
+            samples.push(once()?);
+        }
+        samples.sort_by(f64::total_cmp);
+        let seconds = samples[samples.len() / 2];
+        let (shape, bytes, tokens) = (self.shape, self.bytes, self.tokens);
+        Ok(Measurement { shape, kernel, seconds, bytes, tokens })
+    }
+}
+
+/// Measures the candidates for each of `shapes` within `limit`; `report` hears of every measurement. Answers
+/// the fastest of each shape; shapes for which no time was left keep their default and are left out.
+pub fn tune(
+    gpu: &Arc<Gpu>,
+    shapes: &[ProductShape],
+    caps: &Caps,
+    limit: Duration,
+    report: &mut dyn FnMut(&Measurement),
+) -> Result<BTreeMap<ProductShape, ProductKernel>> {
+    let start = Instant::now();
+    let mut verdict = BTreeMap::new();
+    for (index, &shape) in shapes.iter().enumerate() {
+        // What is left is shared by the shapes that are left.
+        let share = limit.saturating_sub(start.elapsed()) / (shapes.len() - index) as u32;
+        if share.is_zero() {
+            break;
+        }
+        let began = Instant::now();
+        let bench = Bench::new(gpu, shape)?;
+        let mut best: Option<Measurement> = None;
+        for kernel in caps.candidates(&shape) {
+            if best.is_some() && began.elapsed() >= share {
+                break;
+            }
+            let patience = share / 40;
+            let seconds = best.as_ref().map(|best| best.seconds);
+            let measured = bench.measure(caps, kernel, seconds, patience)?;
+            report(&measured);
+            // The default stays unless another is clearly faster: noise must not choose.
+            let margin = 0.97;
+            if best.as_ref().is_none_or(|best| measured.seconds < margin * best.seconds) {
+                best = Some(measured);
+            }
+        }
+        if let Some(best) = best {
+            verdict.insert(shape, best.kernel);
+        }
+    }
+    Ok(verdict)
+}
+
+/// A line of the file that keeps a verdict.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    format: u32,
+    rows: usize,
+    columns: usize,
+    gated: bool,
+    count: Count,
+    kernel: ProductKernel,
+}
+
+/// Where the verdicts of this adapter, driver and version lie; none without a cache folder.
+pub fn file(gpu: &Gpu) -> Option<PathBuf> {
+    let what = format!("{} {} {}", gpu.name, gpu.driver, env!("CARGO_PKG_VERSION"));
+    let name = format!("{:016x}.json", cache::hash(&what));
+    Some(cache::folder()?.join("tune").join(name))
+}
+
+/// What `tune` found earlier on this adapter; nothing where it never ran.
+pub fn read(gpu: &Gpu) -> BTreeMap<ProductShape, ProductKernel> {
+    let kept: Option<Vec<Kept>> = file(gpu)
+        .and_then(|file| fs::read_to_string(file).ok())
+        .and_then(|text| serde_json::from_str(&text).ok());
+    let entry = |kept: Kept| {
+        let format = *Format::ALL.iter().find(|format| format.id() == kept.format)?;
+        let Kept { rows, columns, gated, count, kernel, .. } = kept;
+        Some((ProductShape { format, rows, columns, gated, count }, kernel))
+    };
+    kept.unwrap_or_default().into_iter().filter_map(entry).collect()
+}
+
+/// Adds a verdict to the kept ones. Answers the file, or none where there is no cache folder.
+pub fn keep(
+    gpu: &Gpu,
+    verdict: &BTreeMap<ProductShape, ProductKernel>,
+) -> std::io::Result<Option<PathBuf>> {
+    let Some(file) = file(gpu) else { return Ok(None) };
+    let mut all = read(gpu);
+    all.extend(verdict.iter().map(|(shape, kernel)| (*shape, *kernel)));
+    let kept: Vec<Kept> = all
+        .into_iter()
+        .map(|(shape, kernel)| {
+            let ProductShape { format, rows, columns, gated, count } = shape;
+            Kept { format: format.id(), rows, columns, gated, count, kernel }
+        })
+        .collect();
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&file, serde_json::to_string_pretty(&kept)?)?;
+    Ok(Some(file))
+}

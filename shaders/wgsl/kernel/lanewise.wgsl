@@ -1,0 +1,184 @@
+// Y = X W^T with a row a lane: each lane multiplies rows of its own with inputs that the lanes of a cluster
+// load together and hand to each other by shuffles. No workgroup memory, no sum over lanes. For adapters
+// where loads are dear and shuffles cheap (SIMD of a CPU, Intel).
+//
+// Shapes: weights [rows, 32 * groups] in a block format (GATED: 2 * rows, gate before up); input [tokens,
+// 32 * groups] f32; out [tokens, out_stride] f32, written from column out_offset on.
+// Result: y, or y + bias with BIAS; stored, or with ADD added; with GATED activation(gate) * up.
+// Threads: a lane computes ROWS rows, LANES apart, of TOKENS tokens (z). A cluster is eight lanes of a
+// subgroup, which must have at least eight: together they hold a group's 32 inputs, four each.
+// Workgroups: x and y together over the rows, LANES * ROWS each.
+#import shared/weights
+#import shared/step
+
+struct Params {
+    rows: u32,
+    groups: u32,
+    out_stride: u32,
+    out_offset: u32,
+    plane1: u32,
+    plane2: u32,
+    plane3: u32,
+    // 1 if the input has a row per output instead of one per token.
+    per_output: u32,
+}
+
+@group(0) @binding(1) var<storage, read> input: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> out: array<f32>;
+@group(0) @binding(3) var<uniform> params: Params;
+@group(0) @binding(5) var<uniform> step: Step;
+#ifdef BIAS
+// Of all rows of the op, so that this buffer's first is at out_offset.
+@group(0) @binding(4) var<storage, read> bias: array<f32>;
+#endif
+
+#import format
+#import shared/activation
+
+override LANES: u32 = 32u;
+
+fn sum_of(v: vec4<f32>) -> f32 {
+    return (v.x + v.y) + (v.z + v.w);
+}
+
+@compute @workgroup_size(LANES)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+    @builtin(subgroup_invocation_id) subgroup_lane: u32,
+) {
+    let first = (workgroup.y * workgroups.x + workgroup.x) * LANES * {ROWS}u;
+    // Uniform: the whole workgroup leaves.
+    if first >= params.rows {
+        return;
+    }
+    let groups = params.groups;
+    let last = params.rows - 1u;
+    let first_token = workgroup.z * {TOKENS}u;
+    let last_token = select(step.tokens, step.outputs, params.per_output == 1u) - 1u;
+    // Where in the cluster this lane is, and the lanes that it takes inputs from: half h of a group, vec4 k.
+    let inner = subgroup_lane % 8u;
+#unroll h 2
+#unroll k 4
+    let from_{h}_{k} = subgroup_lane - inner + {h}u * 4u + {k}u;
+#end
+#end
+#unroll t TOKENS
+    let row_of_x{t} = min(first_token + {t}u, last_token) * groups;
+#end
+    // sum_m_r_t: of matrix m (1: up), row first + r LANES + lane, token first_token + t.
+#unroll m MATRICES
+#unroll r ROWS
+    let row_{m}_{r} = ({m}u * params.rows + min(first + {r}u * LANES + lane, last)) * groups;
+#unroll t TOKENS
+    var sum_{m}_{r}_{t} = 0.0;
+#end
+#end
+#end
+    for (var g = 0u; g < groups; g++) {
+#unroll t TOKENS
+        let held{t} = input[(row_of_x{t} + g) * 8u + inner];
+#end
+#ifdef CODES
+#unroll t TOKENS
+        // Of the lane's four inputs, of two lanes', of four: lanes 0 to 3 hold those of weights 0 to 15.
+        let of_lane{t} = sum_of(held{t});
+        let of_two{t} = of_lane{t} + subgroupShuffle(of_lane{t}, subgroup_lane ^ 1u);
+        let of_four{t} = of_two{t} + subgroupShuffle(of_two{t}, subgroup_lane ^ 2u);
+        let x_sum{t} = vec2<f32>(subgroupShuffle(of_four{t}, from_0_0), subgroupShuffle(of_four{t}, from_1_0));
+#end
+#unroll m MATRICES
+#unroll r ROWS
+        let codes_{m}_{r} = codes(row_{m}_{r} + g);
+        let bytes_{m}_{r}_0 = codes_{m}_{r}.low;
+        let bytes_{m}_{r}_1 = codes_{m}_{r}.high;
+        let scales_{m}_{r} = scales(row_{m}_{r} + g);
+#unroll t TOKENS
+        sum_{m}_{r}_{t} += dot(scales_{m}_{r}.offset, x_sum{t});
+#end
+#end
+#end
+#else
+#unroll m MATRICES
+#unroll r ROWS
+        let group_{m}_{r} = decode_group(row_{m}_{r} + g);
+#end
+#end
+#endif
+#unroll h 2
+        {
+#unroll m MATRICES
+#unroll r ROWS
+#unroll t TOKENS
+            var part_{m}_{r}_{t} = 0.0;
+#end
+#end
+#end
+#unroll k 4
+            {
+#unroll t TOKENS
+                let x{t} = vec4<f32>(
+                    subgroupShuffle(held{t}.x, from_{h}_{k}), subgroupShuffle(held{t}.y, from_{h}_{k}),
+                    subgroupShuffle(held{t}.z, from_{h}_{k}), subgroupShuffle(held{t}.w, from_{h}_{k}),
+                );
+#end
+#unroll m MATRICES
+#unroll r ROWS
+                {
+#ifdef CODES
+                    let w = codes_to_floats(bytes_{m}_{r}_{h}[{k}]);
+#else
+                    let w = group_{m}_{r}[{h} * 4 + {k}];
+#endif
+#unroll t TOKENS
+                    part_{m}_{r}_{t} += dot(w, x{t});
+#end
+                }
+#end
+#end
+            }
+#end
+#unroll m MATRICES
+#unroll r ROWS
+#unroll t TOKENS
+#ifdef CODES
+            sum_{m}_{r}_{t} = fma(scales_{m}_{r}.scale[{h}], part_{m}_{r}_{t}, sum_{m}_{r}_{t});
+#else
+            sum_{m}_{r}_{t} += part_{m}_{r}_{t};
+#endif
+#end
+#end
+#end
+        }
+#end
+    }
+#unroll r ROWS
+    {
+        let row = first + {r}u * LANES + lane;
+        if row <= last {
+#unroll t TOKENS
+            if first_token + {t}u <= last_token {
+                var y = sum_0_{r}_{t};
+#ifdef BIAS
+                y += bias[params.out_offset + row];
+#endif
+#ifdef GATED
+                var up = sum_1_{r}_{t};
+#ifdef BIAS
+                up += bias[params.rows + row];
+#endif
+                y = activate(y) * up;
+#endif
+                let to = (first_token + {t}u) * params.out_stride + params.out_offset + row;
+#ifdef ADD
+                out[to] += y;
+#else
+                out[to] = y;
+#endif
+            }
+#end
+        }
+    }
+#end
+}
