@@ -143,8 +143,8 @@ impl ProductKernel {
         }
     }
 
-    /// Whether it can apply an activation to gate and up.
-    pub fn can_gate(self) -> bool {
+    /// Whether it can apply an activation to gate and up, or norm its input.
+    pub fn can_fuse(self) -> bool {
         self != Self::Matmul
     }
 
@@ -182,6 +182,15 @@ impl Caps {
             ProductKernel::Matmul => self.tiles && !one,
         };
         fits && !(one && several)
+    }
+
+    /// Whether a product's kernel should norm its input itself. That saves a dispatch and costs every workgroup a
+    /// second read of the norm's factors: worth it where a gap between dispatches costs more.
+    pub fn fuses_norm(&self, shape: &ProductShape) -> bool {
+        // A gap of about 3 us, in bytes that a card of 1 TB/s reads meanwhile.
+        let small = shape.format.bytes(shape.rows * shape.columns) <= 3 << 20;
+        let pays = self.family == Family::Software || small;
+        pays && self.product(shape).can_fuse()
     }
 
     fn can_lanewise(&self) -> bool {
@@ -245,6 +254,9 @@ impl Caps {
             Count::Few => &[2, 4, 8],
             Count::Many => &[4, 8],
         };
+        if self.family == Family::Software {
+            all.extend(self.lanewise_candidates(tokens));
+        }
         if shape.count != Count::Many {
             for lanes in [lanes, lanes * 2, lanes * 4] {
                 for rows in [1, 2, 4, 8] {
@@ -256,11 +268,7 @@ impl Caps {
                 }
             }
         }
-        for rows in [1, 2, 4, 8] {
-            for &tokens in tokens {
-                all.push(ProductKernel::Lanewise { lanes, rows, tokens });
-            }
-        }
+        all.extend(self.lanewise_candidates(tokens));
         all.push(ProductKernel::Matmul);
         // More sums than this do not stay in registers.
         let registers = |kernel: &ProductKernel| match *kernel {
@@ -275,5 +283,15 @@ impl Caps {
             self.allows(*kernel, shape) && registers(kernel) && seen.insert(*kernel)
         });
         all
+    }
+
+    fn lanewise_candidates(&self, tokens: &[u32]) -> Vec<ProductKernel> {
+        let lanes = self.subgroup_lanes();
+        let shape = |rows| tokens.iter().map(move |&tokens| (rows, tokens));
+        [4, 2, 8, 1]
+            .into_iter()
+            .flat_map(shape)
+            .map(|(rows, tokens)| ProductKernel::Lanewise { lanes, rows, tokens })
+            .collect()
     }
 }

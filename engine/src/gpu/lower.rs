@@ -112,6 +112,22 @@ pub struct Lowering<'a> {
     pub class: StepClass,
 }
 
+/// A norm that the products of its result apply themselves.
+#[derive(Debug, Clone, Copy)]
+struct Norm {
+    /// What is normed.
+    input: ValueId,
+    weight: VectorId,
+    epsilon: f32,
+}
+
+/// The rows that a product multiplies: a value, or what its norm would be computed from.
+#[derive(Debug, Clone, Copy)]
+struct Input {
+    value: ValueId,
+    norm: Option<Norm>,
+}
+
 /// Weights of a group, the unit of all kernels.
 const GROUP: usize = 32;
 /// The longest head that the kernels' workgroup memory holds.
@@ -194,9 +210,14 @@ impl Lowering<'_> {
     /// Lowers a plan.
     pub fn lower(&self) -> Result<Vec<Dispatch>> {
         let mut dispatches = Vec::new();
+        let mut norm = None;
         for (index, op) in self.plan.ops.iter().enumerate() {
             let first = dispatches.len();
-            self.op(op, &mut dispatches)?;
+            if let Some(fused) = self.fused_norm(index) {
+                norm = Some(fused);
+                continue;
+            }
+            self.op(op, norm.take(), &mut dispatches)?;
             for dispatch in &mut dispatches[first..] {
                 dispatch.op = index;
             }
@@ -204,7 +225,39 @@ impl Lowering<'_> {
         Ok(dispatches)
     }
 
-    fn op(&self, op: &Op, out: &mut Vec<Dispatch>) -> Result<()> {
+    /// The norm of op `index` if the next op's products can norm their input themselves, and nothing else
+    /// reads it.
+    fn fused_norm(&self, index: usize) -> Option<Norm> {
+        let Op::Norm { input, weight, epsilon, add: false, out: normed } = self.plan.ops[index]
+        else {
+            return None;
+        };
+        let Some(Op::Linear { input: read, weights, epilogue, out, .. }) =
+            self.plan.ops.get(index + 1)
+        else {
+            return None;
+        };
+        let readers = self.plan.ops.iter().filter(|op| op.uses().0.contains(&normed)).count();
+        // The product must not write what its own norm still reads.
+        let (_, written) = self.plan.ops[index + 1].uses();
+        if *read != normed
+            || readers != 1
+            || written.contains(&input)
+            || self.plan.value(input).rows != self.plan.value(normed).rows
+        {
+            return None;
+        }
+        let parts = self.layout.parts(weights);
+        let gated = matches!(epilogue, Epilogue::Gated { .. });
+        let fuses = |part: &Part| {
+            let shape = self.shape(part, *out, gated && parts.len() == 1);
+            self.caps.fuses_norm(&shape)
+        };
+        let weight = self.layout.vector_of(self.plan, weight);
+        parts.iter().all(fuses).then_some(Norm { input, weight, epsilon })
+    }
+
+    fn op(&self, op: &Op, norm: Option<Norm>, out: &mut Vec<Dispatch>) -> Result<()> {
         match op {
             Op::Embed { table, scale, out: value } => {
                 let groups = self.plan.value(*value).width / GROUP;
@@ -261,9 +314,10 @@ impl Lowering<'_> {
             Op::Linear { input, weights, biases, epilogue, out: value } => {
                 let bias = self.layout.biases_of(self.plan, weights, biases);
                 let parts = self.layout.parts(weights);
+                let from = Input { value: *input, norm };
                 let linear = |part: &Part, value: ValueId, add: bool| {
                     let kernel = self.kernel(part, value, false);
-                    self.product(kernel, *input, part, bias, add, value)
+                    self.product(kernel, from, part, bias, add, value)
                 };
                 match *epilogue {
                     Epilogue::Store => {
@@ -277,8 +331,8 @@ impl Lowering<'_> {
                             [part] => Some((part, self.kernel(part, *value, true))),
                             _ => None,
                         };
-                        if let Some((part, kernel)) = fused.filter(|(_, k)| k.can_gate()) {
-                            out.push(self.gated(kernel, *input, part, bias, activation, *value));
+                        if let Some((part, kernel)) = fused.filter(|(_, k)| k.can_fuse()) {
+                            out.push(self.gated(kernel, from, part, bias, activation, *value));
                         } else {
                             out.extend(parts.iter().map(|part| linear(part, both, false)));
                             out.push(self.gate(activation, both, *value));
@@ -396,23 +450,28 @@ impl Lowering<'_> {
         (Variant::new(kernel).format(matrix.format.file_stem()), planes)
     }
 
-    /// The kernel for a product of a part's rows.
-    fn kernel(&self, part: &Part, out: ValueId, gated: bool) -> ProductKernel {
+    /// The shape of a product of a part's rows.
+    fn shape(&self, part: &Part, out: ValueId, gated: bool) -> ProductShape {
         let matrix = &self.layout.matrices[part.buffer];
-        self.caps.product(&ProductShape {
+        ProductShape {
             format: matrix.format,
             rows: part.rows,
             columns: matrix.columns,
             gated,
             count: self.class.count(self.plan.value(out).rows),
-        })
+        }
+    }
+
+    /// The kernel for a product of a part's rows.
+    fn kernel(&self, part: &Part, out: ValueId, gated: bool) -> ProductKernel {
+        self.caps.product(&self.shape(part, out, gated))
     }
 
     /// The product of a part's rows.
     fn product(
         &self,
         kernel: ProductKernel,
-        input: ValueId,
+        input: Input,
         part: &Part,
         bias: Option<VectorId>,
         add: bool,
@@ -430,13 +489,20 @@ impl Lowering<'_> {
         ]);
         let mut bindings = vec![
             ("weights", Resource::Matrix(part.buffer)),
-            ("input", Resource::Value(input)),
+            ("input", Resource::Value(input.norm.map_or(input.value, |norm| norm.input))),
             ("out", Resource::Value(out)),
         ];
         if let Some(id) = bias {
             bindings.push(("bias", Resource::Vector(id)));
         }
-        let variant = variant.define_if(bias.is_some(), "BIAS").define_if(add, "ADD");
+        if let Some(norm) = input.norm {
+            bindings.push(("norm_weight", Resource::Vector(norm.weight)));
+        }
+        params.push(("epsilon", input.norm.map_or(0, |norm| norm.epsilon.to_bits())));
+        let variant = variant
+            .define_if(bias.is_some(), "BIAS")
+            .define_if(add, "ADD")
+            .define_if(input.norm.is_some(), "NORM");
         let (variant, needs_step) = match kernel {
             ProductKernel::Matvec { lanes, rows, tokens, split } => {
                 let variant = variant
@@ -480,7 +546,7 @@ impl Lowering<'_> {
     fn gated(
         &self,
         kernel: ProductKernel,
-        input: ValueId,
+        input: Input,
         part: &Part,
         bias: Option<VectorId>,
         activation: Activation,

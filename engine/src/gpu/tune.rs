@@ -91,7 +91,7 @@ pub fn shapes(plan: &Plan, caps: &Caps) -> Vec<ProductShape> {
                 }
                 // Where a kernel for many rows does not gate, the two products are one without.
                 let plain = ProductShape { gated: false, ..shape };
-                if gated && !caps.product(&shape).can_gate() && !shapes.contains(&plain) {
+                if gated && !caps.product(&shape).can_fuse() && !shapes.contains(&plain) {
                     shapes.push(plain);
                 }
             }

@@ -4,7 +4,8 @@
 //
 // Shapes: weights [rows, 32 * groups] in a block format (GATED: 2 * rows, gate before up); input [tokens,
 // 32 * groups] f32; out [tokens, out_stride] f32, written from column out_offset on.
-// Result: y, or y + bias with BIAS; stored, or with ADD added; with GATED activation(gate) * up.
+// Result: y, or y + bias with BIAS; stored, or with ADD added; with GATED activation(gate) * up. With NORM the
+// input is normed on the way: x norm_weight / sqrt(mean(x^2) + epsilon), its last factor applied to y.
 // Threads: a lane computes ROWS rows, LANES apart, of TOKENS tokens (z). A cluster is eight lanes of a
 // subgroup, which must have at least eight: together they hold a group's 32 inputs, four each.
 // Workgroups: x and y together over the rows, LANES * ROWS each.
@@ -21,6 +22,8 @@ struct Params {
     plane3: u32,
     // 1 if the input has a row per output instead of one per token.
     per_output: u32,
+    // Added to the mean square of a row with NORM.
+    epsilon: f32,
 }
 
 @group(0) @binding(1) var<storage, read> input: array<vec4<f32>>;
@@ -30,6 +33,10 @@ struct Params {
 #ifdef BIAS
 // Of all rows of the op, so that this buffer's first is at out_offset.
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
+#endif
+
+#ifdef NORM
+@group(0) @binding(6) var<storage, read> norm_weight: array<vec4<f32>>;
 #endif
 
 #import format
@@ -76,10 +83,24 @@ fn main(
 #end
 #end
 #end
+#ifdef NORM
+#unroll t TOKENS
+    var squares{t} = 0.0;
+#end
+#endif
     for (var g = 0u; g < groups; g++) {
+#ifdef NORM
+        let factors = norm_weight[g * 8u + inner];
+#unroll t TOKENS
+        let raw{t} = input[(row_of_x{t} + g) * 8u + inner];
+        squares{t} += dot(raw{t}, raw{t});
+        let held{t} = raw{t} * factors;
+#end
+#else
 #unroll t TOKENS
         let held{t} = input[(row_of_x{t} + g) * 8u + inner];
 #end
+#endif
 #ifdef CODES
 #unroll t TOKENS
         // Of the lane's four inputs, of two lanes', of four: lanes 0 to 3 hold those of weights 0 to 15.
@@ -153,6 +174,20 @@ fn main(
         }
 #end
     }
+#ifdef NORM
+#unroll t TOKENS
+    // The cluster's lanes hold the squares of a row together.
+    squares{t} += subgroupShuffle(squares{t}, subgroup_lane ^ 1u);
+    squares{t} += subgroupShuffle(squares{t}, subgroup_lane ^ 2u);
+    squares{t} += subgroupShuffle(squares{t}, subgroup_lane ^ 4u);
+    let norm{t} = 1.0 / sqrt(squares{t} / f32(groups * 32u) + params.epsilon);
+#unroll m MATRICES
+#unroll r ROWS
+    sum_{m}_{r}_{t} *= norm{t};
+#end
+#end
+#end
+#endif
 #unroll r ROWS
     {
         let row = first + {r}u * LANES + lane;

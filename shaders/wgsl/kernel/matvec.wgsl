@@ -3,7 +3,8 @@
 //
 // Shapes: weights [rows, 32 * groups] in a block format (GATED: 2 * rows, gate before up); input [tokens,
 // 32 * groups] f32; out [tokens, out_stride] f32, written from column out_offset on.
-// Result: y, or y + bias with BIAS; stored, or with ADD added; with GATED activation(gate) * up.
+// Result: y, or y + bias with BIAS; stored, or with ADD added; with GATED activation(gate) * up. With NORM the
+// input is normed on the way: x norm_weight / sqrt(mean(x^2) + epsilon), its last factor applied to y.
 // Threads: a workgroup of LANES computes ROWS rows of TOKENS tokens (z); its lanes stride over the groups of
 // a row, a lane taking a whole group, or with SPLIT eight weights of it, so that four neighbours
 // share a group; then the lanes' sums are added. Workgroups: x and y together over the rows.
@@ -19,6 +20,8 @@ struct Params {
     plane3: u32,
     // 1 if the input has a row per output instead of one per token.
     per_output: u32,
+    // Added to the mean square of a row with NORM.
+    epsilon: f32,
 }
 
 @group(0) @binding(1) var<storage, read> input: array<vec4<f32>>;
@@ -31,6 +34,10 @@ struct Params {
 #ifdef SEVERAL
 #import shared/step
 @group(0) @binding(5) var<uniform> step: Step;
+#endif
+
+#ifdef NORM
+@group(0) @binding(6) var<storage, read> norm_weight: array<vec4<f32>>;
 #endif
 
 #import format
@@ -84,13 +91,30 @@ fn main(
 #end
 #end
 #end
+#ifdef NORM
+#unroll t TOKENS
+    var squares{t} = 0.0;
+#end
+#endif
 #ifdef SPLIT
     for (var i = lane; i < groups * 4u; i += LANES) {
         let g = i / 4u;
         let q = i % 4u;
+#ifdef NORM
+        let low_factors = norm_weight[g * 8u + q];
+        let high_factors = norm_weight[g * 8u + 4u + q];
+#endif
 #unroll t TOKENS
+#ifdef NORM
+        let raw_low{t} = input[(row_of_x{t} + g) * 8u + q];
+        let raw_high{t} = input[(row_of_x{t} + g) * 8u + 4u + q];
+        squares{t} += dot(raw_low{t}, raw_low{t}) + dot(raw_high{t}, raw_high{t});
+        let low{t} = raw_low{t} * low_factors;
+        let high{t} = raw_high{t} * high_factors;
+#else
         let low{t} = input[(row_of_x{t} + g) * 8u + q];
         let high{t} = input[(row_of_x{t} + g) * 8u + 4u + q];
+#endif
         let x_sum{t} = vec2<f32>(sum_of(low{t}), sum_of(high{t}));
 #end
 #unroll m MATRICES
@@ -111,7 +135,13 @@ fn main(
     for (var g = lane; g < groups; g += LANES) {
 #unroll t TOKENS
 #unroll k 8
+#ifdef NORM
+        let raw{t}_{k} = input[(row_of_x{t} + g) * 8u + {k}u];
+        squares{t} += dot(raw{t}_{k}, raw{t}_{k});
+        let x{t}_{k} = raw{t}_{k} * norm_weight[g * 8u + {k}u];
+#else
         let x{t}_{k} = input[(row_of_x{t} + g) * 8u + {k}u];
+#endif
 #end
 #ifdef CODES
         let x_sum{t} = vec2<f32>(sum_of((x{t}_0 + x{t}_1) + (x{t}_2 + x{t}_3)), sum_of((x{t}_4 + x{t}_5) + (x{t}_6 + x{t}_7)));
@@ -146,15 +176,25 @@ fn main(
     }
 #endif
 #unroll t TOKENS
+#ifdef NORM
+    let all_squares{t} = workgroup_sum(squares{t}, lane, subgroup, subgroups, subgroup_lane);
+    let norm{t} = 1.0 / sqrt(all_squares{t} / f32(groups * 32u) + params.epsilon);
+#endif
 #unroll r ROWS
     {
         let row = min(first + {r}u, last);
         var y = workgroup_sum(sum_0_{r}_{t}, lane, subgroup, subgroups, subgroup_lane);
+#ifdef NORM
+        y *= norm{t};
+#endif
 #ifdef BIAS
         y += bias[params.out_offset + row];
 #endif
 #ifdef GATED
         var up = workgroup_sum(sum_1_{r}_{t}, lane, subgroup, subgroups, subgroup_lane);
+#ifdef NORM
+        up *= norm{t};
+#endif
 #ifdef BIAS
         up += bias[params.rows + row];
 #endif
