@@ -1,16 +1,18 @@
 //! The CPU executor: the fallback without a GPU.
 //!
 //! It runs the same plan as the GPU, f32 activations throughout, straight from ggml's blocks in the mapped
-//! file: blocks are decoded a few rows at a time and never kept.
+//! file: blocks are decoded in registers or a few rows at a time and never kept.
 
-mod dot;
 mod executor;
+mod product;
+mod slots;
 mod team;
+mod vector;
 mod weights;
 
-pub use dot::InstructionSet;
 pub use executor::{CpuExecutor, predict};
 pub use team::Team;
+pub use vector::InstructionSet;
 pub use weights::CpuWeights;
 
 /// The processor's name as the operating system gives it, or the architecture's.

@@ -36,23 +36,95 @@ pub struct Plane {
     pub block_bytes: usize,
 }
 
+/// 32 weights as codes: each is `scale * code + offset`, with a scale and an offset for each half of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Codes {
+    /// Signed codes.
+    pub codes: [i8; 32],
+    /// Scales of weights 0 to 15 and 16 to 31.
+    pub scale: [f32; 2],
+    /// Offsets of the same; 0 where [`Block::OFFSETS`] is false.
+    pub offset: [f32; 2],
+}
+
+impl Codes {
+    /// Codes that share a scale and an offset.
+    #[inline(always)]
+    pub(crate) fn uniform(codes: [i8; 32], scale: f32, offset: f32) -> Self {
+        Self { codes, scale: [scale; 2], offset: [offset; 2] }
+    }
+}
+
 /// A block as it lies in a file: bytes only, so any alignment will do.
 pub trait Block: Pod + Send + Sync {
-    /// Weights per block.
+    /// Weights per block: 1 for formats of floats, else a multiple of 32.
     const WEIGHTS: usize;
     /// Where in the block halves lie (scales, minima), in bytes: for making plausible blocks.
     const HALVES: &'static [usize];
     /// The planes that [`Block::repack`] fills.
     const PLANES: &'static [Plane];
+    /// Whether [`Codes::offset`] is ever other than 0.
+    const OFFSETS: bool = false;
+
+    /// Weights 32 `group` to 32 `group` + 31 as codes. Formats of floats have none.
+    fn codes(&self, group: usize) -> Codes;
+
+    /// The weight of a format of floats.
+    #[inline(always)]
+    fn float(&self) -> f32 {
+        0.0
+    }
 
     /// Writes the block's weights to `out`, which holds [`Block::WEIGHTS`] of them.
-    fn decode(&self, out: &mut [f32]);
+    #[inline(always)]
+    fn decode(&self, out: &mut [f32]) {
+        if Self::WEIGHTS == 1 {
+            out[0] = self.float();
+            return;
+        }
+        for (group, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            let Codes { codes, scale, offset } = self.codes(group);
+            for (half, (out, codes)) in
+                out.as_chunks_mut::<16>().0.iter_mut().zip(codes.as_chunks::<16>().0).enumerate()
+            {
+                for (out, &code) in out.iter_mut().zip(codes) {
+                    let weight = f32::from(code) * scale[half];
+                    // Adding 0 would turn -0 into 0.
+                    *out = if Self::OFFSETS { weight + offset[half] } else { weight };
+                }
+            }
+        }
+    }
 
     /// Writes the block's part of each plane: `planes[i]` holds `PLANES[i].block_bytes`.
     ///
     /// In planes, 4-bit codes of 32 weights take 16 bytes, byte j holding weight j in its low half and
     /// weight j + 16 in its high half, whatever the order in the block: one kernel fits all.
     fn repack(&self, planes: &mut [&mut [u8]]);
+}
+
+/// The 4-bit codes of 16 bytes, weight j in the low half of byte j and weight j + 16 in its high half, less
+/// `center`.
+#[inline(always)]
+pub(crate) fn nibbles(bytes: &[u8; 16], center: i8) -> [i8; 32] {
+    let mut codes = [0; 32];
+    let (low, high) = codes.split_at_mut(16);
+    low.copy_from_slice(&bytes.map(|byte| (byte & 15) as i8 - center));
+    high.copy_from_slice(&bytes.map(|byte| (byte >> 4) as i8 - center));
+    codes
+}
+
+/// Bit i of `bits` in byte i.
+#[inline(always)]
+pub(crate) fn bits_to_bytes(bits: [u8; 4]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    for (&bits, out) in bits.iter().zip(bytes.as_chunks_mut::<8>().0) {
+        // A copy of the eight bits in each byte, of which byte i keeps bit i, moved to the lowest.
+        let kept = (u64::from(bits) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
+        let moved = ((kept + 0x7f7f_7f7f_7f7f_7f7f) >> 7) & 0x0101_0101_0101_0101;
+        *out = moved.to_le_bytes();
+    }
+    bytes
 }
 
 /// Lists the formats: variant and block type, type id, module.
@@ -284,10 +356,17 @@ pub static TYPES: &[TypeInfo] = &[
     row(42, "Q2_0", 64, 18, None),
 ];
 
-/// A little-endian half as f32; subnormal halves are exact.
+/// A little-endian half as f32; subnormal halves are exact. Without branches, so that loops over it become
+/// vector code.
 #[inline(always)]
 pub(crate) fn half(bytes: [u8; 2]) -> f32 {
-    half::f16::from_le_bytes(bytes).to_f32_const()
+    let bits = u32::from(u16::from_le_bytes(bytes));
+    let magnitude = (bits & 0x7fff) << 13;
+    // 2^112 moves the exponent's bias from 15 to 127, exactly, also from subnormal numbers.
+    let finite = f32::from_bits(magnitude) * f32::from_bits(0x7780_0000);
+    let special = f32::from_bits(magnitude | 0x7f80_0000);
+    let value = if bits & 0x7c00 == 0x7c00 { special } else { finite };
+    f32::from_bits(value.to_bits() | (bits & 0x8000) << 16)
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use half::slice::HalfFloatSliceExt;
 
-use super::dot::{InstructionSet, Product, dot, multiply};
+use super::product::{Output, Panels, dot, multiply};
+use super::slots::Slots;
 use super::team::Team;
+use super::vector::InstructionSet;
 use super::weights::CpuWeights;
 use crate::executor::{Executor, Memory, Sizes};
 use crate::kv::{BLOCK, Group, KvTable, KvType, Prepared};
@@ -106,6 +108,11 @@ pub fn predict(plan: &Plan, groups: &[Group], sizes: &Sizes) -> Memory {
     }
 }
 
+thread_local! {
+    /// A thread's decoded rows.
+    static SCRATCH: std::cell::RefCell<Vec<f32>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
 /// A context's device side on the CPU.
 pub struct CpuExecutor {
     weights: Arc<CpuWeights>,
@@ -115,6 +122,7 @@ pub struct CpuExecutor {
     team: Team,
     set: InstructionSet,
     values: Vec<Vec<f32>>,
+    panels: Panels,
     keys: Vec<Cells>,
     kv_values: Vec<Cells>,
     output_rows: usize,
@@ -150,6 +158,7 @@ impl CpuExecutor {
             groups,
             team: Team::new(threads),
             set,
+            panels: Panels::default(),
             values: placement.floats.iter().map(|&floats| vec![0.0; floats]).collect(),
             keys,
             kv_values,
@@ -320,34 +329,34 @@ impl CpuExecutor {
         let mut result = self.take(to);
         let stride = self.plan.value(to).width;
         let columns = self.plan.value(input).width;
-        let x = &self.value(input)[..rows * columns];
+        let mut panels = std::mem::take(&mut self.panels);
+        panels.fill(self.set, &self.value(input)[..rows * columns], columns);
         let mut offset = 0;
         for (&weight, bias) in weights.iter().zip(biases) {
             let info = self.plan.weight(weight);
             let blocks = self.weights.blocks(weight);
-            let bias = bias.map(|id| self.weights.vector(id));
-            let cells = Slots::new(&mut result[..rows * stride], 1);
-            let add = epilogue == Epilogue::AddTo;
+            let output = Output {
+                cells: Slots::new(&mut result[..rows * stride], 1),
+                stride,
+                offset,
+                bias: bias.map(|id| self.weights.vector(id)),
+                add: epilogue == Epilogue::AddTo,
+            };
             // A few runs a thread balance the load; a run is long enough to be worth handing out.
-            let grain = (info.rows / (self.team.threads() * 4)).clamp(8, 256).next_multiple_of(4);
+            let grain = (info.rows / (self.team.threads() * 4))
+                .clamp(8, 256)
+                .next_multiple_of(self.set.tile_rows());
             self.team.share(info.rows, grain, &|range| {
-                let first = range.start;
-                let product = Product {
-                    blocks: &blocks[range.start * info.row_bytes()..range.end * info.row_bytes()],
-                    columns,
-                    input: x,
-                };
-                let mut scratch = Vec::new();
-                multiply(self.set, info.format, product, &mut scratch, &mut |row, token, sum| {
-                    let row = first + row;
-                    let y = sum + bias.map_or(0.0, |bias| bias[row]);
-                    cells.with(token * stride + offset + row, |cell| {
-                        cell[0] = if add { cell[0] + y } else { y };
-                    });
+                let bytes = range.start * info.row_bytes()..range.end * info.row_bytes();
+                SCRATCH.with_borrow_mut(|scratch| {
+                    let format = info.format;
+                    let rows = &blocks[bytes.clone()];
+                    multiply(self.set, format, rows, range.start, &panels, scratch, &output);
                 });
             });
             offset += info.rows;
         }
+        self.panels = panels;
         if let Epilogue::Gated { activation, .. } = epilogue {
             let width = stride / 2;
             let mut gated = self.take(out);
@@ -381,38 +390,6 @@ impl CpuExecutor {
             .zip(widths)
             .filter_map(|(cells, widths)| Some((cells, widths?)))
             .flat_map(|((keys, values), (k, v))| [(keys, k), (values, v)])
-    }
-}
-
-/// Disjoint runs of a slice that several threads write.
-struct Slots<'a> {
-    start: *mut f32,
-    length: usize,
-    run: usize,
-    marker: std::marker::PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: `with` hands out a run only to the one caller that names it (see there).
-unsafe impl Sync for Slots<'_> {}
-
-impl<'a> Slots<'a> {
-    fn new(slice: &'a mut [f32], run: usize) -> Self {
-        Self {
-            start: slice.as_mut_ptr(),
-            length: slice.len(),
-            run,
-            marker: std::marker::PhantomData,
-        }
-    }
-
-    /// Calls `write` with run `index`. No two threads may name the same run at once: the callers share out
-    /// rows, or heads of tokens, each of which is one thread's.
-    #[inline(always)]
-    fn with<T>(&self, index: usize, write: impl FnOnce(&mut [f32]) -> T) -> T {
-        assert!((index + 1) * self.run <= self.length);
-        // SAFETY: the range is inside the slice, which is borrowed mutably for 'a; by the rule above no
-        // other reference to it exists.
-        write(unsafe { std::slice::from_raw_parts_mut(self.start.add(index * self.run), self.run) })
     }
 }
 

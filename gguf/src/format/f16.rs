@@ -1,6 +1,6 @@
 //! F16: 16-bit IEEE halves.
 
-use super::{Block, Plane, half};
+use super::{Block, Codes, Plane, half};
 
 /// One weight.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -18,9 +18,13 @@ impl Block for F16 {
     const HALVES: &'static [usize] = &[];
     const PLANES: &'static [Plane] = &[Plane { name: "weights", block_bytes: 2 }];
 
+    fn codes(&self, _group: usize) -> Codes {
+        Codes::uniform([0; 32], 0.0, 0.0)
+    }
+
     #[inline(always)]
-    fn decode(&self, out: &mut [f32]) {
-        out[0] = half(self.weight);
+    fn float(&self) -> f32 {
+        half(self.weight)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

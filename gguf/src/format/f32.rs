@@ -1,6 +1,6 @@
 //! F32: 32-bit floats, stored as they are.
 
-use super::{Block, Plane};
+use super::{Block, Codes, Plane};
 
 /// One weight.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -18,9 +18,13 @@ impl Block for F32 {
     const HALVES: &'static [usize] = &[];
     const PLANES: &'static [Plane] = &[Plane { name: "weights", block_bytes: 4 }];
 
+    fn codes(&self, _group: usize) -> Codes {
+        Codes::uniform([0; 32], 0.0, 0.0)
+    }
+
     #[inline(always)]
-    fn decode(&self, out: &mut [f32]) {
-        out[0] = f32::from_le_bytes(self.weight);
+    fn float(&self) -> f32 {
+        f32::from_le_bytes(self.weight)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

@@ -1,6 +1,6 @@
 //! Q4_0: 32 weights `d * (code - 8)` with 4-bit codes (`block_q4_0` in ggml-common.h).
 
-use super::{Block, Plane, half};
+use super::{Block, Codes, Plane, half, nibbles};
 
 /// 32 weights in 18 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -21,14 +21,8 @@ impl Block for Q4_0 {
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 16 }, Plane { name: "scales", block_bytes: 2 }];
 
     #[inline(always)]
-    fn decode(&self, out: &mut [f32]) {
-        // A fixed length lets the loops below become vector code.
-        let Some(out) = out.first_chunk_mut::<{ Self::WEIGHTS }>() else { return };
-        let d = half(self.d);
-        for (j, &byte) in self.codes.iter().enumerate() {
-            out[j] = (i32::from(byte & 15) - 8) as f32 * d;
-            out[j + 16] = (i32::from(byte >> 4) - 8) as f32 * d;
-        }
+    fn codes(&self, _group: usize) -> Codes {
+        Codes::uniform(nibbles(&self.codes, 8), half(self.d), 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

@@ -1,6 +1,6 @@
 //! Q4_1: 32 weights `d * code + m` with 4-bit codes (`block_q4_1` in ggml-common.h).
 
-use super::{Block, Plane, half};
+use super::{Block, Codes, Plane, half, nibbles};
 
 /// 32 weights in 20 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -21,15 +21,11 @@ impl Block for Q4_1 {
     const WEIGHTS: usize = 32;
     const HALVES: &'static [usize] = &[0, 2];
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 16 }, Plane { name: "scales and minima", block_bytes: 4 }];
+    const OFFSETS: bool = true;
 
     #[inline(always)]
-    fn decode(&self, out: &mut [f32]) {
-        // A fixed length lets the loops below become vector code.
-        let Some(out) = out.first_chunk_mut::<{ Self::WEIGHTS }>() else { return };
-        let (d, m) = (half(self.d), half(self.m));
-        let (low, high) = out.split_at_mut(16);
-        low.copy_from_slice(&self.codes.map(|byte| f32::from(byte & 15) * d + m));
-        high.copy_from_slice(&self.codes.map(|byte| f32::from(byte >> 4) * d + m));
+    fn codes(&self, _group: usize) -> Codes {
+        Codes::uniform(nibbles(&self.codes, 0), half(self.d), half(self.m))
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

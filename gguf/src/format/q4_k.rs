@@ -1,7 +1,7 @@
 //! Q4_K: superblocks of 256 weights in eight groups of 32, each `d * scale * code - dmin * minimum`, with 4-bit codes
 //! and 6-bit scales and minima (`block_q4_K` in ggml-common.h).
 
-use super::{Block, Plane, half};
+use super::{Block, Codes, Plane, half};
 
 /// 256 weights in 144 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -24,22 +24,16 @@ impl Block for Q4_K {
     const WEIGHTS: usize = 256;
     const HALVES: &'static [usize] = &[0, 2];
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 128 }, Plane { name: "scales", block_bytes: 16 }];
+    const OFFSETS: bool = true;
 
     #[inline(always)]
-    fn decode(&self, out: &mut [f32]) {
-        // A fixed length lets the loops below become vector code.
-        let Some(out) = out.first_chunk_mut::<{ Self::WEIGHTS }>() else { return };
+    fn codes(&self, group: usize) -> Codes {
+        let (scale, minimum) = scale_and_minimum(&self.scales, group);
+        let bytes = &self.codes.as_chunks::<32>().0[group / 2];
+        let shift = 4 * (group & 1);
+        let codes = bytes.map(|byte| (byte >> shift & 15) as i8);
         let (d, dmin) = (half(self.d), half(self.dmin));
-        for (run, (codes, out)) in self.codes.chunks_exact(32).zip(out.chunks_exact_mut(64)).enumerate() {
-            let (scale, minimum) = scale_and_minimum(&self.scales, 2 * run);
-            let (d_low, m_low) = (d * f32::from(scale), dmin * f32::from(minimum));
-            let (scale, minimum) = scale_and_minimum(&self.scales, 2 * run + 1);
-            let (d_high, m_high) = (d * f32::from(scale), dmin * f32::from(minimum));
-            for (j, &byte) in codes.iter().enumerate() {
-                out[j] = d_low * f32::from(byte & 15) - m_low;
-                out[j + 32] = d_high * f32::from(byte >> 4) - m_high;
-            }
-        }
+        Codes::uniform(codes, d * f32::from(scale), -(dmin * f32::from(minimum)))
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

@@ -1,6 +1,6 @@
 //! Q5_0: 32 weights `d * (code - 16)` with 5-bit codes (`block_q5_0` in ggml-common.h).
 
-use super::{Block, Plane, half};
+use super::{Block, Codes, Plane, bits_to_bytes, half, nibbles};
 
 /// 32 weights in 22 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -23,17 +23,13 @@ impl Block for Q5_0 {
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 16 }, Plane { name: "high bits", block_bytes: 4 }, Plane { name: "scales", block_bytes: 2 }];
 
     #[inline(always)]
-    fn decode(&self, out: &mut [f32]) {
-        // A fixed length lets the loops below become vector code.
-        let Some(out) = out.first_chunk_mut::<{ Self::WEIGHTS }>() else { return };
-        let d = half(self.d);
-        let high = u32::from_le_bytes(self.high);
-        for (j, &byte) in self.codes.iter().enumerate() {
-            let low_code = u32::from(byte & 15) | ((high >> j) & 1) << 4;
-            let high_code = u32::from(byte >> 4) | ((high >> (j + 16)) & 1) << 4;
-            out[j] = (low_code as i32 - 16) as f32 * d;
-            out[j + 16] = (high_code as i32 - 16) as f32 * d;
+    fn codes(&self, _group: usize) -> Codes {
+        // Five bits less 16.
+        let mut codes = nibbles(&self.codes, 16);
+        for (code, bit) in codes.iter_mut().zip(bits_to_bytes(self.high)) {
+            *code += (bit << 4) as i8;
         }
+        Codes::uniform(codes, half(self.d), 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

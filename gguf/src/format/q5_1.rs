@@ -1,7 +1,7 @@
 //! Q5_1: 32 weights `d * code + m` with 5-bit codes (`block_q5_1` in ggml-common.h).
 
 use super::q5_0::spread_high_bits;
-use super::{Block, Plane, half};
+use super::{Block, Codes, Plane, bits_to_bytes, half, nibbles};
 
 /// 32 weights in 24 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -24,19 +24,15 @@ impl Block for Q5_1 {
     const WEIGHTS: usize = 32;
     const HALVES: &'static [usize] = &[0, 2];
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 16 }, Plane { name: "high bits", block_bytes: 4 }, Plane { name: "scales and minima", block_bytes: 4 }];
+    const OFFSETS: bool = true;
 
     #[inline(always)]
-    fn decode(&self, out: &mut [f32]) {
-        // A fixed length lets the loops below become vector code.
-        let Some(out) = out.first_chunk_mut::<{ Self::WEIGHTS }>() else { return };
-        let (d, m) = (half(self.d), half(self.m));
-        let high = u32::from_le_bytes(self.high);
-        for (j, &byte) in self.codes.iter().enumerate() {
-            let low_code = u32::from(byte & 15) | ((high >> j) & 1) << 4;
-            let high_code = u32::from(byte >> 4) | ((high >> (j + 16)) & 1) << 4;
-            out[j] = low_code as f32 * d + m;
-            out[j + 16] = high_code as f32 * d + m;
+    fn codes(&self, _group: usize) -> Codes {
+        let mut codes = nibbles(&self.codes, 0);
+        for (code, bit) in codes.iter_mut().zip(bits_to_bytes(self.high)) {
+            *code += (bit << 4) as i8;
         }
+        Codes::uniform(codes, half(self.d), half(self.m))
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

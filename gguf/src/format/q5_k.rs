@@ -3,7 +3,7 @@
 
 use super::q4_k::{repack_codes, repack_scales, scale_and_minimum};
 use super::q5_0::spread_high_bits;
-use super::{Block, Plane, half};
+use super::{Block, Codes, Plane, half};
 
 /// 256 weights in 176 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -28,24 +28,19 @@ impl Block for Q5_K {
     const WEIGHTS: usize = 256;
     const HALVES: &'static [usize] = &[0, 2];
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 128 }, Plane { name: "high bits", block_bytes: 32 }, Plane { name: "scales", block_bytes: 16 }];
+    const OFFSETS: bool = true;
 
     #[inline(always)]
-    fn decode(&self, out: &mut [f32]) {
-        // A fixed length lets the loops below become vector code.
-        let Some(out) = out.first_chunk_mut::<{ Self::WEIGHTS }>() else { return };
-        let (d, dmin) = (half(self.d), half(self.dmin));
-        for (run, (codes, out)) in self.codes.chunks_exact(32).zip(out.chunks_exact_mut(64)).enumerate() {
-            let (scale, minimum) = scale_and_minimum(&self.scales, 2 * run);
-            let (d_low, m_low) = (d * f32::from(scale), dmin * f32::from(minimum));
-            let (scale, minimum) = scale_and_minimum(&self.scales, 2 * run + 1);
-            let (d_high, m_high) = (d * f32::from(scale), dmin * f32::from(minimum));
-            for (j, (&byte, &high)) in codes.iter().zip(&self.high).enumerate() {
-                let low_code = byte & 15 | ((high >> (2 * run)) & 1) << 4;
-                let high_code = byte >> 4 | ((high >> (2 * run + 1)) & 1) << 4;
-                out[j] = d_low * f32::from(low_code) - m_low;
-                out[j + 32] = d_high * f32::from(high_code) - m_high;
-            }
+    fn codes(&self, group: usize) -> Codes {
+        let (scale, minimum) = scale_and_minimum(&self.scales, group);
+        let bytes = &self.codes.as_chunks::<32>().0[group / 2];
+        let shift = 4 * (group & 1);
+        let mut codes = bytes.map(|byte| (byte >> shift & 15) as i8);
+        for (code, high) in codes.iter_mut().zip(self.high) {
+            *code |= (high >> group & 1) as i8 * 16;
         }
+        let (d, dmin) = (half(self.d), half(self.dmin));
+        Codes::uniform(codes, d * f32::from(scale), -(dmin * f32::from(minimum)))
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

@@ -1,7 +1,7 @@
 //! Q6_K: superblocks of 256 weights in sixteen groups of 16, each `d * scale * (code - 32)`, with 6-bit codes and signed
 //! 8-bit scales (`block_q6_K` in ggml-common.h).
 
-use super::{Block, Plane, half};
+use super::{Block, Codes, Plane, half};
 
 /// 256 weights in 210 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -26,28 +26,18 @@ impl Block for Q6_K {
     const PLANES: &'static [Plane] = &[Plane { name: "low bits", block_bytes: 128 }, Plane { name: "high bits", block_bytes: 64 }, Plane { name: "scales", block_bytes: 16 }, Plane { name: "superblock scales", block_bytes: 2 }];
 
     #[inline(always)]
-    fn decode(&self, out: &mut [f32]) {
-        // A fixed length lets the loops below become vector code.
-        let Some(out) = out.first_chunk_mut::<{ Self::WEIGHTS }>() else { return };
-        let d = half(self.d);
-        for run in 0..2 {
-            let low = &self.low[run * 64..][..64];
-            let high = &self.high[run * 32..][..32];
-            let scales = &self.scales[run * 8..][..8];
-            let out = &mut out[run * 128..][..128];
-            for j in 0..32 {
-                let codes = [
-                    low[j] & 15 | (high[j] & 3) << 4,
-                    low[j + 32] & 15 | (high[j] >> 2 & 3) << 4,
-                    low[j] >> 4 | (high[j] >> 4 & 3) << 4,
-                    low[j + 32] >> 4 | (high[j] >> 6) << 4,
-                ];
-                for (quarter, code) in codes.into_iter().enumerate() {
-                    let scale = f32::from(scales[quarter * 2 + j / 16]);
-                    out[quarter * 32 + j] = d * scale * (i32::from(code) - 32) as f32;
-                }
-            }
+    fn codes(&self, group: usize) -> Codes {
+        let (run, quarter) = (group / 4, group % 4);
+        let low = &self.low.as_chunks::<32>().0[run * 2 + quarter % 2];
+        let high = &self.high.as_chunks::<32>().0[run];
+        let (low_shift, high_shift) = (4 * (quarter / 2), 2 * quarter);
+        let mut codes = low.map(|byte| (byte >> low_shift & 15) as i8 - 32);
+        for (code, high) in codes.iter_mut().zip(high) {
+            *code += ((high >> high_shift & 3) << 4) as i8;
         }
+        let d = half(self.d);
+        let scale = [0, 1].map(|part| d * f32::from(self.scales[group * 2 + part]));
+        Codes { codes, scale, offset: [0.0; 2] }
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

@@ -1,6 +1,6 @@
 //! Q8_0: 32 weights `d * code` with signed 8-bit codes (`block_q8_0` in ggml-common.h).
 
-use super::{Block, Plane, half};
+use super::{Block, Codes, Plane, half};
 
 /// 32 weights in 34 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -21,15 +21,8 @@ impl Block for Q8_0 {
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 32 }, Plane { name: "scales", block_bytes: 2 }];
 
     #[inline(always)]
-    fn decode(&self, out: &mut [f32]) {
-        // A fixed length lets the loops below become vector code.
-        let Some(out) = out.first_chunk_mut::<{ Self::WEIGHTS }>() else { return };
-        let d = half(self.d);
-        for (out, codes) in out.chunks_exact_mut(8).zip(self.codes.chunks_exact(8)) {
-            for (out, &code) in out.iter_mut().zip(codes) {
-                *out = f32::from(code) * d;
-            }
-        }
+    fn codes(&self, _group: usize) -> Codes {
+        Codes::uniform(self.codes, half(self.d), 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

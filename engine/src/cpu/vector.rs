@@ -1,0 +1,258 @@
+//! Vectors of floats in the registers of each instruction set. Loops are written once over [`Vector`] and
+//! compiled once per set, inside a function that has the set's features enabled.
+
+/// The vector instructions that the loops are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstructionSet {
+    /// What every processor of the architecture has: SSE2 on x86-64, NEON on AArch64.
+    Baseline,
+    /// AVX2, FMA and F16C: 8 lanes.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL: 16 lanes.
+    Avx512,
+}
+
+impl InstructionSet {
+    /// The best one that this processor has.
+    pub fn detect() -> Self {
+        Self::available().last().copied().unwrap_or(Self::Baseline)
+    }
+
+    /// All that this processor has, the best last.
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut, reason = "other architectures have no more")]
+        let mut sets = vec![Self::Baseline];
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
+            if avx2 {
+                sets.push(Self::Avx2);
+            }
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            if avx2 && avx512 {
+                sets.push(Self::Avx512);
+            }
+        }
+        sets
+    }
+
+    /// The set's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            InstructionSet::Baseline if cfg!(target_arch = "aarch64") => "NEON",
+            InstructionSet::Baseline => "baseline",
+            InstructionSet::Avx2 => "AVX2",
+            InstructionSet::Avx512 => "AVX-512",
+        }
+    }
+}
+
+/// A register of [`Vector::LANES`] floats.
+///
+/// All methods must be inlined into a function that has the features of the set enabled.
+pub(super) trait Vector: Copy {
+    /// Floats of a register: divides 16.
+    const LANES: usize;
+    /// Rows of a tile of [`super::product`]: with two vectors of tokens each, as many sums as fit into the
+    /// registers.
+    const TILE_ROWS: usize;
+
+    /// The same number in all lanes.
+    fn splat(value: f32) -> Self;
+    /// The first floats of a slice, which holds at least [`Vector::LANES`].
+    fn load(floats: &[f32]) -> Self;
+    /// Signed bytes as floats, at least [`Vector::LANES`] of them.
+    fn load_codes(codes: &[i8]) -> Self;
+    /// Writes the lanes to the start of a slice.
+    fn store(self, floats: &mut [f32]);
+    /// self * b + c.
+    fn multiply_add(self, b: Self, c: Self) -> Self;
+    /// The sum of the lanes.
+    fn sum(self) -> f32;
+
+    /// self * b.
+    #[inline(always)]
+    fn multiply(self, b: Self) -> Self {
+        self.multiply_add(b, Self::splat(0.0))
+    }
+}
+
+/// Four floats by plain code, which compilers turn into SSE2 or NEON.
+#[derive(Clone, Copy)]
+pub(super) struct Plain([f32; 4]);
+
+impl Vector for Plain {
+    const LANES: usize = 4;
+    const TILE_ROWS: usize = 4;
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self([value; 4])
+    }
+
+    #[inline(always)]
+    fn load(floats: &[f32]) -> Self {
+        Self([floats[0], floats[1], floats[2], floats[3]])
+    }
+
+    #[inline(always)]
+    fn load_codes(codes: &[i8]) -> Self {
+        Self([codes[0], codes[1], codes[2], codes[3]].map(f32::from))
+    }
+
+    #[inline(always)]
+    fn store(self, floats: &mut [f32]) {
+        floats[..4].copy_from_slice(&self.0);
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, b: Self, c: Self) -> Self {
+        Self(std::array::from_fn(|lane| {
+            if cfg!(target_arch = "aarch64") {
+                self.0[lane].mul_add(b.0[lane], c.0[lane])
+            } else {
+                // Without the instruction, mul_add is a call into the C library.
+                self.0[lane] * b.0[lane] + c.0[lane]
+            }
+        }))
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        (self.0[0] + self.0[2]) + (self.0[1] + self.0[3])
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{V256, V512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::Vector;
+
+    /// Eight floats: AVX2 and FMA.
+    #[derive(Clone, Copy)]
+    pub struct V256(__m256);
+
+    impl Vector for V256 {
+        const LANES: usize = 8;
+        const TILE_ROWS: usize = 6;
+
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            // SAFETY: the caller runs with AVX2 enabled (see the trait); so below.
+            Self(unsafe { _mm256_set1_ps(value) })
+        }
+
+        #[inline(always)]
+        fn load(floats: &[f32]) -> Self {
+            let floats = &floats[..8];
+            // SAFETY: eight floats are there; the load asks for no alignment.
+            Self(unsafe { _mm256_loadu_ps(floats.as_ptr()) })
+        }
+
+        #[inline(always)]
+        fn load_codes(codes: &[i8]) -> Self {
+            let codes = &codes[..8];
+            // SAFETY: eight bytes are there; the load asks for no alignment.
+            Self(unsafe {
+                let bytes = _mm_loadl_epi64(codes.as_ptr().cast());
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))
+            })
+        }
+
+        #[inline(always)]
+        fn store(self, floats: &mut [f32]) {
+            let floats = &mut floats[..8];
+            // SAFETY: there is room for eight floats; the store asks for no alignment.
+            unsafe { _mm256_storeu_ps(floats.as_mut_ptr(), self.0) }
+        }
+
+        #[inline(always)]
+        fn multiply_add(self, b: Self, c: Self) -> Self {
+            // SAFETY: as above, with FMA.
+            Self(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
+        }
+
+        #[inline(always)]
+        fn multiply(self, b: Self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { _mm256_mul_ps(self.0, b.0) })
+        }
+
+        #[inline(always)]
+        fn sum(self) -> f32 {
+            // SAFETY: as above.
+            unsafe {
+                let four =
+                    _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps(self.0, 1));
+                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)))
+            }
+        }
+    }
+
+    /// Sixteen floats: AVX-512.
+    #[derive(Clone, Copy)]
+    pub struct V512(__m512);
+
+    impl Vector for V512 {
+        const LANES: usize = 16;
+        const TILE_ROWS: usize = 12;
+
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            // SAFETY: the caller runs with AVX-512 enabled (see the trait); so below.
+            Self(unsafe { _mm512_set1_ps(value) })
+        }
+
+        #[inline(always)]
+        fn load(floats: &[f32]) -> Self {
+            let floats = &floats[..16];
+            // SAFETY: sixteen floats are there; the load asks for no alignment.
+            Self(unsafe { _mm512_loadu_ps(floats.as_ptr()) })
+        }
+
+        #[inline(always)]
+        fn load_codes(codes: &[i8]) -> Self {
+            let codes = &codes[..16];
+            // SAFETY: sixteen bytes are there; the load asks for no alignment.
+            Self(unsafe {
+                let bytes = _mm_loadu_si128(codes.as_ptr().cast());
+                _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
+            })
+        }
+
+        #[inline(always)]
+        fn store(self, floats: &mut [f32]) {
+            let floats = &mut floats[..16];
+            // SAFETY: there is room for sixteen floats; the store asks for no alignment.
+            unsafe { _mm512_storeu_ps(floats.as_mut_ptr(), self.0) }
+        }
+
+        #[inline(always)]
+        fn multiply_add(self, b: Self, c: Self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
+        }
+
+        #[inline(always)]
+        fn multiply(self, b: Self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { _mm512_mul_ps(self.0, b.0) })
+        }
+
+        #[inline(always)]
+        fn sum(self) -> f32 {
+            // SAFETY: as above.
+            unsafe { _mm512_reduce_add_ps(self.0) }
+        }
+    }
+}
