@@ -3,7 +3,10 @@
 //! It runs the same plan as the GPU, f32 activations throughout, straight from ggml's blocks in the mapped
 //! file: blocks are decoded in registers or a few rows at a time and never kept.
 
+mod attention;
+mod cells;
 mod executor;
+mod math;
 mod product;
 mod slots;
 mod team;

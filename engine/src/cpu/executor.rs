@@ -2,90 +2,21 @@
 
 use std::sync::Arc;
 
-use half::slice::HalfFloatSliceExt;
-
-use super::product::{Output, Panels, dot, multiply};
+use super::attention::Attention;
+use super::cells::Cells;
+use super::math::{activate, rms_norm};
+use super::product::{Output, Panels, multiply};
 use super::slots::Slots;
 use super::team::Team;
 use super::vector::InstructionSet;
 use super::weights::CpuWeights;
 use crate::executor::{Executor, Memory, Sizes};
-use crate::kv::{BLOCK, Group, KvTable, KvType, Prepared};
+use crate::kv::{BLOCK, Group, KvTable, Prepared};
 use crate::model::rope::{Rope, RopeStyle};
-use crate::model::spec::{Activation, GELU_CUBE, GELU_FACTOR};
 use crate::model::weights::WeightId;
 use crate::plan::{Epilogue, KvLayer, Op, Placement, Plan, Rows, ValueId, place};
 use crate::step::Input;
 use crate::{Error, Result};
-
-/// Keys or values of one layer, cell after cell.
-enum Cells {
-    F32(Vec<f32>),
-    F16(Vec<half::f16>),
-}
-
-impl Cells {
-    fn new(kind: KvType, elements: usize) -> Self {
-        match kind {
-            KvType::F32 => Self::F32(vec![0.0; elements]),
-            KvType::F16 => Self::F16(vec![half::f16::ZERO; elements]),
-        }
-    }
-
-    fn store(&mut self, at: usize, row: &[f32]) {
-        match self {
-            Self::F32(cells) => cells[at..at + row.len()].copy_from_slice(row),
-            Self::F16(cells) => cells[at..at + row.len()].convert_from_f32_slice(row),
-        }
-    }
-
-    /// Elements from `at` on, as f32 in `out`.
-    fn load(&self, at: usize, out: &mut [f32]) {
-        match self {
-            Self::F32(cells) => out.copy_from_slice(&cells[at..at + out.len()]),
-            Self::F16(cells) => cells[at..at + out.len()].convert_to_f32_slice(out),
-        }
-    }
-
-    fn copy(&mut self, from: usize, to: usize, elements: usize) {
-        match self {
-            Self::F32(cells) => cells.copy_within(from..from + elements, to),
-            Self::F16(cells) => cells.copy_within(from..from + elements, to),
-        }
-    }
-
-    fn bytes(&self, at: usize, elements: usize) -> &[u8] {
-        match self {
-            Self::F32(cells) => bytemuck::cast_slice(&cells[at..at + elements]),
-            Self::F16(cells) => {
-                let bits: &[u16] = cells[at..at + elements].reinterpret_cast();
-                bytemuck::cast_slice(bits)
-            }
-        }
-    }
-
-    fn set_bytes(&mut self, at: usize, bytes: &[u8]) {
-        match self {
-            Self::F32(cells) => {
-                for (cell, bytes) in cells[at..].iter_mut().zip(bytes.chunks_exact(4)) {
-                    *cell = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-                }
-            }
-            Self::F16(cells) => {
-                for (cell, bytes) in cells[at..].iter_mut().zip(bytes.chunks_exact(2)) {
-                    *cell = half::f16::from_le_bytes([bytes[0], bytes[1]]);
-                }
-            }
-        }
-    }
-
-    fn element_bytes(&self) -> usize {
-        match self {
-            Self::F32(_) => 4,
-            Self::F16(_) => 2,
-        }
-    }
-}
 
 /// What a model and a context will take, before anything is allocated.
 pub fn predict(plan: &Plan, groups: &[Group], sizes: &Sizes) -> Memory {
@@ -113,6 +44,9 @@ thread_local! {
     static SCRATCH: std::cell::RefCell<Vec<f32>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
+/// Rows of element-wise work that a thread takes at once.
+const ROWS_TOGETHER: usize = 4;
+
 /// A context's device side on the CPU.
 pub struct CpuExecutor {
     weights: Arc<CpuWeights>,
@@ -123,6 +57,8 @@ pub struct CpuExecutor {
     set: InstructionSet,
     values: Vec<Vec<f32>>,
     panels: Panels,
+    /// Each group's blocks by slot and position, as of this step.
+    tables: Vec<Vec<Vec<Option<u32>>>>,
     keys: Vec<Cells>,
     kv_values: Vec<Cells>,
     output_rows: usize,
@@ -159,6 +95,7 @@ impl CpuExecutor {
             team: Team::new(threads),
             set,
             panels: Panels::default(),
+            tables: Vec::new(),
             values: placement.floats.iter().map(|&floats| vec![0.0; floats]).collect(),
             keys,
             kv_values,
@@ -201,7 +138,7 @@ impl CpuExecutor {
         self.value(id)[..floats].to_vec()
     }
 
-    fn compute(&mut self, op: &Op, table: &KvTable, step: &Prepared) -> Result<()> {
+    fn compute(&mut self, op: &Op, step: &Prepared) -> Result<()> {
         match op {
             Op::Embed { table: weight, scale, out } => self.embed(*weight, *scale, *out, step),
             Op::Norm { input, weight, epsilon, add, out } => {
@@ -213,9 +150,13 @@ impl CpuExecutor {
                     .collect();
                 let factors = self.weights.vector(*weight);
                 let input = self.value(*input);
-                for (row, out) in rows.into_iter().zip(result.chunks_exact_mut(width)) {
-                    rms_norm(&input[row * width..][..width], factors, *epsilon, *add, out);
-                }
+                let outputs = Slots::new(&mut result, width);
+                self.team.share(rows.len(), ROWS_TOGETHER, &|range| {
+                    for index in range {
+                        let x = &input[rows[index] * width..][..width];
+                        outputs.with(index, |out| rms_norm(x, factors, *epsilon, *add, out));
+                    }
+                });
                 self.put(*out, result);
                 Ok(())
             }
@@ -229,18 +170,26 @@ impl CpuExecutor {
                 let norms = [q_norm, k_norm].map(|norm| norm.map(|id| self.weights.vector(id)));
                 let rope = &self.plan.ropes[rope.0];
                 let group = usize::from(kv.window.is_some());
-                let (keys, values) = (&mut self.keys[layer.0], &mut self.kv_values[layer.0]);
-                for (token, row) in step.tokens.iter().zip(buffer.chunks_exact_mut(kv.qkv_width()))
-                {
-                    let (q, rest) = row.split_at_mut(kv.query_width());
-                    let (k, v) = rest.split_at_mut(kv.key_width());
-                    let angles: Vec<(f32, f32)> =
-                        rope.angles(token.position).map(|(c, s)| (c as f32, s as f32)).collect();
-                    for (part, norm) in [(q, norms[0]), (&mut *k, norms[1])] {
-                        for head in part.chunks_exact_mut(kv.key_length) {
-                            norm_and_turn(head, norm, *epsilon, rope, &angles);
-                        }
+                let rows = Slots::new(&mut buffer, kv.qkv_width());
+                self.team.share(step.tokens.len(), ROWS_TOGETHER, &|range| {
+                    for index in range {
+                        let position = step.tokens[index].position;
+                        let angles: Vec<(f32, f32)> =
+                            rope.angles(position).map(|(c, s)| (c as f32, s as f32)).collect();
+                        rows.with(index, |row| {
+                            let (q, k) = row.split_at_mut(kv.query_width());
+                            let k = &mut k[..kv.key_width()];
+                            for (part, norm) in [(q, norms[0]), (k, norms[1])] {
+                                for head in part.chunks_exact_mut(kv.key_length) {
+                                    norm_and_turn(head, norm, *epsilon, rope, &angles);
+                                }
+                            }
+                        });
                     }
+                });
+                let (keys, values) = (&mut self.keys[layer.0], &mut self.kv_values[layer.0]);
+                for (token, row) in step.tokens.iter().zip(buffer.chunks_exact(kv.qkv_width())) {
+                    let (k, v) = row[kv.query_width()..].split_at(kv.key_width());
                     let cell = token.cells[group] as usize;
                     keys.store(cell * kv.key_width(), k);
                     values.store(cell * kv.value_width(), v);
@@ -251,39 +200,20 @@ impl CpuExecutor {
             Op::Attention { qkv, layer, scale, out } => {
                 let kv = *self.plan.kv_layer(*layer);
                 let group = usize::from(kv.window.is_some());
-                let mut tables = std::collections::HashMap::new();
-                table.write_table(group, |slot, blocks| {
-                    tables.insert(slot, blocks.to_vec());
-                });
                 let mut result = self.take(*out);
                 let width = kv.heads * kv.value_length;
-                let queries = self.value(*qkv);
-                let heads = Slots::new(&mut result[..step.tokens.len() * width], kv.value_length);
-                let blocks_of = self.groups[group].table_blocks;
-                self.team.share(step.tokens.len() * kv.heads, 1, &|range| {
-                    for item in range {
-                        let (index, head) = (item / kv.heads, item % kv.heads);
-                        let token = &step.tokens[index];
-                        let Some(blocks) = tables.get(&token.slot) else { continue };
-                        let q = &queries[index * kv.qkv_width() + head * kv.key_length..];
-                        let cell_of = |position: usize| {
-                            let block = blocks[position / BLOCK % blocks_of].unwrap_or(0) as usize;
-                            block * BLOCK + position % BLOCK
-                        };
-                        let attend = Attend {
-                            kv: &kv,
-                            keys: &self.keys[layer.0],
-                            values: &self.kv_values[layer.0],
-                            set: self.set,
-                            kv_head: head / (kv.heads / kv.kv_heads),
-                            scale: *scale,
-                        };
-                        let position = token.position as usize;
-                        heads.with(item, |out| {
-                            attend.head(&q[..kv.key_length], position, &cell_of, out);
-                        });
-                    }
-                });
+                let attention = Attention {
+                    kv,
+                    keys: &self.keys[layer.0],
+                    values: &self.kv_values[layer.0],
+                    scale: *scale,
+                    tokens: &step.tokens,
+                    qkv: self.value(*qkv),
+                    tables: &self.tables[group],
+                    table_blocks: self.groups[group].table_blocks,
+                    set: self.set,
+                };
+                attention.run(&self.team, &mut result[..step.tokens.len() * width]);
                 self.put(*out, result);
                 Ok(())
             }
@@ -360,14 +290,17 @@ impl CpuExecutor {
         if let Epilogue::Gated { activation, .. } = epilogue {
             let width = stride / 2;
             let mut gated = self.take(out);
-            for (both, out) in
-                result.chunks_exact(stride).zip(gated.chunks_exact_mut(width)).take(rows)
-            {
-                let (gate, up) = both.split_at(width);
-                for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = activate(gate, activation) * up;
+            let outputs = Slots::new(&mut gated, width);
+            self.team.share(rows, ROWS_TOGETHER, &|range| {
+                for index in range {
+                    let (gate, up) = result[index * stride..][..stride].split_at(width);
+                    outputs.with(index, |out| {
+                        for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+                            *out = activate(gate, activation) * up;
+                        }
+                    });
                 }
-            }
+            });
             self.put(out, gated);
         }
         self.put(to, result);
@@ -393,59 +326,6 @@ impl CpuExecutor {
     }
 }
 
-/// One head's attention.
-struct Attend<'a> {
-    kv: &'a KvLayer,
-    keys: &'a Cells,
-    values: &'a Cells,
-    set: InstructionSet,
-    kv_head: usize,
-    scale: f32,
-}
-
-impl Attend<'_> {
-    fn head(&self, q: &[f32], position: usize, cell_of: &dyn Fn(usize) -> usize, out: &mut [f32]) {
-        let kv = self.kv;
-        let start = kv.window.map_or(0, |window| (position + 1).saturating_sub(window));
-        let mut row = vec![0.0; kv.key_length.max(kv.value_length)];
-        let mut scores: Vec<f32> = (start..=position)
-            .map(|position| {
-                let at = cell_of(position) * kv.key_width() + self.kv_head * kv.key_length;
-                let row = &mut row[..kv.key_length];
-                self.keys.load(at, row);
-                dot(self.set, q, row) * self.scale
-            })
-            .collect();
-        let max = scores.iter().copied().fold(f32::MIN, f32::max);
-        let mut total = 0.0;
-        for score in &mut scores {
-            *score = (*score - max).exp();
-            total += *score;
-        }
-        out.fill(0.0);
-        let row = &mut row[..kv.value_length];
-        for (position, weight) in (start..=position).zip(scores) {
-            self.values
-                .load(cell_of(position) * kv.value_width() + self.kv_head * kv.value_length, row);
-            for (out, value) in out.iter_mut().zip(&*row) {
-                *out += weight * value;
-            }
-        }
-        for out in out {
-            *out /= total;
-        }
-    }
-}
-
-fn rms_norm(x: &[f32], factors: &[f32], epsilon: f32, add: bool, out: &mut [f32]) {
-    let squares: f32 = x.chunks(16).map(|chunk| chunk.iter().map(|x| x * x).sum::<f32>()).sum();
-    let scale = 1.0 / (squares / x.len() as f32 + epsilon).sqrt();
-    for ((out, &x), &factor) in out.iter_mut().zip(x).zip(factors) {
-        let y = x * scale * factor;
-        *out = if add { *out + y } else { y };
-    }
-}
-
 fn norm_and_turn(
     head: &mut [f32],
     norm: Option<&[f32]>,
@@ -468,16 +348,6 @@ fn norm_and_turn(
     }
 }
 
-fn activate(x: f32, activation: Activation) -> f32 {
-    match activation {
-        Activation::Silu => x / (1.0 + (-x).exp()),
-        Activation::Gelu => {
-            let inner = GELU_FACTOR as f32 * (x + GELU_CUBE as f32 * x * x * x);
-            0.5 * x * (1.0 + inner.tanh())
-        }
-    }
-}
-
 impl Executor for CpuExecutor {
     fn step(&mut self, table: &KvTable, step: &Prepared) -> Result<()> {
         for copy in &step.copies {
@@ -486,9 +356,20 @@ impl Executor for CpuExecutor {
             }
         }
         self.output_rows = step.tokens.iter().filter(|token| token.want_logits).count();
+        self.tables.resize(self.groups.len(), Vec::new());
+        for (group, tables) in self.tables.iter_mut().enumerate() {
+            table.write_table(group, |slot, blocks| {
+                let slot = slot as usize;
+                if tables.len() <= slot {
+                    tables.resize(slot + 1, Vec::new());
+                }
+                tables[slot].clear();
+                tables[slot].extend_from_slice(blocks);
+            });
+        }
         let plan = self.plan.clone();
         for op in &plan.ops {
-            self.compute(op, table, step)?;
+            self.compute(op, step)?;
         }
         Ok(())
     }

@@ -353,32 +353,3 @@ fn tile_sums<V: Vector, const R: usize, const P: usize>(
         }
     }
 }
-
-/// The dot product of two slices of the same length.
-pub(super) fn dot(set: InstructionSet, a: &[f32], b: &[f32]) -> f32 {
-    match set {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a set is only chosen where `available` found its features.
-        InstructionSet::Avx2 | InstructionSet::Avx512 => unsafe { dot_avx2(a, b) },
-        _ => dot_lanes::<Plain>(a, b),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn dot_avx2(a: &[f32], b: &[f32]) -> f32 {
-    dot_lanes::<V256>(a, b)
-}
-
-#[inline(always)]
-fn dot_lanes<V: Vector>(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [V::splat(0.0); 2];
-    let step = 2 * V::LANES;
-    let (a_chunks, b_chunks) = (a.chunks_exact(step), b.chunks_exact(step));
-    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in a_chunks.zip(b_chunks) {
-        sums[0] = V::load(a).multiply_add(V::load(b), sums[0]);
-        sums[1] = V::load(&a[V::LANES..]).multiply_add(V::load(&b[V::LANES..]), sums[1]);
-    }
-    sums[0].sum() + sums[1].sum() + rest
-}

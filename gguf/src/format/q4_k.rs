@@ -31,7 +31,10 @@ impl Block for Q4_K {
         let (scale, minimum) = scale_and_minimum(&self.scales, group);
         let bytes = &self.codes.as_chunks::<32>().0[group / 2];
         let shift = 4 * (group & 1);
-        let codes = bytes.map(|byte| (byte >> shift & 15) as i8);
+        let mut codes = [0; 32];
+        for (code, byte) in codes.iter_mut().zip(bytes) {
+            *code = (byte >> shift & 15) as i8;
+        }
         let (d, dmin) = (half(self.d), half(self.dmin));
         Codes::uniform(codes, d * f32::from(scale), -(dmin * f32::from(minimum)))
     }

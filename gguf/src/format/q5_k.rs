@@ -35,9 +35,9 @@ impl Block for Q5_K {
         let (scale, minimum) = scale_and_minimum(&self.scales, group);
         let bytes = &self.codes.as_chunks::<32>().0[group / 2];
         let shift = 4 * (group & 1);
-        let mut codes = bytes.map(|byte| (byte >> shift & 15) as i8);
-        for (code, high) in codes.iter_mut().zip(self.high) {
-            *code |= (high >> group & 1) as i8 * 16;
+        let mut codes = [0; 32];
+        for ((code, byte), high) in codes.iter_mut().zip(bytes).zip(&self.high) {
+            *code = (byte >> shift & 15 | (high >> group & 1) << 4) as i8;
         }
         let (d, dmin) = (half(self.d), half(self.dmin));
         Codes::uniform(codes, d * f32::from(scale), -(dmin * f32::from(minimum)))

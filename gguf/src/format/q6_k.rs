@@ -31,9 +31,9 @@ impl Block for Q6_K {
         let low = &self.low.as_chunks::<32>().0[run * 2 + quarter % 2];
         let high = &self.high.as_chunks::<32>().0[run];
         let (low_shift, high_shift) = (4 * (quarter / 2), 2 * quarter);
-        let mut codes = low.map(|byte| (byte >> low_shift & 15) as i8 - 32);
-        for (code, high) in codes.iter_mut().zip(high) {
-            *code += ((high >> high_shift & 3) << 4) as i8;
+        let mut codes = [0; 32];
+        for ((code, low), high) in codes.iter_mut().zip(low).zip(high) {
+            *code = (low >> low_shift & 15 | (high >> high_shift & 3) << 4) as i8 - 32;
         }
         let d = half(self.d);
         let scale = [0, 1].map(|part| d * f32::from(self.scales[group * 2 + part]));
