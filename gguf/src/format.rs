@@ -55,6 +55,29 @@ impl Codes {
     }
 }
 
+/// How a little-endian half becomes a float: processors that can should do it by an instruction.
+pub trait Halves {
+    /// The half as f32, exactly; subnormal halves too.
+    fn half(bytes: [u8; 2]) -> f32;
+}
+
+/// Halves by whole-number arithmetic, without branches, so that loops over it become vector code.
+#[derive(Debug, Clone, Copy)]
+pub struct PlainHalves;
+
+impl Halves for PlainHalves {
+    #[inline(always)]
+    fn half(bytes: [u8; 2]) -> f32 {
+        let bits = u32::from(u16::from_le_bytes(bytes));
+        let magnitude = (bits & 0x7fff) << 13;
+        // 2^112 moves the exponent's bias from 15 to 127, exactly, also from subnormal numbers.
+        let finite = f32::from_bits(magnitude) * f32::from_bits(0x7780_0000);
+        let special = f32::from_bits(magnitude | 0x7f80_0000);
+        let value = if bits & 0x7c00 == 0x7c00 { special } else { finite };
+        f32::from_bits(value.to_bits() | (bits & 0x8000) << 16)
+    }
+}
+
 /// A block as it lies in a file: bytes only, so any alignment will do.
 pub trait Block: Pod + Send + Sync {
     /// Weights per block: 1 for formats of floats, else a multiple of 32.
@@ -67,11 +90,11 @@ pub trait Block: Pod + Send + Sync {
     const OFFSETS: bool = false;
 
     /// Weights 32 `group` to 32 `group` + 31 as codes. Formats of floats have none.
-    fn codes(&self, group: usize) -> Codes;
+    fn codes<H: Halves>(&self, group: usize) -> Codes;
 
     /// The weight of a format of floats.
     #[inline(always)]
-    fn float(&self) -> f32 {
+    fn float<H: Halves>(&self) -> f32 {
         0.0
     }
 
@@ -79,11 +102,11 @@ pub trait Block: Pod + Send + Sync {
     #[inline(always)]
     fn decode(&self, out: &mut [f32]) {
         if Self::WEIGHTS == 1 {
-            out[0] = self.float();
+            out[0] = self.float::<PlainHalves>();
             return;
         }
         for (group, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let Codes { codes, scale, offset } = self.codes(group);
+            let Codes { codes, scale, offset } = self.codes::<PlainHalves>(group);
             for (half, (out, codes)) in
                 out.as_chunks_mut::<16>().0.iter_mut().zip(codes.as_chunks::<16>().0).enumerate()
             {
@@ -116,17 +139,20 @@ pub(crate) fn nibbles(bytes: &[u8; 16], center: i8) -> [i8; 32] {
     codes
 }
 
-/// Bit i of `bits` in byte i.
+/// 16 in byte i where bit i of `bits` is set, else 0: the fifth bits of codes.
 #[inline(always)]
-pub(crate) fn bits_to_bytes(bits: [u8; 4]) -> [u8; 32] {
+pub(crate) fn fifth_bits(bits: [u8; 4]) -> [i8; 32] {
+    // Three plain steps over all bytes, which become a shuffle, an and, and a comparison.
     let mut bytes = [0; 32];
-    for (&bits, out) in bits.iter().zip(bytes.as_chunks_mut::<8>().0) {
-        // A copy of the eight bits in each byte, of which byte i keeps bit i, moved to the lowest.
-        let kept = (u64::from(bits) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
-        let moved = ((kept + 0x7f7f_7f7f_7f7f_7f7f) >> 7) & 0x0101_0101_0101_0101;
-        *out = moved.to_le_bytes();
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = bits[index / 8];
     }
-    bytes
+    let mut out = [0; 32];
+    for (index, out) in out.iter_mut().enumerate() {
+        let mask = 1 << (index % 8);
+        *out = if bytes[index] & mask == mask { 16 } else { 0 };
+    }
+    out
 }
 
 /// Lists the formats: variant and block type, type id, module.
@@ -357,19 +383,6 @@ pub static TYPES: &[TypeInfo] = &[
     row(41, "Q1_0", 128, 18, None),
     row(42, "Q2_0", 64, 18, None),
 ];
-
-/// A little-endian half as f32; subnormal halves are exact. Without branches, so that loops over it become
-/// vector code.
-#[inline(always)]
-pub(crate) fn half(bytes: [u8; 2]) -> f32 {
-    let bits = u32::from(u16::from_le_bytes(bytes));
-    let magnitude = (bits & 0x7fff) << 13;
-    // 2^112 moves the exponent's bias from 15 to 127, exactly, also from subnormal numbers.
-    let finite = f32::from_bits(magnitude) * f32::from_bits(0x7780_0000);
-    let special = f32::from_bits(magnitude | 0x7f80_0000);
-    let value = if bits & 0x7c00 == 0x7c00 { special } else { finite };
-    f32::from_bits(value.to_bits() | (bits & 0x8000) << 16)
-}
 
 #[cfg(test)]
 mod tests {

@@ -24,7 +24,7 @@ mod write;
 
 pub use error::Error;
 pub use file::Gguf;
-pub use format::{Block, Codes, Format, Plane, TYPES, TypeInfo};
+pub use format::{Block, Codes, Format, Halves, PlainHalves, Plane, TYPES, TypeInfo};
 pub use parse::{Endian, Header, MAX_ARRAY_DEPTH, MAX_DIMENSIONS};
 pub use source::{BytesSource, FileSource, Source};
 pub use split::{SplitName, split_file_name};

@@ -200,12 +200,12 @@ fn group_of<V: Vector, B: Block>(row: &[B], group: usize) -> Group<V> {
     if B::WEIGHTS == 1 {
         let mut floats = [0.0; GROUP];
         for (out, block) in floats.iter_mut().zip(&row[group * GROUP..][..GROUP]) {
-            *out = block.float();
+            *out = block.float::<V>();
         }
         return Group::Floats(floats, std::marker::PhantomData);
     }
     let groups = B::WEIGHTS / GROUP;
-    Group::Codes(row[group / groups].codes(group % groups))
+    Group::Codes(row[group / groups].codes::<V>(group % groups))
 }
 
 enum Group<V> {
@@ -277,7 +277,7 @@ fn tiled_rows<V: Vector, B: Block>(
     for (r, row) in blocks.chunks_exact(row_blocks).enumerate() {
         for group in 0..groups {
             let to = &mut scratch[group * tile + r * GROUP..][..GROUP];
-            decode_group(row, group, to);
+            decode_group::<V, B>(row, group, to);
         }
     }
     let panel = x.columns * V::LANES;
@@ -310,15 +310,15 @@ fn tiled_rows<V: Vector, B: Block>(
 
 /// Group `group` of a row as floats.
 #[inline(always)]
-fn decode_group<B: Block>(row: &[B], group: usize, out: &mut [f32]) {
+fn decode_group<V: Vector, B: Block>(row: &[B], group: usize, out: &mut [f32]) {
     if B::WEIGHTS == 1 {
         for (out, block) in out.iter_mut().zip(&row[group * GROUP..][..GROUP]) {
-            *out = block.float();
+            *out = block.float::<V>();
         }
         return;
     }
     let groups = B::WEIGHTS / GROUP;
-    let Codes { codes, scale, offset } = row[group / groups].codes(group % groups);
+    let Codes { codes, scale, offset } = row[group / groups].codes::<V>(group % groups);
     for (index, (out, &code)) in out.iter_mut().zip(&codes).enumerate() {
         *out = f32::from(code) * scale[index / 16] + offset[index / 16];
     }

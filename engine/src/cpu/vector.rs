@@ -1,6 +1,8 @@
 //! Vectors of floats in the registers of each instruction set. Loops are written once over [`Vector`] and
 //! compiled once per set, inside a function that has the set's features enabled.
 
+use gguf::{Halves, PlainHalves};
+
 /// The vector instructions that the loops are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstructionSet {
@@ -55,7 +57,7 @@ impl InstructionSet {
 /// A register of [`Vector::LANES`] floats.
 ///
 /// All methods must be inlined into a function that has the features of the set enabled.
-pub(super) trait Vector: Copy {
+pub(super) trait Vector: Copy + Halves {
     /// Floats of a register: divides 16.
     const LANES: usize;
     /// Rows of a tile of [`super::product`]: with two vectors of tokens each, as many sums as fit into the
@@ -85,6 +87,13 @@ pub(super) trait Vector: Copy {
 /// Four floats by plain code, which compilers turn into SSE2 or NEON.
 #[derive(Clone, Copy)]
 pub(super) struct Plain([f32; 4]);
+
+impl Halves for Plain {
+    #[inline(always)]
+    fn half(bytes: [u8; 2]) -> f32 {
+        PlainHalves::half(bytes)
+    }
+}
 
 impl Vector for Plain {
     const LANES: usize = 4;
@@ -135,7 +144,23 @@ pub(super) use x86::{V256, V512};
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::Vector;
+    use super::{Halves, Vector};
+
+    impl Halves for V256 {
+        #[inline(always)]
+        fn half(bytes: [u8; 2]) -> f32 {
+            let bits = i32::from(u16::from_le_bytes(bytes));
+            // SAFETY: the caller runs with F16C enabled (see the trait Vector).
+            unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits))) }
+        }
+    }
+
+    impl Halves for V512 {
+        #[inline(always)]
+        fn half(bytes: [u8; 2]) -> f32 {
+            V256::half(bytes)
+        }
+    }
 
     /// Eight floats: AVX2 and FMA.
     #[derive(Clone, Copy)]

@@ -1,6 +1,6 @@
 //! BF16: the upper 16 bits of a 32-bit float.
 
-use super::{Block, Codes, Plane};
+use super::{Block, Codes, Halves, Plane};
 
 /// One weight.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -18,12 +18,12 @@ impl Block for BF16 {
     const HALVES: &'static [usize] = &[];
     const PLANES: &'static [Plane] = &[Plane { name: "weights", block_bytes: 2 }];
 
-    fn codes(&self, _group: usize) -> Codes {
+    fn codes<H: Halves>(&self, _group: usize) -> Codes {
         Codes::uniform([0; 32], 0.0, 0.0)
     }
 
     #[inline(always)]
-    fn float(&self) -> f32 {
+    fn float<H: Halves>(&self) -> f32 {
         f32::from_bits(u32::from(u16::from_le_bytes(self.weight)) << 16)
     }
 

@@ -1,6 +1,6 @@
 //! F16: 16-bit IEEE halves.
 
-use super::{Block, Codes, Plane, half};
+use super::{Block, Codes, Halves, Plane};
 
 /// One weight.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -18,13 +18,13 @@ impl Block for F16 {
     const HALVES: &'static [usize] = &[];
     const PLANES: &'static [Plane] = &[Plane { name: "weights", block_bytes: 2 }];
 
-    fn codes(&self, _group: usize) -> Codes {
+    fn codes<H: Halves>(&self, _group: usize) -> Codes {
         Codes::uniform([0; 32], 0.0, 0.0)
     }
 
     #[inline(always)]
-    fn float(&self) -> f32 {
-        half(self.weight)
+    fn float<H: Halves>(&self) -> f32 {
+        H::half(self.weight)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

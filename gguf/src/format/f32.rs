@@ -1,6 +1,6 @@
 //! F32: 32-bit floats, stored as they are.
 
-use super::{Block, Codes, Plane};
+use super::{Block, Codes, Halves, Plane};
 
 /// One weight.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -18,12 +18,12 @@ impl Block for F32 {
     const HALVES: &'static [usize] = &[];
     const PLANES: &'static [Plane] = &[Plane { name: "weights", block_bytes: 4 }];
 
-    fn codes(&self, _group: usize) -> Codes {
+    fn codes<H: Halves>(&self, _group: usize) -> Codes {
         Codes::uniform([0; 32], 0.0, 0.0)
     }
 
     #[inline(always)]
-    fn float(&self) -> f32 {
+    fn float<H: Halves>(&self) -> f32 {
         f32::from_le_bytes(self.weight)
     }
 

@@ -1,6 +1,6 @@
 //! Q5_0: 32 weights `d * (code - 16)` with 5-bit codes (`block_q5_0` in ggml-common.h).
 
-use super::{Block, Codes, Plane, bits_to_bytes, half, nibbles};
+use super::{Block, Codes, Halves, Plane, fifth_bits, nibbles};
 
 /// 32 weights in 22 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -23,13 +23,13 @@ impl Block for Q5_0 {
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 16 }, Plane { name: "high bits", block_bytes: 4 }, Plane { name: "scales", block_bytes: 2 }];
 
     #[inline(always)]
-    fn codes(&self, _group: usize) -> Codes {
+    fn codes<H: Halves>(&self, _group: usize) -> Codes {
         // Five bits less 16.
         let mut codes = nibbles(&self.codes, 16);
-        for (code, bit) in codes.iter_mut().zip(bits_to_bytes(self.high)) {
-            *code += (bit << 4) as i8;
+        for (code, bit) in codes.iter_mut().zip(fifth_bits(self.high)) {
+            *code += bit;
         }
-        Codes::uniform(codes, half(self.d), 0.0)
+        Codes::uniform(codes, H::half(self.d), 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

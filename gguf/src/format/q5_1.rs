@@ -1,7 +1,7 @@
 //! Q5_1: 32 weights `d * code + m` with 5-bit codes (`block_q5_1` in ggml-common.h).
 
 use super::q5_0::spread_high_bits;
-use super::{Block, Codes, Plane, bits_to_bytes, half, nibbles};
+use super::{Block, Codes, Halves, Plane, fifth_bits, nibbles};
 
 /// 32 weights in 24 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -27,12 +27,12 @@ impl Block for Q5_1 {
     const OFFSETS: bool = true;
 
     #[inline(always)]
-    fn codes(&self, _group: usize) -> Codes {
+    fn codes<H: Halves>(&self, _group: usize) -> Codes {
         let mut codes = nibbles(&self.codes, 0);
-        for (code, bit) in codes.iter_mut().zip(bits_to_bytes(self.high)) {
-            *code += (bit << 4) as i8;
+        for (code, bit) in codes.iter_mut().zip(fifth_bits(self.high)) {
+            *code += bit;
         }
-        Codes::uniform(codes, half(self.d), half(self.m))
+        Codes::uniform(codes, H::half(self.d), H::half(self.m))
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {
