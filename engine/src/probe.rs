@@ -50,6 +50,8 @@ pub struct LinearCase {
     pub bias: bool,
     /// What happens to the products; the value in `Gated` is ignored.
     pub epilogue: Epilogue,
+    /// Whether the input is normed first, which the product may do itself.
+    pub norm: bool,
 }
 
 /// Attention with the op before it, which fills the cache.
@@ -141,16 +143,31 @@ impl Probe {
         for &(_, rows) in &case.weights {
             biases.push(if case.bias { Some(weights.add(Format::F32, rows, 1)?) } else { None });
         }
+        let factors =
+            if case.norm { Some(weights.add(Format::F32, case.columns, 1)?) } else { None };
         let (file, list) = weights.finish()?;
         let gated = matches!(case.epilogue, Epilogue::Gated { .. });
         let out_width = if gated { rows / 2 } else { rows };
-        let values =
-            vec![value("input", case.columns), value("out", out_width), value("both", rows)];
+        let values = vec![
+            value("input", case.columns),
+            value("out", out_width),
+            value("both", rows),
+            value("normed", case.columns),
+        ];
         let epilogue = match case.epilogue {
             Epilogue::Gated { activation, .. } => Epilogue::Gated { activation, both: ValueId(2) },
             other => other,
         };
-        let op = Op::Linear { input: ValueId(0), weights: ids, biases, epilogue, out: ValueId(1) };
+        let (read, out) = (ValueId(if case.norm { 3 } else { 0 }), ValueId(1));
+        let linear = Op::Linear { input: read, weights: ids, biases, epilogue, out };
+        let epsilon = 1e-5;
+        let norm = factors.map(|weight| Op::Norm {
+            input: ValueId(0),
+            weight,
+            epsilon,
+            add: false,
+            out: ValueId(3),
+        });
         let input = floats(7, case.columns * case.tokens);
         let before = floats(8, out_width * case.tokens);
         let mut bound = Vec::new();
@@ -158,12 +175,20 @@ impl Probe {
             .iter()
             .map(|weight| read_f32(&file, &weight.name))
             .collect::<Result<_>>()?;
+        let factors = match factors {
+            Some(id) => read_f32(&file, &list[id.0].name)?,
+            None => vec![1.0; case.columns],
+        };
         for x in input.chunks_exact(case.columns) {
+            let mean = x.iter().map(|x| x * x).sum::<f32>() / case.columns as f32;
+            // The norm's own roundings are as many again.
+            let norm = if case.norm { 2.0 / f64::from(mean + epsilon).sqrt() } else { 1.0 };
+            let x: Vec<f32> = x.iter().zip(&factors).map(|(x, factor)| x * factor).collect();
             let sums: Vec<f64> = decoded
                 .iter()
                 .flat_map(|matrix| matrix.chunks_exact(case.columns))
-                .map(|row| row.iter().zip(x).map(|(w, x)| f64::from(w * x).abs()).sum::<f64>())
-                .map(|sum| (sum + 2.0) / f64::from(1 << 20))
+                .map(|row| row.iter().zip(&x).map(|(w, x)| f64::from(w * x).abs()).sum::<f64>())
+                .map(|sum| (sum * norm + 2.0) / f64::from(1 << 20))
                 .collect();
             if gated {
                 // The product of two numbers, each of them off by its own bound.
@@ -175,7 +200,7 @@ impl Probe {
             }
         }
         let plan = Plan {
-            ops: vec![op],
+            ops: norm.into_iter().chain([linear]).collect(),
             values,
             weights: list,
             ropes: vec![],

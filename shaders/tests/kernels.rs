@@ -14,18 +14,50 @@ fn variants() -> Vec<Variant> {
     let mut all = Vec::new();
     all.extend(formats("embed"));
     all.extend(both(both(both(vec![Variant::new("norm")], "SUBGROUP"), "ADD"), "GATHER"));
-    let matvec = both(both(formats("matvec").collect(), "SUBGROUP"), "BIAS");
-    for variant in matvec {
-        all.push(variant.clone());
-        all.push(variant.clone().define("ADD"));
-        all.push(variant.clone().define("GATED"));
-        all.push(variant.define("GATED").define("GELU"));
+    // Each format with each use, and a few shapes of tiles.
+    let uses = |variant: Variant| {
+        let gated = |v: Variant| v.define("GATED").number("MATRICES", 2);
+        let plain = variant.number("MATRICES", 1);
+        vec![
+            plain.clone(),
+            plain.clone().define("BIAS").define("NORM"),
+            plain.clone().define("ADD").define("NORM"),
+            gated(plain.clone()).define("NORM"),
+            gated(plain).define("GELU").define("BIAS"),
+        ]
+    };
+    let shaped =
+        |v: &Variant, rows, tokens| v.clone().number("ROWS", rows).number("TOKENS", tokens);
+    for format in names_in("format") {
+        let floats = matches!(format, "f32" | "f16" | "bf16");
+        for subgroup in [false, true] {
+            let matvec = Variant::new("matvec").format(format).define_if(subgroup, "SUBGROUP");
+            for split in [false, true].into_iter().filter(|&split| !(split && floats)) {
+                let matvec = matvec.clone().define_if(split, "SPLIT");
+                all.extend(uses(shaped(&matvec, 2, 1)));
+                all.extend(uses(shaped(&matvec, 2, 4).define("SEVERAL")));
+            }
+        }
+        let lanewise = Variant::new("lanewise").format(format);
+        all.extend(uses(shaped(&lanewise, 4, 1)));
+        all.extend(uses(shaped(&lanewise, 2, 4)));
     }
     all.extend(both(both(formats("matmul").collect(), "BIAS"), "ADD"));
     all.extend(both(vec![Variant::new("gate")], "GELU"));
     let kv = |kernel| both(both(vec![Variant::new(kernel)], "KEYS_F32"), "VALUES_F32");
     all.extend(both(both(both(kv("qk_rope_store"), "SUBGROUP"), "QK_NORM"), "HALVES"));
-    all.extend(kv("attention"));
+    for (heads, tokens, vectors) in [(1, 1, 16), (3, 2, 96), (2, 1, 512)] {
+        let slices = if vectors == 512 { 4 } else { 1 };
+        let shaped = |v: Variant| {
+            v.number("HEADS", heads)
+                .number("TOKENS", tokens)
+                .number("QUERIES", heads * tokens)
+                .number("QUERY_VECTORS", vectors)
+                .number("SLICES", slices)
+        };
+        all.extend(both(kv("attention"), "PARTS").into_iter().map(shaped));
+    }
+    all.push(Variant::new("attention_merge"));
     all.push(Variant::new("select_penalty"));
     all.extend(both(vec![Variant::new("select_top")], "FIRST"));
     all.push(Variant::new("select_pick"));

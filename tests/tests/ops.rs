@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use engine::cpu::InstructionSet;
-use engine::gpu::lower::Caps;
+use engine::gpu::choice::{Caps, Count, Family, ProductShape};
 use engine::gpu::{Gpu, GpuOptions};
 use engine::kv::KvType;
 use engine::model::rope::RopeStyle;
@@ -31,10 +31,13 @@ fn check(name: &str, probe: &Probe, gpu: &Arc<Gpu>, caps: &[Caps]) -> f64 {
     worst
 }
 
-/// What the adapter offers, and the same with its optional features masked off.
+/// What the adapter offers, the same with its optional features masked off, and the kernels that a graphics card
+/// would get.
 fn both_caps(gpu: &Gpu) -> Vec<Caps> {
-    let plain = Caps { subgroups: false, ..gpu.caps.clone() };
-    if gpu.caps.subgroups { vec![gpu.caps.clone(), plain] } else { vec![plain] }
+    let offered = gpu.caps.clone();
+    let plain = Caps { subgroups: false, ..offered.clone() };
+    let card = Caps { family: Family::Nvidia, ..offered.clone() };
+    if offered.subgroups { vec![offered, plain, card] } else { vec![plain] }
 }
 
 fn gated(activation: Activation) -> Epilogue {
@@ -71,23 +74,24 @@ fn linear() {
                 tokens,
                 bias: false,
                 epilogue: Epilogue::Store,
+                norm: false,
             };
             let name = format!("{} {columns}x{rows}x{tokens}", format.name());
             let probe = Probe::linear(&plain).unwrap();
             worst = worst.max(check(&name, &probe, &gpu, &caps));
             // The rest once per format, with the smaller shapes.
             if (columns, tokens) == (2304, 8) || (columns, tokens) == (768, 31) {
-                for (bias, epilogue) in [
-                    (true, Epilogue::Store),
-                    (false, Epilogue::AddTo),
-                    (true, gated(Activation::Silu)),
-                    (false, gated(Activation::Gelu)),
+                for (bias, epilogue, norm) in [
+                    (true, Epilogue::Store, true),
+                    (false, Epilogue::AddTo, false),
+                    (true, gated(Activation::Silu), false),
+                    (false, gated(Activation::Gelu), true),
                 ] {
                     let weights = match epilogue {
                         Epilogue::Gated { .. } => vec![(format, rows), (format, rows)],
                         _ => vec![(format, rows)],
                     };
-                    let case = LinearCase { weights, bias, epilogue, ..plain.clone() };
+                    let case = LinearCase { weights, bias, epilogue, norm, ..plain.clone() };
                     let name = format!("{name} bias {bias} {epilogue:?}");
                     worst = worst.max(check(&name, &Probe::linear(&case).unwrap(), &gpu, &caps));
                 }
@@ -95,6 +99,48 @@ fn linear() {
         }
         println!("{}: {worst:.3} of the bound", format.name());
     }
+}
+
+/// Every kernel in every shape that `engine tune` may choose, for a format of codes and one of floats.
+#[test]
+fn every_shape_of_a_kernel() {
+    let gpu = gpu(&GpuOptions::default());
+    let mut worst = 0f64;
+    let mut count = 0;
+    for (format, epilogue, norm) in [
+        (Format::Q4_K, Epilogue::Store, true),
+        (Format::Q6_K, gated(Activation::Silu), true),
+        (Format::F16, Epilogue::AddTo, false),
+    ] {
+        for tokens in [1, 5, 11] {
+            let parts = if matches!(epilogue, Epilogue::Gated { .. }) { 2 } else { 1 };
+            let (columns, rows) = (512, 37);
+            let weights = vec![(format, rows); parts];
+            let case = LinearCase { weights, columns, tokens, bias: true, epilogue, norm };
+            let probe = Probe::linear(&case).unwrap();
+            let shape = ProductShape {
+                format,
+                rows: rows * parts,
+                columns,
+                gated: parts == 2,
+                count: Count::of(tokens),
+            };
+            let mut kernels = gpu.caps.candidates(&shape);
+            if !full_tier() {
+                // Compiling takes the time: every third, another third for each case.
+                let keep = |index: &usize| index % 3 == tokens % 3;
+                kernels = (0..kernels.len()).filter(keep).map(|index| kernels[index]).collect();
+            }
+            for kernel in kernels {
+                let caps = Caps { forced: Some(kernel), ..gpu.caps.clone() };
+                let ratio = probe.worst(&probe.on_gpu(&gpu, &caps).unwrap());
+                assert!(ratio <= 1.0, "{kernel:?}, {tokens} tokens: {ratio:.3} times its bound");
+                worst = worst.max(ratio);
+                count += 1;
+            }
+        }
+    }
+    println!("{count} kernels: {worst:.3} of the bound");
 }
 
 /// q, k and v of one format lie in one buffer, of different formats in several.
@@ -110,6 +156,7 @@ fn several_weights_at_once() {
                 tokens,
                 bias: true,
                 epilogue: Epilogue::Store,
+                norm: false,
             };
             check("qkv", &Probe::linear(&case).unwrap(), &gpu, &both_caps(&gpu));
             let case = LinearCase {
@@ -134,6 +181,7 @@ fn matrices_larger_than_a_binding() {
                 tokens,
                 bias: true,
                 epilogue: Epilogue::Store,
+                norm: false,
             };
             check("pieces", &Probe::linear(&case).unwrap(), &gpu, &both_caps(&gpu));
         }
@@ -155,6 +203,7 @@ fn the_bounds_notice_a_wrong_kernel() {
                 tokens,
                 bias: false,
                 epilogue: Epilogue::Store,
+                norm: false,
             };
             let probe = Probe::linear(&case).unwrap();
             let ours = probe.on_gpu(&gpu, &gpu.caps).unwrap();
@@ -247,21 +296,28 @@ fn attention_with_rope_and_norm() {
                 scale: 1.0 / (layer.key_length as f32).sqrt(),
             };
             let name = format!("attention {case:?}");
-            check(&name, &Probe::attention(&case).unwrap(), &gpu, &caps);
+            check(&name, &Probe::attention(&case).unwrap(), &gpu, &caps[..1]);
         }
     }
 }
 
-/// A token far into a sequence: many cells, and angles of far positions.
+/// A token far into a sequence: many cells, and angles of far positions; the cells in one part and in several.
 #[test]
 fn attention_over_long_histories() {
     let gpu = gpu(&GpuOptions::default());
-    let caps = both_caps(&gpu);
+    let whole = Caps { split_from: u32::MAX, ..gpu.caps.clone() };
+    let caps = [
+        whole.clone(),
+        Caps { split_from: 1, ..gpu.caps.clone() },
+        Caps { split_from: 1, family: Family::Nvidia, subgroups: false, ..whole },
+    ];
     let cases = [
         (layer(2, 1, 32, None), 0),
         (layer(2, 1, 32, None), 30),
         (layer(4, 2, 64, None), 4096),
         (layer(2, 1, 32, None), 32_768),
+        (layer(8, 2, 256, None), 200),
+        (layer(9, 3, 64, Some(700)), 1000),
         // The window keeps the reference quick where only the angles are far.
         (layer(2, 1, 64, Some(100)), 131_071),
         (layer(2, 1, 64, Some(100)), 65_535),

@@ -142,6 +142,7 @@ pub(super) use x86::{V256, V512};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    #[allow(clippy::wildcard_imports, reason = "the instructions' own names")]
     use std::arch::x86_64::*;
 
     use super::{Halves, Vector};

@@ -177,19 +177,14 @@ impl Gpu {
         });
         let binding =
             adapter.limits.max_storage_buffer_binding_size.min(adapter.limits.max_buffer_size);
-        let caps = Caps {
-            family: Family::of(&adapter.info),
-            subgroups: features.contains(wgpu::Features::SUBGROUP),
-            subgroup_min: adapter.info.subgroup_min_size,
-            subgroup_max: adapter.info.subgroup_max_size.clamp(4, 128),
-            max_binding_bytes: options.max_binding_bytes.unwrap_or(binding).min(binding),
-            max_workgroups: adapter.limits.max_compute_workgroups_per_dimension,
-            tiles: true,
-            lanewise: true,
-            selection: true,
-            tuned: std::collections::BTreeMap::new(),
-            forced: None,
-        };
+        let has_subgroups = features.contains(wgpu::Features::SUBGROUP);
+        let subgroups = (adapter.info.subgroup_min_size, adapter.info.subgroup_max_size);
+        let caps = Caps::new(
+            Family::of(&adapter.info),
+            has_subgroups.then_some(subgroups),
+            options.max_binding_bytes.unwrap_or(binding).min(binding),
+            adapter.limits.max_compute_workgroups_per_dimension,
+        );
         Ok(Arc::new(Self {
             name: adapter.name.clone(),
             id: adapter.id.clone(),

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use gguf::Format;
 use serde::{Deserialize, Serialize};
 
+use super::lower::MOST_PARTS;
+
 /// Whose adapter it is, as far as the defaults differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
@@ -39,6 +41,7 @@ impl Family {
 }
 
 /// What kernels may use on an adapter, and which are used.
+#[allow(clippy::struct_excessive_bools, reason = "independent abilities, each its own")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caps {
     /// Whose adapter it is.
@@ -59,6 +62,8 @@ pub struct Caps {
     pub lanewise: bool,
     /// Whether ids are chosen on the device.
     pub selection: bool,
+    /// Attention of few tokens over this many positions is split into parts.
+    pub split_from: u32,
     /// What was measured to be the fastest.
     pub tuned: BTreeMap<ProductShape, ProductKernel>,
     /// A kernel that is used wherever it can be, for tests and measurements.
@@ -172,6 +177,31 @@ fn has_codes(format: Format) -> bool {
 }
 
 impl Caps {
+    /// All kernels, on an adapter of a family whose subgroups have between `subgroups.0` and `.1` lanes (none:
+    /// it has no subgroup operations).
+    pub fn new(
+        family: Family,
+        subgroups: Option<(u32, u32)>,
+        max_binding_bytes: u64,
+        max_workgroups: u32,
+    ) -> Self {
+        let (subgroup_min, subgroup_max) = subgroups.unwrap_or((1, 1));
+        Self {
+            family,
+            subgroups: subgroups.is_some(),
+            subgroup_min,
+            subgroup_max: subgroup_max.clamp(4, 128),
+            max_binding_bytes,
+            max_workgroups,
+            tiles: true,
+            lanewise: true,
+            selection: true,
+            split_from: 512,
+            tuned: BTreeMap::new(),
+            forced: None,
+        }
+    }
+
     /// Whether a kernel may be used here.
     pub fn allows(&self, kernel: ProductKernel, shape: &ProductShape) -> bool {
         let one = shape.count == Count::One;
@@ -191,6 +221,17 @@ impl Caps {
         let small = shape.format.bytes(shape.rows * shape.columns) <= 3 << 20;
         let pays = self.family == Family::Software || small;
         pays && self.product(shape).can_fuse()
+    }
+
+    /// Into how many parts the cells of a long context are split, where `tiles` workgroups would work on them
+    /// otherwise: as many as keep an adapter busy, whose cores wgpu does not tell.
+    pub fn attention_parts(&self, tiles: u32) -> u32 {
+        let workgroups = match self.family {
+            Family::Software => 16,
+            Family::Intel | Family::Apple | Family::Other => 64,
+            Family::Nvidia | Family::Amd => 128,
+        };
+        (workgroups / tiles.max(1)).clamp(1, MOST_PARTS)
     }
 
     fn can_lanewise(&self) -> bool {
@@ -228,11 +269,9 @@ impl Caps {
         }
         let split = has_codes(shape.format);
         let rows: u32 = match (self.family, shape.format) {
-            // A single row per subgroup keeps the wide loads of 8-bit codes apart.
-            (Family::Nvidia | Family::Amd, Format::Q8_0) => 1,
             (Family::Software, _) => 8,
             (Family::Other, _) => 4,
-            (_, Format::F32) => 1,
+            (Family::Nvidia | Family::Amd, Format::Q8_0) | (_, Format::F32) => 1,
             _ => 2,
         };
         // Long rows of small matrices need more lanes to fill the card.

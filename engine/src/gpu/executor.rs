@@ -64,6 +64,8 @@ pub struct GpuExecutor {
     recordings: HashMap<StepClass, Arc<Vec<Recorded>>>,
     selections: HashMap<usize, Arc<Vec<Recorded>>>,
     candidates: [wgpu::Buffer; 2],
+    part_sums: wgpu::Buffer,
+    part_maxima: wgpu::Buffer,
     selection: wgpu::Buffer,
     recent: wgpu::Buffer,
     flags: wgpu::Buffer,
@@ -129,6 +131,8 @@ impl GpuExecutor {
             recordings: HashMap::new(),
             selections: HashMap::new(),
             candidates: [0, 1].map(|_| gpu.buffer("candidates", bytes.candidates, storage)),
+            part_sums: gpu.buffer("part sums", bytes.part_sums, storage),
+            part_maxima: gpu.buffer("part maxima", bytes.part_maxima, storage),
             selection: gpu.buffer("selection", SELECTION_BYTES, Usage::UNIFORM | Usage::COPY_DST),
             recent: gpu.buffer("recent", RECENT_BYTES, storage),
             flags: gpu.buffer("flags", 4, storage),
@@ -170,14 +174,17 @@ impl GpuExecutor {
 
     /// The dispatches of a class of steps.
     pub fn lower(&self, class: StepClass) -> Result<Vec<Dispatch>> {
-        let blocks = |group: usize| self.groups.get(group).map_or(1, |group| group.table_blocks);
+        let table_blocks =
+            |group: usize| self.groups.get(group).map_or(1, |group| group.table_blocks);
+        let blocks = |group: usize| self.groups.get(group).map_or(1, |group| group.blocks);
         Lowering {
             plan: &self.plan,
             layout: &self.weights.layout,
             caps: &self.weights.caps,
             key_type: self.sizes.key_type,
             value_type: self.sizes.value_type,
-            table_blocks: [blocks(0), blocks(1)],
+            table_blocks: [table_blocks(0), table_blocks(1)],
+            blocks: [blocks(0), blocks(1)],
             class,
         }
         .lower()
@@ -272,6 +279,8 @@ impl GpuExecutor {
             Resource::Selection => self.selection.as_entire_binding(),
             Resource::Recent => self.recent.as_entire_binding(),
             Resource::Flags => self.flags.as_entire_binding(),
+            Resource::PartSums => self.part_sums.as_entire_binding(),
+            Resource::PartMaxima => self.part_maxima.as_entire_binding(),
             Resource::Candidates(index) => self.candidates[index].as_entire_binding(),
         }
     }
@@ -415,7 +424,8 @@ impl Executor for GpuExecutor {
         }
         self.write_step(table, step);
         let (tokens, outputs) = (step.tokens.len() as u32, self.output_rows as u32);
-        let recording = self.recording(StepClass::of(tokens as usize, outputs as usize))?;
+        let class = StepClass::of_step(step, self.weights.caps.split_from);
+        let recording = self.recording(class)?;
         self.dispatches = 0;
         let mut rest = recording.as_slice();
         while !rest.is_empty() {

@@ -5,7 +5,7 @@ use shaders::Variant;
 pub use super::choice::{Caps, Count, Family};
 use super::choice::{ProductKernel, ProductShape};
 use super::layout::{Layout, Part, VectorId};
-use crate::kv::KvType;
+use crate::kv::{KvType, Placed, Prepared};
 use crate::model::rope::RopeStyle;
 use crate::model::spec::Activation;
 use crate::plan::{Epilogue, KvLayerId, Op, Plan, RopeId, Rows, ValueId};
@@ -42,6 +42,10 @@ pub enum Resource {
     Recent,
     /// Set where a logit is no finite number.
     Flags,
+    /// What workgroups made of parts of the cells: sums.
+    PartSums,
+    /// The same: maxima and totals.
+    PartMaxima,
     /// One of the two buffers of candidates for the next id.
     Candidates(usize),
 }
@@ -77,12 +81,30 @@ pub struct StepClass {
     pub tokens: Count,
     /// Tokens whose logits are wanted.
     pub outputs: Count,
+    /// Whether all tokens are of one sequence, one after the other.
+    pub together: bool,
+    /// Whether any token sees [`Caps::split_from`] positions.
+    pub long: bool,
 }
 
 impl StepClass {
-    /// The class of a step.
+    /// The class of a step of neighbouring tokens of one sequence, near its start.
     pub fn of(tokens: usize, outputs: usize) -> Self {
-        Self { tokens: Count::of(tokens), outputs: Count::of(outputs) }
+        let (tokens, outputs) = (Count::of(tokens), Count::of(outputs));
+        Self { tokens, outputs, together: true, long: false }
+    }
+
+    /// The class of a step with cells.
+    pub fn of_step(step: &Prepared, split_from: u32) -> Self {
+        let outputs = step.tokens.iter().filter(|token| token.want_logits).count();
+        let follows = |pair: &[Placed]| {
+            pair[0].slot == pair[1].slot && pair[0].position + 1 == pair[1].position
+        };
+        Self {
+            together: step.tokens.windows(2).all(follows),
+            long: step.tokens.iter().any(|token| token.position >= split_from),
+            ..Self::of(step.tokens.len(), outputs)
+        }
     }
 
     /// How many rows a value has.
@@ -108,6 +130,8 @@ pub struct Lowering<'a> {
     pub value_type: KvType,
     /// Blocks of a table, for full and windowed layers.
     pub table_blocks: [usize; 2],
+    /// Blocks of keys and values in all, for full and windowed layers.
+    pub blocks: [usize; 2],
     /// The rows of the step.
     pub class: StepClass,
 }
@@ -134,6 +158,12 @@ const GROUP: usize = 32;
 const LONGEST_HEAD: usize = 1024;
 /// Invocations of element-wise kernels and of attention.
 const LANES: u32 = 64;
+/// The most queries of a tile of attention.
+const MOST_QUERIES: u32 = 8;
+/// Vectors of queries that a tile keeps in workgroup memory: 8 KiB.
+const TILE_VECTORS: u32 = 512;
+/// The most parts that cells are split into.
+pub const MOST_PARTS: u32 = 16;
 /// Candidates that a workgroup of `select_top` sorts.
 const SORTED: usize = 1024;
 /// The most candidates that an id can be chosen among on the GPU.
@@ -387,45 +417,103 @@ impl Lowering<'_> {
                 });
             }
             Op::Attention { qkv, layer, scale, out: value } => {
-                let kv = self.plan.kv_layer(*layer);
-                let vectors = (kv.value_length as u32 / 4).next_power_of_two().min(LANES);
-                out.push(Dispatch {
-                    variant: self
-                        .kv_types(Variant::new("attention"))
-                        .constant("LANES", LANES)
-                        .constant("VECTORS", vectors),
-                    bindings: vec![
-                        ("qkv", Resource::Value(*qkv)),
-                        ("keys", Resource::Keys(*layer)),
-                        ("values", Resource::Values(*layer)),
-                        ("tokens", Resource::Tokens),
-                        ("tables", Resource::Tables),
-                        ("out", Resource::Value(*value)),
-                    ],
-                    params: vec![
-                        ("heads", kv.heads as u32),
-                        ("heads_per_kv", (kv.heads / kv.kv_heads) as u32),
-                        ("key_length4", kv.key_length as u32 / 4),
-                        ("value_length4", kv.value_length as u32 / 4),
-                        ("key_width4", kv.key_width() as u32 / 4),
-                        ("value_width4", kv.value_width() as u32 / 4),
-                        ("qkv_stride4", kv.qkv_width() as u32 / 4),
-                        ("scale", scale.to_bits()),
-                        ("window", kv.window.map_or(u32::MAX, |window| window as u32)),
-                        ("windowed", u32::from(kv.window.is_some())),
-                        (
-                            "table_blocks",
-                            self.table_blocks[usize::from(kv.window.is_some())] as u32,
-                        ),
-                    ],
-                    grid: [
-                        Extent::Fixed(kv.heads as u32),
-                        Extent::Per(Rows::Tokens, 1),
-                        Extent::Fixed(1),
-                    ],
-                    op: 0,
-                });
+                self.attention(*qkv, *layer, *scale, *value, out)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Attention in tiles of queries; over long contexts with few tokens in parts that are merged.
+    fn attention(
+        &self,
+        qkv: ValueId,
+        layer: KvLayerId,
+        scale: f32,
+        out: ValueId,
+        dispatches: &mut Vec<Dispatch>,
+    ) -> Result<()> {
+        let kv = self.plan.kv_layer(layer);
+        if !(kv.key_length.is_multiple_of(8) && kv.value_length.is_multiple_of(8)) {
+            return Err(Error::Device(format!(
+                "heads of {} and {} elements are no multiples of 8, which the GPU kernels need; use --device cpu",
+                kv.key_length, kv.value_length
+            )));
+        }
+        let (key_length4, value_length4) = (kv.key_length as u32 / 4, kv.value_length as u32 / 4);
+        let most = (TILE_VECTORS / key_length4).clamp(1, MOST_QUERIES);
+        let per_kv = (kv.heads / kv.kv_heads) as u32;
+        let heads = (1..=most.min(per_kv)).rev().find(|&n| per_kv.is_multiple_of(n)).unwrap_or(1);
+        let many = self.class.tokens == Count::Many;
+        let tokens = if self.class.together && many { most / heads } else { 1 };
+        let queries = heads * tokens;
+        let windowed = usize::from(kv.window.is_some());
+        let tiles = kv.heads as u32 / heads;
+        let parts = self.caps.attention_parts(tiles);
+        let split = self.class.long && !many && parts > 1;
+        let mut bindings = vec![
+            ("qkv", Resource::Value(qkv)),
+            ("keys", Resource::Keys(layer)),
+            ("values", Resource::Values(layer)),
+            ("tokens", Resource::Tokens),
+            ("tables", Resource::Tables),
+            ("out", if split { Resource::PartSums } else { Resource::Value(out) }),
+            ("step", Resource::Step),
+        ];
+        if split {
+            bindings.push(("maxima_and_sums", Resource::PartMaxima));
+        }
+        dispatches.push(Dispatch {
+            variant: self
+                .kv_types(Variant::new("attention"))
+                .define_if(split, "PARTS")
+                .number("HEADS", heads)
+                .number("TOKENS", tokens)
+                .number("QUERIES", queries)
+                .number("QUERY_VECTORS", queries * key_length4)
+                .number("SLICES", value_length4.div_ceil(LANES))
+                .constant("VECTORS", value_length4.next_power_of_two().min(LANES)),
+            bindings,
+            params: vec![
+                ("heads", kv.heads as u32),
+                ("heads_per_kv", per_kv),
+                ("key_length4", key_length4),
+                ("value_length4", value_length4),
+                ("key_width4", kv.key_width() as u32 / 4),
+                ("value_width4", kv.value_width() as u32 / 4),
+                ("qkv_stride4", kv.qkv_width() as u32 / 4),
+                ("scale", scale.to_bits()),
+                ("window", kv.window.map_or(u32::MAX, |window| window as u32)),
+                ("windowed", windowed as u32),
+                ("table_blocks", self.table_blocks[windowed] as u32),
+                ("blocks", self.blocks[windowed] as u32),
+            ],
+            grid: [
+                Extent::Fixed(tiles),
+                Extent::Per(Rows::Tokens, tokens),
+                Extent::Fixed(if split { parts } else { 1 }),
+            ],
+            op: 0,
+        });
+        if split {
+            dispatches.push(Dispatch {
+                variant: Variant::new("attention_merge"),
+                bindings: vec![
+                    ("sums", Resource::PartSums),
+                    ("maxima_and_sums", Resource::PartMaxima),
+                    ("out", Resource::Value(out)),
+                ],
+                params: vec![
+                    ("heads", kv.heads as u32),
+                    ("value_length4", value_length4),
+                    ("parts", parts),
+                ],
+                grid: [
+                    Extent::Fixed(kv.heads as u32),
+                    Extent::Per(Rows::Tokens, 1),
+                    Extent::Fixed(1),
+                ],
+                op: 0,
+            });
         }
         Ok(())
     }

@@ -156,7 +156,8 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
         }
     };
     let mut norms = None;
-    for op in &plan.ops {
+    for (index, op) in plan.ops.iter().enumerate() {
+        let normed = index > 0 && matches!(plan.ops[index - 1], Op::Norm { add: false, .. });
         match op {
             Op::Embed { table, out, .. } => {
                 add(Case::Embed(plan.weight(*table).format, plan.value(*out).width));
@@ -207,6 +208,7 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
                         tokens,
                         bias: biases.iter().any(Option::is_some),
                         epilogue: if gated && !fused { Epilogue::Store } else { epilogue },
+                        norm: normed,
                     };
                     add(Case::Linear(case, kernel));
                 }

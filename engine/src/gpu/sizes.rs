@@ -1,13 +1,13 @@
 //! The buffers of a context by size: what is allocated, and what is predicted before.
 
 use super::adapter::buffer_bytes;
-use super::choice::Caps;
+use super::choice::{Caps, FEW};
 use super::layout::Layout;
-use super::lower::candidate_room;
+use super::lower::{MOST_PARTS, candidate_room};
 use crate::Result;
 use crate::executor::{Memory, Sizes};
 use crate::kv::{BLOCK, Group};
-use crate::plan::{Placement, Plan, place};
+use crate::plan::{KvLayer, Placement, Plan, place};
 
 /// Words of a token in the kernels' `Token`.
 pub(super) const TOKEN_WORDS: usize = 8;
@@ -29,6 +29,8 @@ pub(super) struct BufferSizes {
     pub block_readback: u64,
     pub block_copy: u64,
     pub candidates: u64,
+    pub part_sums: u64,
+    pub part_maxima: u64,
 }
 
 /// Bytes of the kernels' `Selection`.
@@ -61,6 +63,11 @@ impl BufferSizes {
             .map(|(keys, values)| keys.max(values))
             .max()
             .unwrap_or(0);
+        // Only steps of few tokens split their cells.
+        let part_heads = |width: &dyn Fn(&KvLayer) -> usize| {
+            let widest = plan.kv_layers.iter().map(width).max().unwrap_or(0);
+            (widest * sizes.chunk.min(FEW) * MOST_PARTS as usize) as u64
+        };
         let table_words: usize = groups.iter().map(|g| g.table_blocks * sizes.sequences).sum();
         Self {
             values: placement.floats.iter().map(|&floats| floats as u64 * 4).collect(),
@@ -76,14 +83,24 @@ impl BufferSizes {
             block_readback,
             block_copy,
             candidates: candidate_room(plan.vocabulary()) as u64 * 8,
+            part_sums: part_heads(&|layer| layer.heads * layer.value_length) * 4,
+            part_maxima: part_heads(&|layer| layer.heads) * 8,
         }
     }
 
     /// The bytes by purpose, as allocated; weights are not among them.
     pub fn memory(&self) -> Memory {
         let sum = |sizes: &[u64]| sizes.iter().map(|&bytes| buffer_bytes(bytes)).sum::<u64>();
-        let small =
-            [self.tokens, self.outputs, self.tables, self.selected, self.step, self.block_copy];
+        let small = [
+            self.tokens,
+            self.outputs,
+            self.tables,
+            self.selected,
+            self.step,
+            self.block_copy,
+            self.part_sums,
+            self.part_maxima,
+        ];
         let selection = [self.candidates, self.candidates, SELECTION_BYTES, RECENT_BYTES, 4];
         Memory {
             weights: 0,

@@ -91,6 +91,7 @@ impl GpuWeights {
     }
 
     /// The same buffers for kernels chosen by other `caps`.
+    #[must_use]
     pub fn with_caps(&self, caps: Caps) -> Self {
         Self {
             gpu: self.gpu.clone(),

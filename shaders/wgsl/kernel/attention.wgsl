@@ -1,11 +1,15 @@
-// out = softmax(scale * q.k over the visible keys) v for one head of one token, in one pass over the cells
-// with a running maximum (Dao et al. 2022, arXiv 2205.14135).
+// out = softmax(scale * q.k over the visible keys) v for a tile of queries that share their keys, in one pass
+// over the cells with a running maximum (Dao et al. 2022, arXiv 2205.14135).
 //
 // Shapes: qkv [tokens, qkv_stride4 * 4] f32, the turned q first; keys and values as qk_rope_store writes them;
 // out [tokens, heads * value_length] f32. Position p of a sequence lies in cell tables[table + p / 64 mod
-// table_blocks] * 64 + p mod 64.
-// Threads: a workgroup of LANES a head (x) of a token (y). In a round of LANES cells each lane scores one
-// cell; then the lanes add up values: lane = part * vectors + vector, each part taking every parts-th cell.
+// table_blocks] * 64 + p mod 64. With PARTS the visible cells are split among workgroups (z): out is then
+// [tokens, heads, parts, value_length] of sums, and maxima_and_sums [tokens, heads, parts]; attention_merge ends it.
+// A tile: HEADS heads of one key head (x) for TOKENS neighbouring tokens (y), which must be of one sequence
+// where TOKENS is more than 1; query r is head r mod HEADS of token r / HEADS; at most eight queries.
+// Threads: 64. In a round of 64 cells each lane scores one cell for every query; then eight lanes a query find
+// maximum and sum; then the lanes add up values: lane = part * vectors + vector, each part taking every
+// parts-th cell.
 #import shared/step
 
 struct Params {
@@ -23,6 +27,8 @@ struct Params {
     window: u32,
     windowed: u32,
     table_blocks: u32,
+    // Blocks of keys and values that there are.
+    blocks: u32,
 }
 
 @group(0) @binding(0) var<storage, read> qkv: array<vec4<f32>>;
@@ -32,28 +38,43 @@ struct Params {
 @group(0) @binding(4) var<storage, read> tables: array<u32>;
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(6) var<uniform> params: Params;
+@group(0) @binding(7) var<uniform> step: Step;
+#ifdef PARTS
+@group(0) @binding(8) var<storage, read_write> maxima_and_sums: array<vec2<f32>>;
+#endif
 
-override LANES: u32 = 64u;
+const LANES: u32 = 64u;
 // Lanes that share the elements of a value head: the power of two up to LANES that covers value_length4.
 override VECTORS: u32 = 16u;
 
-var<workgroup> query: array<vec4<f32>, 256>;
-var<workgroup> cell_of: array<u32, LANES>;
-var<workgroup> weight_of: array<f32, LANES>;
-var<workgroup> scratch: array<f32, LANES>;
-var<workgroup> partial_sums: array<vec4<f32>, LANES>;
+// key_length4 of each query.
+var<workgroup> query: array<vec4<f32>, {QUERY_VECTORS}>;
+var<workgroup> cell_of: array<u32, 64>;
+// Scores, then weights: 64 a query.
+var<workgroup> weight_of: array<f32, {QUERIES} * 64>;
+var<workgroup> partial: array<f32, 64>;
+var<workgroup> maximum: array<f32, 8>;
+var<workgroup> total: array<f32, 8>;
+var<workgroup> correction: array<f32, 8>;
+var<workgroup> partial_sums: array<vec4<f32>, 64>;
 
-// Elements 4 * index to 4 * index + 3 of the keys.
-fn load_key(index: u32) -> vec4<f32> {
+// Eight neighbouring elements.
+struct Eight { low: vec4<f32>, high: vec4<f32> }
+
+// Elements 8 * index to 8 * index + 7 of the keys.
+fn load_keys(index: u32) -> Eight {
 #ifdef KEYS_F32
-    return bitcast<vec4<f32>>(keys[index]);
+    return Eight(bitcast<vec4<f32>>(keys[index * 2u]), bitcast<vec4<f32>>(keys[index * 2u + 1u]));
 #else
-    let words = keys[index >> 1u];
-    let pair = select(words.xy, words.zw, (index & 1u) == 1u);
-    return vec4<f32>(unpack2x16float(pair.x), unpack2x16float(pair.y));
+    let w = keys[index];
+    return Eight(
+        vec4<f32>(unpack2x16float(w.x), unpack2x16float(w.y)),
+        vec4<f32>(unpack2x16float(w.z), unpack2x16float(w.w)),
+    );
 #endif
 }
 
+// Elements 4 * index to 4 * index + 3 of the values.
 fn load_value(index: u32) -> vec4<f32> {
 #ifdef VALUES_F32
     return bitcast<vec4<f32>>(values[index]);
@@ -64,84 +85,168 @@ fn load_value(index: u32) -> vec4<f32> {
 #endif
 }
 
-fn workgroup_max(value: f32, lane: u32) -> f32 {
-    scratch[lane] = value;
-    workgroupBarrier();
-    for (var half = LANES / 2u; half > 0u; half = half / 2u) {
-        if lane < half {
-            scratch[lane] = max(scratch[lane], scratch[lane + half]);
-        }
-        workgroupBarrier();
-    }
-    return scratch[0];
+fn first_visible(position: u32) -> u32 {
+    return position + 1u - min(position + 1u, params.window);
 }
 
-@compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let token = tokens[workgroup.y];
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first_token = workgroup.y * {TOKENS}u;
+    let last_token = min(first_token + {TOKENS}u, step.tokens) - 1u;
+    let token = tokens[first_token];
     let table = select(token.table_full, token.table_window, params.windowed == 1u);
-    let kv_head = workgroup.x / params.heads_per_kv;
-    let read_at = workgroup.y * params.qkv_stride4 + workgroup.x * params.key_length4;
-    for (var i = lane; i < params.key_length4; i += LANES) {
-        query[i] = qkv[read_at + i] * params.scale;
+    // x counts the groups of HEADS heads.
+    let first_head = workgroup.x * {HEADS}u;
+    let kv_head = first_head / params.heads_per_kv;
+    for (var i = lane; i < {QUERIES}u * params.key_length4; i += LANES) {
+        let r = i / params.key_length4;
+        let of_token = min(first_token + r / {HEADS}u, last_token);
+        let head = first_head + r % {HEADS}u;
+        let at = of_token * params.qkv_stride4 + head * params.key_length4 + i % params.key_length4;
+        query[i] = qkv[at] * params.scale;
     }
-    let end = token.position + 1u;
-    let start = end - min(end, params.window);
+    if lane < 8u {
+        maximum[lane] = -1e30;
+        total[lane] = 0.0;
+    }
+    // Positions that any of the tile's queries sees, and this workgroup's part of them.
+    let all_start = first_visible(token.position);
+    let all_end = tokens[last_token].position + 1u;
+#ifdef PARTS
+    let rounds = (all_end - all_start + 63u) / 64u;
+    let length = (rounds + workgroups.z - 1u) / workgroups.z * 64u;
+    let start = min(all_start + workgroup.z * length, all_end);
+    let end = min(start + length, all_end);
+#else
+    let start = all_start;
+    let end = all_end;
+#endif
     let vector = lane % VECTORS;
     let part = lane / VECTORS;
     let parts = LANES / VECTORS;
-    var running_max = -1e30;
-    var running_sum = 0.0;
-    // Vectors vector, vector + VECTORS, ... of the head: at most 4 for heads up to 1024.
-    var sums: array<vec4<f32>, 4>;
+    // Which query this lane counts for between scores and values, and which eight cells.
+    let my_query = lane / 8u;
+    let my_cells = lane * 8u;
+    // sums_r_s: of query r, vector number vector + s * 64 of the head.
+#unroll r QUERIES
+#unroll s SLICES
+    var sums_{r}_{s} = vec4<f32>(0.0);
+#end
+#end
     for (var round = start; round < end; round += LANES) {
         workgroupBarrier();
         let position = round + lane;
-        var score = -1e30;
+#unroll r QUERIES
+        var products{r} = vec4<f32>(0.0);
+#end
         if position < end {
-            let cell = tables[table + (position / 64u) % params.table_blocks] * 64u + position % 64u;
+            let block = min(tables[table + (position / 64u) % params.table_blocks], params.blocks - 1u);
+            let cell = block * 64u + position % 64u;
             cell_of[lane] = cell;
-            let key = cell * params.key_width4 + kv_head * params.key_length4;
-            var products = vec4<f32>(0.0);
-            for (var i = 0u; i < params.key_length4; i++) {
-                products = fma(query[i], load_key(key + i), products);
+            let key = (cell * params.key_width4 + kv_head * params.key_length4) / 2u;
+            for (var i = 0u; i < params.key_length4 / 2u; i++) {
+                let k = load_keys(key + i);
+#unroll r QUERIES
+                products{r} = fma(query[{r}u * params.key_length4 + 2u * i], k.low, products{r});
+                products{r} = fma(query[{r}u * params.key_length4 + 2u * i + 1u], k.high, products{r});
+#end
             }
-            score = (products.x + products.y) + (products.z + products.w);
         }
-        let new_max = max(running_max, workgroup_max(score, lane));
-        let correction = exp(running_max - new_max);
-        running_max = new_max;
-        weight_of[lane] = select(0.0, exp(score - new_max), position < end);
+#unroll r QUERIES
+        {
+            let at = tokens[min(first_token + {r}u / {HEADS}u, last_token)].position;
+            let visible = position < end && position <= at && position >= first_visible(at);
+            let score = (products{r}.x + products{r}.y) + (products{r}.z + products{r}.w);
+            weight_of[{r}u * 64u + lane] = select(-1e30, score, visible);
+        }
+#end
         workgroupBarrier();
+        if my_query < {QUERIES}u {
+            var most = weight_of[my_cells];
+            for (var i = 1u; i < 8u; i++) {
+                most = max(most, weight_of[my_cells + i]);
+            }
+            partial[lane] = most;
+        }
+        workgroupBarrier();
+        if my_query < {QUERIES}u && lane % 8u == 0u {
+            var most = maximum[my_query];
+            for (var i = 0u; i < 8u; i++) {
+                most = max(most, partial[lane + i]);
+            }
+            correction[my_query] = exp(maximum[my_query] - most);
+            maximum[my_query] = most;
+        }
+        workgroupBarrier();
+        if my_query < {QUERIES}u {
+            let most = maximum[my_query];
+            var sum = 0.0;
+            for (var i = 0u; i < 8u; i++) {
+                let score = weight_of[my_cells + i];
+                let weight = select(0.0, exp(score - most), score > -1e30);
+                weight_of[my_cells + i] = weight;
+                sum += weight;
+            }
+            partial[lane] = sum;
+        }
+        workgroupBarrier();
+        if my_query < {QUERIES}u && lane % 8u == 0u {
+            var sum = total[my_query] * correction[my_query];
+            for (var i = 0u; i < 8u; i++) {
+                sum += partial[lane + i];
+            }
+            total[my_query] = sum;
+        }
         let cells = min(LANES, end - round);
-        running_sum *= correction;
-        for (var i = 0u; i < cells; i++) {
-            running_sum += weight_of[i];
-        }
-        for (var s = 0u; s < 4u; s++) {
-            let v = vector + s * VECTORS;
-            if v < params.value_length4 {
-                var sum = sums[s] * correction;
-                for (var i = part; i < cells; i += parts) {
-                    let at = cell_of[i] * params.value_width4 + kv_head * params.value_length4 + v;
-                    sum = fma(vec4<f32>(weight_of[i]), load_value(at), sum);
-                }
-                sums[s] = sum;
+#unroll r QUERIES
+#unroll s SLICES
+        sums_{r}_{s} *= correction[{r}];
+#end
+#end
+#unroll s SLICES
+        if vector + {s}u * 64u < params.value_length4 {
+            for (var i = part; i < cells; i += parts) {
+                let v = load_value(cell_of[i] * params.value_width4 + kv_head * params.value_length4 + vector + {s}u * 64u);
+#unroll r QUERIES
+                sums_{r}_{s} = fma(vec4<f32>(weight_of[{r}u * 64u + i]), v, sums_{r}_{s});
+#end
             }
         }
+#end
     }
-    let to = (workgroup.y * params.heads + workgroup.x) * params.value_length4;
-    for (var s = 0u; s < 4u; s++) {
+#unroll r QUERIES
+    {
+        let of_token = first_token + {r}u / {HEADS}u;
+        let head = first_head + {r}u % {HEADS}u;
+#ifdef PARTS
+        let at = (of_token * params.heads + head) * workgroups.z + workgroup.z;
+#else
+        let at = of_token * params.heads + head;
+#endif
+#unroll s SLICES
         workgroupBarrier();
-        partial_sums[lane] = sums[s];
+        partial_sums[lane] = sums_{r}_{s};
         workgroupBarrier();
-        let v = vector + s * VECTORS;
-        if part == 0u && v < params.value_length4 {
+        if part == 0u && vector + {s}u * 64u < params.value_length4 && of_token <= last_token {
             var sum = partial_sums[lane];
             for (var p = 1u; p < parts; p++) {
                 sum += partial_sums[lane + p * VECTORS];
             }
-            out[to + v] = sum / running_sum;
+#ifndef PARTS
+            sum /= total[{r}];
+#endif
+            out[at * params.value_length4 + vector + {s}u * 64u] = sum;
         }
+#end
+#ifdef PARTS
+        if lane == 0u && of_token <= last_token {
+            maxima_and_sums[at] = vec2<f32>(maximum[{r}], total[{r}]);
+        }
+#endif
     }
+#end
 }
