@@ -19,6 +19,6 @@ pub mod tune;
 mod upload;
 
 pub use adapter::{AdapterInfo, Gpu, GpuOptions, list};
-pub use executor::GpuExecutor;
+pub use executor::{GpuExecutor, compile_ahead};
 pub use sizes::{SELECTED_SLOTS, predict};
 pub use upload::GpuWeights;

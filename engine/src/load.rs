@@ -97,7 +97,16 @@ impl Model {
                     caps = verdict.caps;
                     warnings = verdict.warnings;
                 }
-                let weights = GpuWeights::load(gpu.clone(), &file.gguf, &plan, caps, progress)?;
+                let groups = kv_groups(&file.spec, file.gguf.file(), &sizes)?;
+                let weights = std::thread::scope(|scope| {
+                    let ahead =
+                        scope.spawn(|| gpu::compile_ahead(gpu, &plan, &caps, &sizes, &groups));
+                    let weights =
+                        GpuWeights::load(gpu.clone(), &file.gguf, &plan, caps.clone(), progress);
+                    // A kernel that does not compile says so again where it is used.
+                    let _ = ahead.join();
+                    weights
+                })?;
                 Weights::Gpu(Arc::new(weights))
             }
             Device::Cpu { .. } => Weights::Cpu(CpuWeights::load(&file.gguf, &plan)?),

@@ -124,7 +124,8 @@ pub struct GpuOptions {
 }
 
 /// Features used where the adapter has them.
-pub const OPTIONAL_FEATURES: wgpu::Features = wgpu::Features::SUBGROUP;
+pub const OPTIONAL_FEATURES: wgpu::Features =
+    wgpu::Features::SUBGROUP.union(wgpu::Features::PIPELINE_CACHE);
 
 /// An opened GPU: device, queue and what kernels may use.
 pub struct Gpu {
@@ -139,6 +140,8 @@ pub struct Gpu {
     /// What kernels may use.
     pub caps: Caps,
     pub(super) pipelines: Pipelines,
+    /// Whether host and device share their memory, so that weights are written in place.
+    pub(super) unified: bool,
     adapter: wgpu::Adapter,
     memory_limit: Option<u64>,
     fault: Arc<Mutex<Option<String>>>,
@@ -147,7 +150,12 @@ pub struct Gpu {
 impl Gpu {
     /// Opens an adapter.
     pub fn open(adapter: &AdapterInfo, options: &GpuOptions) -> Result<Arc<Self>> {
-        let features = adapter.features & OPTIONAL_FEATURES & !options.without;
+        let mut wanted = OPTIONAL_FEATURES;
+        // On a card with memory of its own mapped buffers would be the host's memory, across the bus.
+        if matches!(adapter.kind, DeviceType::IntegratedGpu | DeviceType::Cpu) {
+            wanted |= wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
+        }
+        let features = adapter.features & wanted & !options.without;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("engine"),
             required_features: features,
@@ -189,11 +197,12 @@ impl Gpu {
             name: adapter.name.clone(),
             id: adapter.id.clone(),
             driver: adapter.driver.clone(),
+            pipelines: Pipelines::new(&device, &adapter.info, options.injected_fault.clone()),
+            unified: features.contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS),
             device,
             queue,
             caps,
             adapter: adapter.adapter.clone(),
-            pipelines: Pipelines::new(options.injected_fault.clone()),
             memory_limit: options.memory_limit,
             fault,
         }))

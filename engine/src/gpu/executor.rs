@@ -3,12 +3,15 @@
 //! A plan is lowered once per class of steps; a recording holds each dispatch's pipeline and bind group, so
 //! that a step creates nothing: it writes the step's numbers, encodes one pass, submits.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use shaders::Variant;
 use wgpu::BufferUsages as Usage;
 
 use super::adapter::Gpu;
+use super::choice::Caps;
+use super::layout::Layout;
 use super::lower::{
     Dispatch, Extent, Lowering, MOST_CANDIDATES, Resource, StepClass, kept_candidates,
     lower_selection,
@@ -174,20 +177,8 @@ impl GpuExecutor {
 
     /// The dispatches of a class of steps.
     pub fn lower(&self, class: StepClass) -> Result<Vec<Dispatch>> {
-        let table_blocks =
-            |group: usize| self.groups.get(group).map_or(1, |group| group.table_blocks);
-        let blocks = |group: usize| self.groups.get(group).map_or(1, |group| group.blocks);
-        Lowering {
-            plan: &self.plan,
-            layout: &self.weights.layout,
-            caps: &self.weights.caps,
-            key_type: self.sizes.key_type,
-            value_type: self.sizes.value_type,
-            table_blocks: [table_blocks(0), table_blocks(1)],
-            blocks: [blocks(0), blocks(1)],
-            class,
-        }
-        .lower()
+        let (layout, caps) = (&self.weights.layout, &self.weights.caps);
+        lower(&self.plan, layout, caps, &self.sizes, &self.groups, class)
     }
 
     fn record(&self, dispatches: &[Dispatch]) -> Result<Vec<Recorded>> {
@@ -196,6 +187,7 @@ impl GpuExecutor {
         let mut starts = Vec::new();
         let mut bytes: Vec<u8> = Vec::new();
         let mut pipelines = Vec::new();
+        self.gpu.pipelines.warm(&self.gpu, &variants(dispatches))?;
         for dispatch in dispatches {
             let pipeline = self.gpu.pipelines.get(&self.gpu, &dispatch.variant)?;
             let fault = |why: String| {
@@ -396,6 +388,51 @@ impl GpuExecutor {
             .flat_map(|((keys, values), (k, v))| [(keys, k), (values, v)])
             .filter(|(_, bytes)| *bytes > 0)
     }
+}
+
+/// The dispatches of a class of steps of a plan.
+fn lower(
+    plan: &Plan,
+    layout: &Layout,
+    caps: &Caps,
+    sizes: &Sizes,
+    groups: &[Group],
+    class: StepClass,
+) -> Result<Vec<Dispatch>> {
+    let of = |group: usize, number: &dyn Fn(&Group) -> usize| groups.get(group).map_or(1, number);
+    Lowering {
+        plan,
+        layout,
+        caps,
+        key_type: sizes.key_type,
+        value_type: sizes.value_type,
+        table_blocks: [0, 1].map(|group| of(group, &|group| group.table_blocks)),
+        blocks: [0, 1].map(|group| of(group, &|group| group.blocks)),
+        class,
+    }
+    .lower()
+}
+
+/// The distinct variants of some dispatches.
+fn variants(dispatches: &[Dispatch]) -> Vec<Variant> {
+    let variants: BTreeSet<_> = dispatches.iter().map(|dispatch| &dispatch.variant).collect();
+    variants.into_iter().cloned().collect()
+}
+
+/// Compiles the kernels of a prompt's steps and of single tokens, so that they are ready when the weights are.
+pub fn compile_ahead(
+    gpu: &Gpu,
+    plan: &Plan,
+    caps: &Caps,
+    sizes: &Sizes,
+    groups: &[Group],
+) -> Result<()> {
+    let layout = Layout::new(plan, gpu.caps.max_binding_bytes)?;
+    let mut dispatches = lower_selection(plan, kept_candidates(1));
+    for class in [StepClass::of(1, 1), StepClass::of(sizes.chunk, 1)] {
+        dispatches.extend(lower(plan, &layout, caps, sizes, groups, class)?);
+    }
+    gpu.pipelines.warm(gpu, &variants(&dispatches))
 }
 
 /// Cosine and sine of each pair for each token.

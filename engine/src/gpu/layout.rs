@@ -130,7 +130,7 @@ impl Layout {
                 .format
                 .planes()
                 .iter()
-                .all(|plane| (blocks * plane.block_bytes).is_multiple_of(4))
+                .all(|plane| (blocks * plane.block_bytes).is_multiple_of(8))
         };
         let together = weights.len() > 1
             && weights.iter().all(|&id| plan.weight(id).format == first.format)

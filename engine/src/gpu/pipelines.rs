@@ -1,12 +1,14 @@
 //! Variants compiled: each once per device, with the names of what it binds.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use shaders::{Binding, BindingKind, Params, Variant};
 
 use super::adapter::Gpu;
-use crate::{Error, Result};
+use crate::{Error, Result, cache};
 
 /// Kernels that read no index from a buffer: naga's checks of each access are left out.
 const TRUSTED: [&str; 3] = ["matvec", "lanewise", "matmul"];
@@ -26,12 +28,83 @@ pub struct Pipelines {
     compiled: Mutex<HashMap<Variant, Arc<Pipeline>>>,
     /// A text in kernels and what takes its place, for tests.
     injected_fault: Option<(String, String)>,
+    /// What the driver keeps from run to run, and the file that it lies in.
+    cache: Option<(wgpu::PipelineCache, PathBuf)>,
 }
 
 impl Pipelines {
-    /// Nothing compiled yet.
-    pub fn new(injected_fault: Option<(String, String)>) -> Self {
-        Self { compiled: Mutex::default(), injected_fault }
+    /// Nothing compiled yet; the driver's cache from an earlier run, where the adapter has one.
+    pub fn new(
+        device: &wgpu::Device,
+        adapter: &wgpu::AdapterInfo,
+        injected_fault: Option<(String, String)>,
+    ) -> Self {
+        let cache = Self::open_cache(device, adapter);
+        Self { compiled: Mutex::default(), injected_fault, cache }
+    }
+
+    fn open_cache(
+        device: &wgpu::Device,
+        adapter: &wgpu::AdapterInfo,
+    ) -> Option<(wgpu::PipelineCache, PathBuf)> {
+        if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
+            return None;
+        }
+        let name = wgpu::util::pipeline_cache_key(adapter)?;
+        let file = cache::folder()?.join("pipelines").join(name);
+        let data = std::fs::read(&file).ok();
+        // SAFETY: the file is what `save` wrote of get_data's for this adapter and driver (the key names
+        // both), written whole or not at all; what does not fit is dropped (fallback).
+        let cache = unsafe {
+            device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
+                label: Some("pipelines"),
+                data: data.as_deref(),
+                fallback: true,
+            })
+        };
+        Some((cache, file))
+    }
+
+    /// Keeps what the driver compiled for the next run; where it cannot be written that one compiles again.
+    pub fn save(&self) {
+        let Some((cache, file)) = &self.cache else { return };
+        let (Some(data), Some(folder)) = (cache.get_data(), file.parent()) else { return };
+        let part = file.with_extension(format!("{}.part", std::process::id()));
+        if std::fs::create_dir_all(folder).is_ok() && std::fs::write(&part, data).is_ok() {
+            let _ = std::fs::rename(&part, file);
+        }
+    }
+
+    /// Compiles variants on several threads.
+    pub fn warm(&self, gpu: &Gpu, variants: &[Variant]) -> Result<()> {
+        let missing: Vec<&Variant> = match self.compiled.lock() {
+            Ok(compiled) => variants.iter().filter(|v| !compiled.contains_key(v)).collect(),
+            Err(_) => return Ok(()),
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads.min(missing.len()).min(8))
+                .map(|_| {
+                    scope.spawn(|| -> Result<()> {
+                        while let Some(variant) = missing.get(next.fetch_add(1, Ordering::Relaxed))
+                        {
+                            self.get(gpu, variant)?;
+                        }
+                        Ok(())
+                    })
+                })
+                .collect();
+            workers.into_iter().try_for_each(|worker| {
+                let lost = || Error::Device("a thread that compiles kernels has ended".into());
+                worker.join().map_err(|_| lost())?
+            })
+        })?;
+        self.save();
+        Ok(())
     }
 
     /// The compiled form of a variant; compiles it on first use.
@@ -114,7 +187,7 @@ impl Pipelines {
                 // Every kernel writes its workgroup memory before it reads it.
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache: self.cache.as_ref().map(|(cache, _)| cache),
         });
         if let Some(error) = pollster::block_on(scope.pop()) {
             return Err(Error::DeviceLost {

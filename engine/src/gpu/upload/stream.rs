@@ -1,0 +1,318 @@
+//! Streams weights from the file to the device: several threads read and repack pieces, straight into the
+//! device's buffers where the memory is shared, else through a ring of staging buffers, while earlier pieces
+//! are copied. Host memory stays at the ring and the threads' pieces, whatever the model's size.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gguf::Gguf;
+
+use crate::gpu::adapter::Gpu;
+use crate::gpu::layout::Layout;
+use crate::model::weights::read_f32;
+use crate::plan::Plan;
+use crate::{Error, Result};
+
+/// Staging buffers in the ring.
+const RING: usize = 6;
+/// Bytes of a staging buffer, and of a piece: six of them are 24 MiB in flight; each thread holds a piece as it
+/// is in the file and one repacked, 32 MiB for four threads.
+const PIECE_BYTES: usize = 4 << 20;
+/// The most threads that read and repack.
+const MOST_THREADS: usize = 4;
+
+/// What a thread reads and repacks at once.
+enum Piece<'a> {
+    /// Neighbouring blocks of a tensor.
+    Blocks {
+        /// Which of the layout's matrices.
+        matrix: usize,
+        tensor: &'a gguf::TensorInfo,
+        /// The first block in the tensor.
+        from: usize,
+        /// The first block in the matrix.
+        to: usize,
+        count: usize,
+    },
+    /// Floats of the buffer of vectors, from a byte on.
+    Floats { to: usize, values: Vec<f32> },
+}
+
+/// A run of a piece's bytes: where it starts, where it goes, how long it is.
+struct Run {
+    from: usize,
+    to: usize,
+    length: usize,
+}
+
+/// A staging buffer and its mapped bytes.
+type Staging = (wgpu::Buffer, wgpu::BufferViewMut);
+
+/// What a thread answers: which buffer the piece is for, its runs, and the staging buffer that holds them (none
+/// if they are in place).
+struct Filled {
+    matrix: Option<usize>,
+    runs: Vec<Run>,
+    staging: Option<wgpu::Buffer>,
+}
+
+/// Fills the buffers of matrices and vectors.
+pub(super) fn upload(
+    gpu: &Arc<Gpu>,
+    file: &Gguf,
+    plan: &Plan,
+    layout: &Layout,
+    buffers: (&[wgpu::Buffer], &wgpu::Buffer),
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<()> {
+    let pieces = pieces(file, plan, layout)?;
+    let total = layout.bytes();
+    let mut done = 0;
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| -> Result<()> {
+        let (give, take) = channel::<(Piece, Option<Staging>)>();
+        let take = Arc::new(Mutex::new(take));
+        let (answer, answers) = channel::<Result<Filled>>();
+        for _ in 0..threads.min(MOST_THREADS) {
+            let (take, answer) = (take.clone(), answer.clone());
+            scope.spawn(move || work(file, layout, buffers, &take, &answer));
+        }
+        drop(answer);
+        let mut ring = Ring::new(gpu.clone());
+        let mut waiting = 0;
+        let mut finish = |ring: &mut Ring, waiting: &mut usize| -> Result<()> {
+            let lost = || Error::Device("a thread that loads weights has ended".into());
+            let filled = answers.recv().map_err(|_| lost())??;
+            *waiting -= 1;
+            let to = filled.matrix.map_or(buffers.1, |index| &buffers.0[index]);
+            if let Some(staging) = filled.staging {
+                ring.submit(staging, to, &filled.runs);
+            }
+            done += filled.runs.iter().map(|run| run.length as u64).sum::<u64>();
+            progress(done.min(total), total);
+            Ok(())
+        };
+        for piece in pieces {
+            while waiting >= RING || (!gpu.unified && ring.is_empty() && waiting > 0) {
+                finish(&mut ring, &mut waiting)?;
+            }
+            let staging = if gpu.unified { None } else { Some(ring.next()?) };
+            if give.send((piece, staging)).is_err() {
+                break;
+            }
+            waiting += 1;
+        }
+        drop(give);
+        while waiting > 0 {
+            finish(&mut ring, &mut waiting)?;
+        }
+        ring.finish()
+    })?;
+    if gpu.unified {
+        for buffer in buffers.0.iter().chain([buffers.1]) {
+            buffer.unmap();
+        }
+    }
+    progress(total, total);
+    gpu.check()
+}
+
+/// All of a layout in pieces.
+fn pieces<'a>(file: &'a Gguf, plan: &Plan, layout: &Layout) -> Result<Vec<Piece<'a>>> {
+    let mut pieces = Vec::new();
+    for (index, matrix) in layout.matrices.iter().enumerate() {
+        let format = matrix.format;
+        let plane_bytes: usize = format.planes().iter().map(|plane| plane.block_bytes).sum();
+        // A multiple of 8 blocks keeps every plane's part of a piece aligned to 16 bytes.
+        let most = (PIECE_BYTES - 64) / plane_bytes.max(format.block_bytes()) / 8 * 8;
+        let mut to = 0;
+        for &(weight, first_row, rows) in &matrix.sources {
+            let weight = plan.weight(weight);
+            let tensor = file.require(&weight.name)?;
+            let row_blocks = weight.columns / format.block_size();
+            let end = row_blocks * rows;
+            for done in (0..end).step_by(most) {
+                let count = most.min(end - done);
+                let from = row_blocks * first_row + done;
+                pieces.push(Piece::Blocks { matrix: index, tensor, from, to: to + done, count });
+            }
+            to += end;
+        }
+    }
+    for vector in &layout.vectors {
+        let mut values = Vec::with_capacity(vector.length);
+        for (weight, length) in &vector.sources {
+            match weight {
+                Some(id) => values.extend(read_f32(file, &plan.weight(*id).name)?),
+                None => values.resize(values.len() + length, 0.0),
+            }
+        }
+        for (index, chunk) in values.chunks(PIECE_BYTES / 4).enumerate() {
+            let to = vector.start + index * PIECE_BYTES;
+            pieces.push(Piece::Floats { to, values: chunk.to_vec() });
+        }
+    }
+    Ok(pieces)
+}
+
+/// A thread's life: takes pieces until there are no more.
+fn work(
+    file: &Gguf,
+    layout: &Layout,
+    buffers: (&[wgpu::Buffer], &wgpu::Buffer),
+    take: &Mutex<Receiver<(Piece, Option<Staging>)>>,
+    answer: &Sender<Result<Filled>>,
+) {
+    let (mut blocks, mut repacked) = (Vec::new(), Vec::new());
+    loop {
+        let next = take.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((piece, staging)) = next else { return };
+        let filled = fill(file, layout, buffers, &piece, staging, &mut blocks, &mut repacked);
+        // Nobody listens any more after an error elsewhere.
+        if answer.send(filled).is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads and repacks a piece and writes it to its staging buffer, or to its place.
+fn fill(
+    file: &Gguf,
+    layout: &Layout,
+    (matrices, vectors): (&[wgpu::Buffer], &wgpu::Buffer),
+    piece: &Piece,
+    staging: Option<Staging>,
+    blocks: &mut Vec<u8>,
+    repacked: &mut Vec<u8>,
+) -> Result<Filled> {
+    let mut runs = Vec::new();
+    let (matrix, place) = match piece {
+        Piece::Floats { to, values } => {
+            repacked.clear();
+            repacked.extend_from_slice(bytemuck::cast_slice(values));
+            runs.push(Run { from: 0, to: *to, length: repacked.len() });
+            (None, vectors)
+        }
+        &Piece::Blocks { matrix: index, tensor, from, to, count } => {
+            let matrix = &layout.matrices[index];
+            let block_bytes = matrix.format.block_bytes();
+            blocks.resize(count * block_bytes, 0);
+            file.read(tensor, (from * block_bytes) as u64, blocks)?;
+            let planes = matrix.format.planes();
+            let mut at = 0;
+            for (plane, start) in planes.iter().zip(&matrix.plane_starts) {
+                let length = (count * plane.block_bytes).next_multiple_of(4);
+                runs.push(Run { from: at, to: start + to * plane.block_bytes, length });
+                at += length;
+            }
+            repacked.clear();
+            repacked.resize(at, 0);
+            let mut rest = repacked.as_mut_slice();
+            let mut parts: Vec<&mut [u8]> = Vec::new();
+            for (run, plane) in runs.iter().zip(planes) {
+                let (part, after) = rest.split_at_mut(run.length);
+                parts.push(&mut part[..count * plane.block_bytes]);
+                rest = after;
+            }
+            matrix.format.repack(blocks, &mut parts);
+            (Some(index), &matrices[index])
+        }
+    };
+    let unmapped = |error: wgpu::MapRangeError| Error::Device(format!("a mapped buffer: {error}"));
+    let staging = if let Some((buffer, mut view)) = staging {
+        view.slice(..repacked.len()).copy_from_slice(repacked);
+        Some(buffer)
+    } else {
+        for run in &runs {
+            let range = run.to as u64..(run.to + run.length) as u64;
+            let mut view = place.get_mapped_range_mut(range).map_err(unmapped)?;
+            view.copy_from_slice(&repacked[run.from..][..run.length]);
+        }
+        None
+    };
+    Ok(Filled { matrix, runs, staging })
+}
+
+/// A ring of mapped staging buffers: the oldest is waited for when all are in flight.
+struct Ring {
+    gpu: Arc<Gpu>,
+    free: Vec<wgpu::Buffer>,
+    /// The maps under way, oldest first.
+    pending: std::collections::VecDeque<(wgpu::Buffer, Receiver<bool>)>,
+}
+
+impl Ring {
+    fn new(gpu: Arc<Gpu>) -> Self {
+        let count = if gpu.unified { 0 } else { RING };
+        let free = (0..count)
+            .map(|_| {
+                gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("staging"),
+                    size: PIECE_BYTES as u64,
+                    usage: wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC,
+                    mapped_at_creation: true,
+                })
+            })
+            .collect();
+        Self { gpu, free, pending: std::collections::VecDeque::new() }
+    }
+
+    /// Whether no buffer is free or in flight: all are with threads.
+    fn is_empty(&self) -> bool {
+        self.free.is_empty() && self.pending.is_empty()
+    }
+
+    /// A mapped buffer.
+    fn next(&mut self) -> Result<Staging> {
+        let buffer = match self.free.pop() {
+            Some(buffer) => buffer,
+            None => self.oldest()?,
+        };
+        let view = buffer.get_mapped_range_mut(..);
+        let view = view.map_err(|error| self.lost(&error.to_string()))?;
+        Ok((buffer, view))
+    }
+
+    fn lost(&self, why: &str) -> Error {
+        Error::DeviceLost { device: self.gpu.name.clone(), why: why.into() }
+    }
+
+    /// Waits for the oldest buffer in flight to be mapped again.
+    fn oldest(&mut self) -> Result<wgpu::Buffer> {
+        let Some((buffer, mapped)) = self.pending.pop_front() else {
+            return Err(self.lost("no staging buffer is in flight"));
+        };
+        loop {
+            match mapped.try_recv() {
+                Ok(true) => return Ok(buffer),
+                Ok(false) => return Err(self.lost("a staging buffer could not be mapped")),
+                Err(_) => self.gpu.wait()?,
+            }
+        }
+    }
+
+    /// Copies runs of a filled buffer to the device.
+    fn submit(&mut self, staging: wgpu::Buffer, to: &wgpu::Buffer, runs: &[Run]) {
+        staging.unmap();
+        let mut encoder =
+            self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for run in runs {
+            let (from, at, length) = (run.from as u64, run.to as u64, run.length as u64);
+            encoder.copy_buffer_to_buffer(&staging, from, to, at, length);
+        }
+        self.gpu.queue.submit([encoder.finish()]);
+        let (send, receive) = channel();
+        staging.map_async(wgpu::MapMode::Write, .., move |result| {
+            // The receiver may be gone after an error.
+            let _ = send.send(result.is_ok());
+        });
+        self.pending.push_back((staging, receive));
+    }
+
+    fn finish(mut self) -> Result<()> {
+        while !self.pending.is_empty() {
+            self.oldest()?;
+        }
+        self.gpu.check()
+    }
+}
