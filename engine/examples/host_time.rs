@@ -1,26 +1,35 @@
 //! What a decode step costs the host: dispatches, and microseconds to prepare, encode and submit them.
 //!
-//! `cargo run --release -p engine --example host_time -- MODEL [DEVICE]`
+//! `cargo run --release -p engine --example host_time -- MODEL [DEVICE]`; the device `none` has no driver under it, so
+//! that what is measured is the engine's and wgpu's own work.
 
 use std::time::{Duration, Instant};
 
 use engine::context::kv_groups;
 use engine::executor::Executor as _;
-use engine::gpu::{GpuExecutor, GpuWeights};
+use engine::gpu::adapter::without_driver;
+use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights};
 use engine::kv::KvTable;
 use engine::model::ModelFile;
 use engine::plan::Plan;
 use engine::step::{SequenceId, StepToken};
 use engine::{ContextOptions, Device, DeviceOptions, Error, Result};
 
-const STEPS: u32 = 20;
+const STEPS: u32 = 200;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().ok_or_else(|| Error::Option("which model?".into()))?;
     let name = arguments.next().unwrap_or_else(|| "vulkan:0".into());
-    let device = Device::open(&DeviceOptions { name: Some(name), ..DeviceOptions::default() })?;
-    let Device::Gpu(gpu) = device else { return Err(Error::Option("a GPU is needed".into())) };
+    let gpu = if name == "none" {
+        let adapter = without_driver();
+        let adapter = adapter.ok_or_else(|| Error::Option("there is no such adapter".into()))?;
+        Gpu::open(&adapter, &GpuOptions::default())?
+    } else {
+        let device = Device::open(&DeviceOptions { name: Some(name), ..DeviceOptions::default() })?;
+        let Device::Gpu(gpu) = device else { return Err(Error::Option("a GPU is needed".into())) };
+        gpu
+    };
 
     let start = Instant::now();
     let file = ModelFile::open(&path)?;

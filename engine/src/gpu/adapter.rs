@@ -110,6 +110,29 @@ pub fn list() -> Vec<AdapterInfo> {
     listed
 }
 
+/// An adapter with no driver under it, which computes nothing: for measuring what the host spends.
+pub fn without_driver() -> Option<AdapterInfo> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = Backends::NOOP;
+    descriptor.backend_options.noop.enable = true;
+    let instance = wgpu::Instance::new(descriptor);
+    let adapters = pollster::block_on(instance.enumerate_adapters(Backends::NOOP));
+    let adapter = adapters.into_iter().next()?;
+    let info = adapter.get_info();
+    Some(AdapterInfo {
+        id: "none:0".into(),
+        name: "no driver".into(),
+        kind: info.device_type,
+        driver: String::new(),
+        free_bytes: None,
+        limits: adapter.limits(),
+        // No timestamps, no caches: nothing is behind them.
+        features: adapter.features() & wgpu::Features::SUBGROUP,
+        info,
+        adapter,
+    })
+}
+
 /// How a GPU is opened.
 #[derive(Debug, Clone, Default)]
 pub struct GpuOptions {
