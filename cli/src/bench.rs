@@ -6,8 +6,9 @@ use std::time::{Instant, SystemTime};
 use anyhow::{Context as _, Result, bail};
 use engine::cpu::{self, default_threads};
 use engine::kv::KvType;
+use engine::model::ModelFile;
 use engine::step::{SequenceId, StepToken};
-use engine::{Context, ContextOptions, Device, LoadOptions};
+use engine::{Context, ContextOptions, Device, LoadOptions, synthetic};
 use serde_json::{Value, json};
 
 use crate::model_info::{quantization, size_label, tensor_bytes};
@@ -17,12 +18,15 @@ use crate::{models, output};
 /// Measure prompt processing (pp) and generation (tg), with llama-bench's options and columns.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  engine bench smollm2:135m\n  engine bench a.gguf b.gguf -p 64 -n 16 -r 3 -o json\n\nNumbers take lists and ranges: -p 128,512  -n 16-64*2  -t 1-4+1"
+    after_help = "Examples:\n  engine bench smollm2:135m\n  engine bench a.gguf b.gguf -p 64 -n 16 -r 3 -o json\n  engine bench --synthetic llama-8b:q4_k_m\n\nNumbers take lists and ranges: -p 128,512  -n 16-64*2  -t 1-4+1"
 )]
 pub struct Args {
     /// Files, catalogue names or names on the hub
-    #[arg(required_unless_present = "model_option")]
+    #[arg(required_unless_present_any = ["model_option", "synthetic"])]
     models: Vec<String>,
+    /// Models made up in the device's memory: a shape and a format, llama-8b:q4_k_m
+    #[arg(long, num_args = 1.., value_delimiter = ',')]
+    synthetic: Vec<String>,
     /// The same as a positional model
     #[arg(short = 'm', long = "model", id = "model_option")]
     model_option: Vec<String>,
@@ -94,8 +98,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let key_types = types(&args.cache_type_k).context("-ctk")?;
     let value_types = types(&args.cache_type_v).context("-ctv")?;
     let mut rows = Vec::new();
-    for name in args.models.iter().chain(&args.model_option) {
-        let path = models::resolve(name)?;
+    let made_up = args.synthetic.iter().map(|name| (name, true));
+    let real = args.models.iter().chain(&args.model_option).map(|name| (name, false));
+    for (name, synthetic) in real.chain(made_up) {
+        let (file, path) = if synthetic {
+            (synthetic::open(name)?, format!("synthetic {name}"))
+        } else {
+            let path = models::resolve(name)?;
+            (ModelFile::open(&path)?, path.display().to_string())
+        };
         for &threads in &threads {
             let open = DeviceArgs { device: args.device.clone(), threads: Some(threads) };
             let device = open.open()?;
@@ -112,7 +123,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                         value_type,
                     };
                     let load = LoadOptions::from(options.clone());
-                    let model = models::load(&device, &path, &load)?;
+                    let model = models::load_file(&device, file.clone(), &load)?;
                     let mut context = model.context(&options)?;
                     let file = &model.file().gguf;
                     let row = |prompt, generate| Row {
@@ -125,7 +136,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                         size: tensor_bytes(file),
                         parameters: engine::load::parameters(file),
                         device: device.clone(),
-                        file: path.display().to_string(),
+                        file: path.clone(),
                         threads,
                         key_type,
                         value_type,

@@ -15,6 +15,7 @@ mod options;
 mod output;
 mod pull;
 mod run;
+mod synth;
 mod tokenize;
 mod tune;
 
@@ -51,6 +52,8 @@ enum Command {
     Bench(bench::Args),
     /// Find the fastest kernels for a model on this GPU
     Tune(tune::Args),
+    /// Write a made-up model to a file
+    Synth(synth::Args),
     /// Fetch a model
     Pull(pull::Args),
 }
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Devices(args) => devices::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Tune(args) => tune::run(&args),
+        Command::Synth(args) => synth::run(&args),
         Command::Pull(args) => pull::run(&args),
     };
     match result {

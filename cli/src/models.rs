@@ -39,7 +39,11 @@ pub fn resolve(name: &str) -> Result<PathBuf> {
 
 /// Loads a model, with a bar on stderr where it is a terminal.
 pub fn load(device: &Device, path: &Path, options: &LoadOptions) -> Result<Arc<Model>> {
-    let file = ModelFile::open(path)?;
+    load_file(device, ModelFile::open(path)?, options)
+}
+
+/// Loads an opened model, with a bar on stderr where it is a terminal.
+pub fn load_file(device: &Device, file: ModelFile, options: &LoadOptions) -> Result<Arc<Model>> {
     // The CPU maps the file: there is nothing to wait for and no bar.
     let mut shown: Option<ProgressBar> = None;
     let model =

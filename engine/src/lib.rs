@@ -6,6 +6,7 @@
 //! - [`reference`]: the ops in naive f64, the oracle. [`gpu`] and [`cpu`]: the executors.
 //! - [`kv`]: which cell holds a position's keys and values.
 //! - [`context`]: sequences on a device, step by step. [`session`]: a conversation in one of them.
+//! - [`synthetic`]: models made up for measurements.
 //! - [`tokenizer`], [`chat`], [`select`]: text to ids, messages to text, logits to an id.
 //!
 //! ```no_run
@@ -47,6 +48,7 @@ pub mod reference;
 pub mod select;
 pub mod session;
 pub mod step;
+pub mod synthetic;
 pub mod tokenizer;
 
 mod error;

@@ -25,6 +25,12 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// Whether every tensor repeats one stretch of blocks, the same for all of a format: a model made up for
+    /// measurements, of which a loader need read no more than that.
+    fn repeats(&self) -> bool {
+        false
+    }
+
     /// Whether there are no bytes at all.
     fn is_empty(&self) -> bool {
         self.len() == 0

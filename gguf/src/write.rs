@@ -11,7 +11,9 @@ struct Tensor {
     name: String,
     shape: Vec<u64>,
     tensor_type: TensorType,
-    data: Vec<u8>,
+    /// None where only the header is wanted.
+    data: Option<Vec<u8>>,
+    bytes: usize,
 }
 
 /// Collects metadata and tensors, then writes a file.
@@ -72,21 +74,44 @@ impl Writer {
                 return Err(Error::Unwritable { name, why });
             }
         }
-        self.tensors.push(Tensor { name, shape: shape.to_vec(), tensor_type, data });
+        let bytes = data.len();
+        let (shape, data) = (shape.to_vec(), Some(data));
+        self.tensors.push(Tensor { name, shape, tensor_type, data, bytes });
         Ok(self)
     }
 
-    /// The file's bytes.
+    /// Adds a tensor of a known type whose data comes from elsewhere: for [`Writer::header`].
+    pub fn tensor_without_data(
+        &mut self,
+        name: impl Into<String>,
+        shape: &[u64],
+        tensor_type: TensorType,
+    ) -> Result<&mut Self> {
+        let name = name.into();
+        let elements: u64 = shape.iter().product();
+        let Some(info) = tensor_type.info().filter(|info| info.block_size > 0) else {
+            return Err(Error::Unwritable { name, why: "its type is unknown".into() });
+        };
+        let bytes = (elements / u64::from(info.block_size) * u64::from(info.block_bytes)) as usize;
+        self.tensors.push(Tensor { name, shape: shape.to_vec(), tensor_type, data: None, bytes });
+        Ok(self)
+    }
+
+    /// The file's bytes; up to the first tensor without data, if there is one.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        self.write(&mut bytes).unwrap_or_else(|_| unreachable!("writing to memory cannot fail"));
+        // Writing to memory cannot fail.
+        let _ = self.write(&mut bytes);
         bytes
     }
 
-    /// Writes the file.
-    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let alignment =
-            self.metadata.get("general.alignment").and_then(Value::as_u64).unwrap_or(32) as usize;
+    fn alignment(&self) -> usize {
+        self.metadata.get("general.alignment").and_then(Value::as_u64).unwrap_or(32) as usize
+    }
+
+    /// The bytes before the tensors' data, padded to the alignment.
+    pub fn header(&self) -> Vec<u8> {
+        let alignment = self.alignment();
         let mut header = Encoder { bytes: Vec::new(), endian: self.endian, version: self.version };
         header.bytes.extend_from_slice(b"GGUF");
         header.u32(self.version);
@@ -106,13 +131,23 @@ impl Writer {
             }
             header.u32(tensor.tensor_type.0);
             header.u64(offset as u64);
-            offset = (offset + tensor.data.len()).next_multiple_of(alignment);
+            offset = (offset + tensor.bytes).next_multiple_of(alignment);
         }
         header.bytes.resize(header.bytes.len().next_multiple_of(alignment), 0);
-        out.write_all(&header.bytes)?;
+        header.bytes
+    }
+
+    /// Writes the file. A tensor without data is an error.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let alignment = self.alignment();
+        out.write_all(&self.header())?;
         for tensor in &self.tensors {
-            out.write_all(&tensor.data)?;
-            let padding = tensor.data.len().next_multiple_of(alignment) - tensor.data.len();
+            let data = tensor.data.as_ref().ok_or_else(|| {
+                let why = format!("tensor {} was added without data", tensor.name);
+                io::Error::new(io::ErrorKind::InvalidInput, why)
+            })?;
+            out.write_all(data)?;
+            let padding = data.len().next_multiple_of(alignment) - data.len();
             out.write_all(&vec![0; padding])?;
         }
         Ok(())

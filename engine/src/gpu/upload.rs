@@ -34,7 +34,9 @@ impl GpuWeights {
         let layout = Layout::new(plan, gpu.caps.max_binding_bytes)?;
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let mut usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        if gpu.unified {
+        // Filled in place where host and device share their memory.
+        let in_place = stream::in_place(&gpu, file);
+        if in_place {
             usage |= wgpu::BufferUsages::MAP_WRITE;
         }
         let buffer = |label: &str, bytes: usize| {
@@ -42,8 +44,7 @@ impl GpuWeights {
                 label: Some(label),
                 size: buffer_bytes(bytes as u64),
                 usage,
-                // Filled in place where host and device share their memory.
-                mapped_at_creation: gpu.unified,
+                mapped_at_creation: in_place,
             })
         };
         let matrices: Vec<_> = layout

@@ -2,10 +2,11 @@
 //! device's buffers where the memory is shared, else through a ring of staging buffers, while earlier pieces
 //! are copied. Host memory stays at the ring and the threads' pieces, whatever the model's size.
 
+use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use gguf::Gguf;
+use gguf::{Format, Gguf};
 
 use crate::gpu::adapter::Gpu;
 use crate::gpu::layout::Layout;
@@ -65,9 +66,14 @@ pub(super) fn upload(
     buffers: (&[wgpu::Buffer], &wgpu::Buffer),
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<()> {
-    let pieces = pieces(file, plan, layout)?;
+    let mut pieces = pieces(file, plan, layout)?;
     let total = layout.bytes();
     let mut done = 0;
+    let in_place = in_place(gpu, file);
+    if repeats(file) {
+        repeat(gpu, file, layout, buffers.0, &pieces)?;
+        pieces.retain(|piece| matches!(piece, Piece::Floats { .. }));
+    }
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| -> Result<()> {
         let (give, take) = channel::<(Piece, Option<Staging>)>();
@@ -78,7 +84,7 @@ pub(super) fn upload(
             scope.spawn(move || work(file, layout, buffers, &take, &answer));
         }
         drop(answer);
-        let mut ring = Ring::new(gpu.clone());
+        let mut ring = Ring::new(gpu.clone(), if in_place { 0 } else { RING });
         let mut waiting = 0;
         let mut finish = |ring: &mut Ring, waiting: &mut usize| -> Result<()> {
             let lost = || Error::Device("a thread that loads weights has ended".into());
@@ -93,10 +99,10 @@ pub(super) fn upload(
             Ok(())
         };
         for piece in pieces {
-            while waiting >= RING || (!gpu.unified && ring.is_empty() && waiting > 0) {
+            while waiting >= RING || (!in_place && ring.is_empty() && waiting > 0) {
                 finish(&mut ring, &mut waiting)?;
             }
-            let staging = if gpu.unified { None } else { Some(ring.next()?) };
+            let staging = if in_place { None } else { Some(ring.next()?) };
             if give.send((piece, staging)).is_err() {
                 break;
             }
@@ -108,13 +114,96 @@ pub(super) fn upload(
         }
         ring.finish()
     })?;
-    if gpu.unified {
+    if in_place {
         for buffer in buffers.0.iter().chain([buffers.1]) {
             buffer.unmap();
         }
     }
     progress(total, total);
     gpu.check()
+}
+
+/// Whether a piece of a format stands for all of them.
+fn repeats(file: &Gguf) -> bool {
+    !file.sources.is_empty() && file.sources.iter().all(|source| source.repeats())
+}
+
+/// Whether weights are written straight into the device's buffers, which are then created mapped.
+pub(super) fn in_place(gpu: &Gpu, file: &Gguf) -> bool {
+    gpu.unified && !repeats(file)
+}
+
+/// Fills matrices from one piece of each format, copied on the device as often as it takes.
+fn repeat(
+    gpu: &Arc<Gpu>,
+    file: &Gguf,
+    layout: &Layout,
+    matrices: &[wgpu::Buffer],
+    pieces: &[Piece],
+) -> Result<()> {
+    let mut templates: HashMap<Format, (wgpu::Buffer, Vec<Run>)> = HashMap::new();
+    let (mut blocks, mut repacked) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        let &Piece::Blocks { matrix: index, tensor, to, count, .. } = piece else { continue };
+        let matrix = &layout.matrices[index];
+        let format = matrix.format;
+        if !templates.contains_key(&format) {
+            // Of the largest tensor of the format, whose first piece is as long as any.
+            let longest = pieces.iter().filter_map(|piece| match piece {
+                Piece::Blocks { matrix, count, .. }
+                    if layout.matrices[*matrix].format == format =>
+                {
+                    Some(*count)
+                }
+                _ => None,
+            });
+            let most = longest.max().unwrap_or(count);
+            blocks.resize(count * format.block_bytes(), 0);
+            file.read(tensor, 0, &mut blocks)?;
+            // A short tensor's blocks over and over.
+            let all: Vec<u8> =
+                blocks.iter().copied().cycle().take(most * format.block_bytes()).collect();
+            let runs = repack(format, &all, most, &mut repacked);
+            let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+            let buffer = gpu.buffer("template", repacked.len() as u64, usage);
+            gpu.queue.write_buffer(&buffer, 0, &repacked);
+            templates.insert(format, (buffer, runs));
+        }
+        let (template, runs) = &templates[&format];
+        let mut encoder =
+            gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for ((run, plane), start) in runs.iter().zip(format.planes()).zip(&matrix.plane_starts) {
+            let length = (count * plane.block_bytes).next_multiple_of(4) as u64;
+            let to = (start + to * plane.block_bytes) as u64;
+            let (from, buffer) = (run.from as u64, &matrices[index]);
+            encoder.copy_buffer_to_buffer(template, from, buffer, to, length);
+        }
+        gpu.queue.submit([encoder.finish()]);
+    }
+    gpu.wait()
+}
+
+/// Repacks `count` blocks into their planes, one after the other; answers where each plane starts.
+fn repack(format: Format, blocks: &[u8], count: usize, repacked: &mut Vec<u8>) -> Vec<Run> {
+    let planes = format.planes();
+    let mut runs = Vec::new();
+    let mut at = 0;
+    for plane in planes {
+        let length = (count * plane.block_bytes).next_multiple_of(4);
+        runs.push(Run { from: at, to: 0, length });
+        at += length;
+    }
+    repacked.clear();
+    repacked.resize(at, 0);
+    let mut rest = repacked.as_mut_slice();
+    let mut parts: Vec<&mut [u8]> = Vec::new();
+    for (run, plane) in runs.iter().zip(planes) {
+        let (part, after) = rest.split_at_mut(run.length);
+        parts.push(&mut part[..count * plane.block_bytes]);
+        rest = after;
+    }
+    format.repack(blocks, &mut parts);
+    runs
 }
 
 /// All of a layout in pieces.
@@ -198,23 +287,11 @@ fn fill(
             let block_bytes = matrix.format.block_bytes();
             blocks.resize(count * block_bytes, 0);
             file.read(tensor, (from * block_bytes) as u64, blocks)?;
-            let planes = matrix.format.planes();
-            let mut at = 0;
-            for (plane, start) in planes.iter().zip(&matrix.plane_starts) {
-                let length = (count * plane.block_bytes).next_multiple_of(4);
-                runs.push(Run { from: at, to: start + to * plane.block_bytes, length });
-                at += length;
+            runs = repack(matrix.format, blocks, count, repacked);
+            let starts = matrix.format.planes().iter().zip(&matrix.plane_starts);
+            for (run, (plane, start)) in runs.iter_mut().zip(starts) {
+                run.to = start + to * plane.block_bytes;
             }
-            repacked.clear();
-            repacked.resize(at, 0);
-            let mut rest = repacked.as_mut_slice();
-            let mut parts: Vec<&mut [u8]> = Vec::new();
-            for (run, plane) in runs.iter().zip(planes) {
-                let (part, after) = rest.split_at_mut(run.length);
-                parts.push(&mut part[..count * plane.block_bytes]);
-                rest = after;
-            }
-            matrix.format.repack(blocks, &mut parts);
             (Some(index), &matrices[index])
         }
     };
@@ -242,8 +319,7 @@ struct Ring {
 }
 
 impl Ring {
-    fn new(gpu: Arc<Gpu>) -> Self {
-        let count = if gpu.unified { 0 } else { RING };
+    fn new(gpu: Arc<Gpu>, count: usize) -> Self {
         let free = (0..count)
             .map(|_| {
                 gpu.device.create_buffer(&wgpu::BufferDescriptor {
