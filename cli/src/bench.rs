@@ -80,6 +80,8 @@ struct Row {
     generate: usize,
     samples_ns: Vec<u64>,
     time: String,
+    load_ns: u64,
+    memory: u64,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -123,8 +125,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                         value_type,
                     };
                     let load = LoadOptions::from(options.clone());
+                    let start = Instant::now();
                     let model = models::load_file(&device, file.clone(), &load)?;
                     let mut context = model.context(&options)?;
+                    let load_ns = start.elapsed().as_nanos() as u64;
+                    let memory = context.memory().total();
                     let file = &model.file().gguf;
                     let row = |prompt, generate| Row {
                         name: format!(
@@ -145,6 +150,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                         generate,
                         samples_ns: Vec::new(),
                         time: String::new(),
+                        load_ns,
+                        memory,
                     };
                     let vocabulary = model.file().spec.vocabulary;
                     let tests = prompts
@@ -249,6 +256,8 @@ impl Row {
             "stddev_ts": deviation(&speeds),
             "samples_ns": self.samples_ns,
             "samples_ts": speeds,
+            "load_ns": self.load_ns,
+            "device_memory": self.memory,
             "device": self.device.name(),
             "precision": "f32",
         })
