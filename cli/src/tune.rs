@@ -9,7 +9,7 @@ use engine::gpu::choice::{Caps, ProductKernel, ProductShape};
 use engine::gpu::tune::{self, Measurement};
 use engine::model::ModelFile;
 use engine::plan::Plan;
-use engine::{ContextOptions, Device};
+use engine::{ContextOptions, Device, synthetic};
 
 use crate::options::DeviceArgs;
 use crate::{models, output};
@@ -21,7 +21,11 @@ use crate::{models, output};
 )]
 pub struct Args {
     /// A file, catalogue name or name on the hub
-    model: String,
+    #[arg(required_unless_present = "synthetic")]
+    model: Option<String>,
+    /// The shapes of a made-up model instead: llama-8b:q4_k_m
+    #[arg(long, conflicts_with = "model")]
+    synthetic: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
     /// Seconds to spend
@@ -33,7 +37,11 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let model = ModelFile::open(models::resolve(&args.model)?)?;
+    let model = match (&args.synthetic, &args.model) {
+        (Some(name), _) => synthetic::open(name)?,
+        (None, Some(name)) => ModelFile::open(models::resolve(name)?)?,
+        (None, None) => bail!("which model?"),
+    };
     let Device::Gpu(gpu) = args.device.open()? else {
         bail!("the CPU has nothing to tune: name a GPU with --device (see `engine devices`)");
     };
