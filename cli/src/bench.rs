@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use engine::cpu::{self, default_threads};
+use engine::executor::Precision;
 use engine::kv::KvType;
 use engine::model::ModelFile;
 use engine::step::{SequenceId, StepToken};
@@ -12,7 +13,7 @@ use engine::{Context, ContextOptions, Device, LoadOptions, synthetic};
 use serde_json::{Value, json};
 
 use crate::model_info::{quantization, size_label, tensor_bytes};
-use crate::options::{DeviceArgs, kv_type};
+use crate::options::{DeviceArgs, PrecisionArgs, kv_type};
 use crate::{models, output};
 
 /// Measure prompt processing (pp) and generation (tg), with llama-bench's options and columns.
@@ -51,6 +52,8 @@ pub struct Args {
     /// The most tokens computed at once
     #[arg(long, default_value_t = 512)]
     ubatch_size: usize,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// md or json
     #[arg(short = 'o', long, default_value = "md", value_parser = ["md", "json"])]
     output: String,
@@ -82,6 +85,7 @@ struct Row {
     time: String,
     load_ns: u64,
     memory: u64,
+    precision: Precision,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -124,7 +128,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                         key_type,
                         value_type,
                     };
-                    let load = LoadOptions::from(options.clone());
+                    let precision = args.precision.class();
+                    let load = LoadOptions { precision, ..LoadOptions::from(options.clone()) };
                     let start = Instant::now();
                     let model = models::load_file(&device, file.clone(), &load)?;
                     let mut context = model.context(&options)?;
@@ -152,6 +157,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                         time: String::new(),
                         load_ns,
                         memory,
+                        precision,
                     };
                     let vocabulary = model.file().spec.vocabulary;
                     let tests = prompts
@@ -259,7 +265,7 @@ impl Row {
             "load_ns": self.load_ns,
             "device_memory": self.memory,
             "device": self.device.name(),
-            "precision": "f32",
+            "precision": self.precision.name(),
         })
     }
 }
@@ -350,7 +356,12 @@ fn print(args: &Args, rows: &[Row]) -> Result<()> {
             Device::Gpu(gpu) => format!(", {}", gpu.driver),
             Device::Cpu { set, .. } => format!(", {}", set.name()),
         };
-        eprintln!("\non {} ({}{driver}), precision f32", row.device.name(), row.device.id());
+        eprintln!(
+            "\non {} ({}{driver}), precision {}",
+            row.device.name(),
+            row.device.id(),
+            row.precision.name()
+        );
     }
     Ok(())
 }

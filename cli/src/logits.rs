@@ -8,7 +8,7 @@ use engine::step::{SequenceId, StepToken};
 use engine::{ContextOptions, LoadOptions};
 use serde_json::{Value, json};
 
-use crate::options::{ContextArgs, DeviceArgs};
+use crate::options::{ContextArgs, DeviceArgs, PrecisionArgs};
 use crate::{models, output, tokenize};
 
 /// Print the logits after a list of tokens.
@@ -32,6 +32,8 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    precision: PrecisionArgs,
+    #[command(flatten)]
     context: ContextArgs,
     #[command(flatten)]
     device: DeviceArgs,
@@ -50,7 +52,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         cells: Some(args.context.ctx.unwrap_or(fitting)),
         ..args.context.options()
     };
-    let load = LoadOptions::from(options.clone());
+    let load =
+        LoadOptions { precision: args.precision.class(), ..LoadOptions::from(options.clone()) };
     let model = models::load(&device, &path, &load)?;
     let mut context = model.context(&options)?;
     let tokens = StepToken::run(SequenceId(0), 0, &ids, args.all);

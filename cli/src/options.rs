@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
+use engine::executor::Precision;
 use engine::kv::KvType;
 use engine::{ContextOptions, Device, DeviceOptions};
 
@@ -58,6 +59,32 @@ pub struct ContextArgs {
     /// The type of values in the cache: f16 or f32 (also -ctv)
     #[arg(long, default_value = "f16", value_parser = kv_type)]
     pub cache_type_v: KvType,
+}
+
+/// How exactly products are computed.
+#[derive(Args, Clone)]
+pub struct PrecisionArgs {
+    /// f32; f16-tiles: prompts with operands rounded to f16; int8: activations rounded to bytes
+    #[arg(long, default_value = "f32", value_parser = precision)]
+    precision: Precision,
+    /// The same as --precision f32
+    #[arg(long, conflicts_with = "precision")]
+    exact: bool,
+}
+
+impl PrecisionArgs {
+    /// The class asked for.
+    pub fn class(&self) -> Precision {
+        if self.exact { Precision::F32 } else { self.precision }
+    }
+}
+
+/// Reads a precision class by its name.
+fn precision(name: &str) -> Result<Precision, String> {
+    Precision::from_name(name).ok_or_else(|| {
+        let known: Vec<_> = Precision::ALL.iter().map(|precision| precision.name()).collect();
+        format!("the precision {name:?} is unknown (known: {})", known.join(", "))
+    })
 }
 
 impl ContextArgs {

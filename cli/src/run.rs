@@ -13,7 +13,7 @@ use engine::step::SequenceId;
 use engine::{ContextOptions, GenerateOptions, Generation, LoadOptions, Session, Stop};
 use serde_json::json;
 
-use crate::options::{ContextArgs, DeviceArgs};
+use crate::options::{ContextArgs, DeviceArgs, PrecisionArgs};
 use crate::{catalogue, models, output, tokenize};
 
 /// Answer a prompt, or chat.
@@ -64,6 +64,8 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    precision: PrecisionArgs,
+    #[command(flatten)]
     context: ContextArgs,
     #[command(flatten)]
     device: DeviceArgs,
@@ -86,7 +88,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let device = args.device.open()?;
     // Only the last token of a step wants logits.
     let context_options = ContextOptions { outputs: Some(1), ..args.context.options() };
-    let load = LoadOptions::from(context_options.clone());
+    let load = LoadOptions {
+        precision: args.precision.class(),
+        ..LoadOptions::from(context_options.clone())
+    };
     let model = models::load(&device, &path, &load)?;
     let context = model.context(&context_options)?;
     if args.verbose {

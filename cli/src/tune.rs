@@ -11,7 +11,7 @@ use engine::model::ModelFile;
 use engine::plan::Plan;
 use engine::{ContextOptions, Device, synthetic};
 
-use crate::options::DeviceArgs;
+use crate::options::{DeviceArgs, PrecisionArgs};
 use crate::{models, output};
 
 /// Measure which kernels are the fastest for a model on this GPU, and keep the verdict.
@@ -28,6 +28,8 @@ pub struct Args {
     synthetic: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// Seconds to spend
     #[arg(long, default_value_t = 18)]
     seconds: u64,
@@ -47,7 +49,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let sizes = ContextOptions::default().sizes(&model.spec)?;
     let plan = Plan::new(&model, sizes.cells)?;
-    let caps = Caps { tuned: BTreeMap::new(), ..gpu.caps.clone() };
+    let precision = args.precision.class();
+    let caps = Caps { precision, tuned: BTreeMap::new(), ..gpu.caps.clone() };
     let shapes = tune::shapes(&plan, &caps);
     let mut measured: Vec<Measurement> = Vec::new();
     let start = Instant::now();
@@ -68,7 +71,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             output::print_line(&format!("{}  {gain:.2} x the default", line(shape, best)))?;
         }
     }
-    let file = tune::keep(&gpu, &verdict)?;
+    let file = tune::keep(&gpu, precision, &verdict)?;
     eprintln!(
         "{} of {} shapes measured on {} ({}) in {:.1} s{}",
         verdict.len(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cpu::{CpuExecutor, CpuWeights, InstructionSet};
+use crate::cpu::{CpuExecutor, CpuLoops, CpuWeights};
 use crate::executor::{Executor, Memory, Selection, Sizes};
 use crate::gpu::{GpuExecutor, GpuWeights};
 use crate::kv::{Group, KvTable, KvType};
@@ -135,14 +135,12 @@ impl Context {
         model: &ModelFile,
         weights: &Arc<CpuWeights>,
         options: &ContextOptions,
-        threads: usize,
-        set: InstructionSet,
+        loops: CpuLoops,
     ) -> Result<Self> {
         let sizes = options.sizes(&model.spec)?;
         let plan = Arc::new(Plan::new(model, sizes.cells)?);
         let groups = kv_groups(&model.spec, model.gguf.file(), &sizes)?;
-        let executor =
-            CpuExecutor::new(weights.clone(), plan, groups.clone(), &sizes, threads, set);
+        let executor = CpuExecutor::new(weights.clone(), plan, groups.clone(), &sizes, loops);
         Ok(Self::with_executor(model, Box::new(executor), groups, sizes))
     }
 

@@ -13,10 +13,22 @@ mod team;
 mod vector;
 mod weights;
 
+use crate::executor::Precision;
 pub use executor::{CpuExecutor, predict};
 pub use team::Team;
 pub use vector::InstructionSet;
 pub use weights::CpuWeights;
+
+/// How the CPU's loops run.
+#[derive(Debug, Clone, Copy)]
+pub struct CpuLoops {
+    /// Threads that work.
+    pub threads: usize,
+    /// The instructions that they use.
+    pub set: InstructionSet,
+    /// How exactly products are computed; the CPU has no tiles of f16 and computes those in f32.
+    pub precision: Precision,
+}
 
 /// The processor's name as the operating system gives it, or the architecture's.
 pub fn processor_name() -> String {

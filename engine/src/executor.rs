@@ -22,6 +22,38 @@ pub struct Sizes {
     pub value_type: KvType,
 }
 
+/// How exactly products are computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Precision {
+    /// Activations and sums in f32: the default, and what `--exact` means.
+    #[default]
+    F32,
+    /// Prompts only: operands rounded to f16 in tiles, divided by the largest of their group so that none
+    /// overflows; sums in f32.
+    F16Tiles,
+    /// Activations rounded to signed bytes, 16 with one scale (llama.cpp does so by default, 32 or 256 with one).
+    Int8,
+}
+
+impl Precision {
+    /// All classes.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16Tiles, Self::Int8];
+
+    /// The class of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|precision| precision.name() == name)
+    }
+
+    /// The name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16Tiles => "f16-tiles",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
 /// Bytes by purpose: what a model and a context take on a device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {

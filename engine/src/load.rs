@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 use gguf::Gguf;
 
 use crate::context::kv_groups;
-use crate::cpu::{self, CpuWeights};
+use crate::cpu::{self, CpuLoops, CpuWeights};
 use crate::device::Device;
-use crate::executor::Memory;
+use crate::executor::{Memory, Precision};
 use crate::gpu::choice::Caps;
 use crate::gpu::{self, GpuWeights, self_test, tune};
 use crate::model::ModelFile;
@@ -23,11 +23,17 @@ pub struct LoadOptions {
     pub context: ContextOptions,
     /// Whether a GPU's kernels are tested on first use.
     pub self_test: SelfTest,
+    /// How exactly products are computed.
+    pub precision: Precision,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { context: ContextOptions::default(), self_test: SelfTest::Once }
+        Self {
+            context: ContextOptions::default(),
+            self_test: SelfTest::Once,
+            precision: Precision::F32,
+        }
     }
 }
 
@@ -61,6 +67,7 @@ pub struct Model {
     weights: Weights,
     tokenizer: OnceLock<Arc<Tokenizer>>,
     warnings: Vec<String>,
+    precision: Precision,
 }
 
 impl Model {
@@ -90,7 +97,9 @@ impl Model {
         let mut warnings = Vec::new();
         let weights = match device {
             Device::Gpu(gpu) => {
-                let mut caps = Caps { tuned: tune::read(gpu), ..gpu.caps.clone() };
+                let precision = options.precision;
+                let tuned = tune::read(gpu, precision);
+                let mut caps = Caps { precision, tuned, ..gpu.caps.clone() };
                 if options.self_test != SelfTest::Never {
                     let remember = options.self_test == SelfTest::Once;
                     let verdict = self_test::run(gpu, &plan, &sizes, &caps, remember)?;
@@ -117,6 +126,7 @@ impl Model {
             weights,
             tokenizer: OnceLock::new(),
             warnings,
+            precision: options.precision,
         }))
     }
 
@@ -128,6 +138,11 @@ impl Model {
     /// The device.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// How exactly products are computed.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// What the self-test found wrong with the device, for stderr.
@@ -149,7 +164,8 @@ impl Model {
         check_fit(&self.file, &self.device, options, true)?;
         match (&self.device, &self.weights) {
             (Device::Cpu { threads, set, .. }, Weights::Cpu(weights)) => {
-                Context::on_cpu(&self.file, weights, options, *threads, *set)
+                let loops = CpuLoops { threads: *threads, set: *set, precision: self.precision };
+                Context::on_cpu(&self.file, weights, options, loops)
             }
             (_, Weights::Gpu(weights)) => Context::on_gpu(&self.file, weights, options),
             _ => Err(Error::Device("the model's weights are on another device".into())),

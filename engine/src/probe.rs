@@ -8,8 +8,8 @@ use std::sync::Arc;
 use gguf::{BytesSource, Format, Gguf, TensorType, Writer};
 
 use crate::Result;
-use crate::cpu::{CpuExecutor, CpuWeights, InstructionSet};
-use crate::executor::{Executor, Selection, Sizes};
+use crate::cpu::{CpuExecutor, CpuLoops, CpuWeights, InstructionSet};
+use crate::executor::{Executor, Precision, Selection, Sizes};
 use crate::gpu::choice::Caps;
 use crate::gpu::{Gpu, GpuExecutor, GpuWeights};
 use crate::kv::{BLOCK, Group, KvTable, KvType, Prepared};
@@ -35,6 +35,8 @@ pub struct Probe {
     pub expected: Vec<f64>,
     /// How far an executor may be from it.
     pub bound: Vec<f64>,
+    /// How exactly it is to be computed.
+    pub precision: Precision,
 }
 
 /// The products of a linear op.
@@ -52,6 +54,8 @@ pub struct LinearCase {
     pub epilogue: Epilogue,
     /// Whether the input is normed first, which the product may do itself.
     pub norm: bool,
+    /// How exactly products are to be computed: widens the bound.
+    pub precision: Precision,
 }
 
 /// Attention with the op before it, which fills the cache.
@@ -75,6 +79,24 @@ pub struct AttentionCase {
     pub value_type: KvType,
     /// The factor of the scores.
     pub scale: f32,
+}
+
+/// How far a product may be off after its inputs were rounded to bytes: half a step of each, 16 with the scale of
+/// the largest.
+fn rounding_to_bytes(row: &[f32], x: &[f32]) -> f64 {
+    let of_group = |(w, x): (&[f32], &[f32])| {
+        let largest = x.iter().fold(0f32, |most, x| most.max(x.abs()));
+        w.iter().map(|w| f64::from(w.abs())).sum::<f64>() * f64::from(largest) / 127.0 * 0.501
+    };
+    row.chunks(16).zip(x.chunks(16)).map(of_group).sum()
+}
+
+/// The same for operands rounded to halves: 2^-11 of each, or a subnormal's 2^-25 of their group's largest.
+fn rounding_to_halves(row: &[f32], x: &[f32], sum: f64) -> f64 {
+    let largest = |v: &[f32]| f64::from(v.iter().fold(0f32, |most, x| most.max(x.abs())));
+    let pairs = row.chunks(32).zip(x.chunks(32));
+    let subnormal: f64 = pairs.map(|(w, x)| 64.0 * largest(w) * largest(x)).sum();
+    sum / f64::from(1 << 10) + subnormal / f64::from(1 << 25)
 }
 
 /// The sequence that probes compute.
@@ -179,6 +201,7 @@ impl Probe {
             Some(id) => read_f32(&file, &list[id.0].name)?,
             None => vec![1.0; case.columns],
         };
+        let rounded = case.precision != Precision::F32;
         for x in input.chunks_exact(case.columns) {
             let mean = x.iter().map(|x| x * x).sum::<f32>() / case.columns as f32;
             // The norm's own roundings are as many again.
@@ -187,13 +210,21 @@ impl Probe {
             let sums: Vec<f64> = decoded
                 .iter()
                 .flat_map(|matrix| matrix.chunks_exact(case.columns))
-                .map(|row| row.iter().zip(&x).map(|(w, x)| f64::from(w * x).abs()).sum::<f64>())
-                .map(|sum| (sum * norm + 2.0) / f64::from(1 << 20))
+                .map(|row| {
+                    let sum = row.iter().zip(&x).map(|(w, x)| f64::from(w * x).abs()).sum::<f64>();
+                    let rounded = match case.precision {
+                        Precision::F32 => 0.0,
+                        Precision::F16Tiles => rounding_to_halves(row, &x, sum),
+                        Precision::Int8 => rounding_to_bytes(row, &x),
+                    };
+                    let exact = (sum * norm + 2.0) / f64::from(1 << 20);
+                    exact + rounded * if case.norm { norm / 2.0 } else { 1.0 }
+                })
                 .collect();
             if gated {
                 // The product of two numbers, each of them off by its own bound.
                 let (gate, up) = sums.split_at(rows / 2);
-                let scale = f64::from(1 << 20);
+                let scale = if rounded { 4.0 * case.columns as f64 } else { f64::from(1 << 20) };
                 bound.extend(gate.iter().zip(up).map(|(g, u)| 2.0 * (g * u * scale + g + u)));
             } else {
                 bound.extend(sums);
@@ -208,14 +239,9 @@ impl Probe {
             logits: ValueId(1),
         };
         let inputs = vec![(ValueId(0), input), (ValueId(1), before)];
-        Self::new(
-            plan,
-            file,
-            case.tokens,
-            sizes(case.tokens, KvType::F32, KvType::F32),
-            inputs,
-            bound,
-        )
+        let sizes = sizes(case.tokens, KvType::F32, KvType::F32);
+        let probe = Self::new(plan, file, case.tokens, sizes, inputs, bound)?;
+        Ok(Self { precision: case.precision, ..probe })
     }
 
     /// An RMS norm of rows of `width`. Bound: 2^-20 of the largest result (about 4): half a rounding a term of
@@ -343,6 +369,7 @@ impl Probe {
             out,
             expected: Vec::new(),
             bound,
+            precision: Precision::F32,
         };
         probe.expected = probe.reference()?;
         Ok(probe)
@@ -410,12 +437,18 @@ impl Probe {
         executor.read_value(self.out, self.expected.len())
     }
 
-    /// What the CPU makes of it, with the instructions of `set`.
-    pub fn on_cpu(&self, set: InstructionSet) -> Result<Vec<f32>> {
+    /// What the CPU makes of it, with the instructions of `set`, on two threads.
+    pub fn on_cpu(&self, set: InstructionSet, precision: Precision) -> Result<Vec<f32>> {
         let weights = CpuWeights::load(&self.file, &self.plan)?;
         let groups = self.groups();
         let plan = self.plan.clone();
-        let mut executor = CpuExecutor::new(weights, plan, groups.clone(), &self.sizes, 2, set);
+        let mut executor = CpuExecutor::new(
+            weights,
+            plan,
+            groups.clone(),
+            &self.sizes,
+            CpuLoops { threads: 2, set, precision },
+        );
         for (id, floats) in &self.inputs {
             executor.write_value(*id, floats);
         }

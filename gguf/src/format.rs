@@ -236,6 +236,11 @@ impl Format {
         with_block!(self, B => size_of::<B>())
     }
 
+    /// Whether weights are codes with scales, rather than floats.
+    pub fn has_codes(self) -> bool {
+        self.block_size() > 1
+    }
+
     /// The planes of a repacked tensor.
     pub fn planes(self) -> &'static [Plane] {
         with_block!(self, B => B::PLANES)

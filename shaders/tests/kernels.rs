@@ -36,11 +36,19 @@ fn variants() -> Vec<Variant> {
                 let matvec = matvec.clone().define_if(split, "SPLIT");
                 all.extend(uses(shaped(&matvec, 2, 1)));
                 all.extend(uses(shaped(&matvec, 2, 4).define("SEVERAL")));
+                if !split && !floats {
+                    all.extend(uses(shaped(&matvec, 4, 1).define("INT8")));
+                }
             }
         }
         let lanewise = Variant::new("lanewise").format(format);
         all.extend(uses(shaped(&lanewise, 4, 1)));
         all.extend(uses(shaped(&lanewise, 2, 4)));
+        if !floats {
+            all.extend(uses(shaped(&lanewise, 2, 2).define("INT8")));
+            all.push(Variant::new("matmul").format(format).define("INT8"));
+        }
+        all.push(Variant::new("matmul").format(format).define("F16"));
     }
     all.extend(both(both(formats("matmul").collect(), "BIAS"), "ADD"));
     all.extend(both(vec![Variant::new("gate")], "GELU"));

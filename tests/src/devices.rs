@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use engine::cpu::{CpuWeights, InstructionSet};
+use engine::cpu::{CpuLoops, CpuWeights, InstructionSet};
+use engine::executor::Precision;
+use engine::gpu::choice::Caps;
 use engine::gpu::{Gpu, GpuOptions, GpuWeights, list};
 use engine::model::ModelFile;
 use engine::plan::Plan;
@@ -34,11 +36,23 @@ pub fn gpu(options: &GpuOptions) -> Arc<Gpu> {
 /// # Panics
 /// If it cannot be made.
 pub fn gpu_context(gpu: &Arc<Gpu>, model: &ModelFile, options: &ContextOptions) -> Context {
+    gpu_context_with(gpu, &gpu.caps, model, options)
+}
+
+/// The same with kernels chosen for `caps`.
+///
+/// # Panics
+/// If it cannot be made.
+pub fn gpu_context_with(
+    gpu: &Arc<Gpu>,
+    caps: &Caps,
+    model: &ModelFile,
+    options: &ContextOptions,
+) -> Context {
     let sizes = options.sizes(&model.spec).expect("sizes");
     let plan = Plan::new(model, sizes.cells).expect("a plan");
-    let weights =
-        GpuWeights::load(gpu.clone(), &model.gguf, &plan, gpu.caps.clone(), &mut |_, _| ())
-            .unwrap_or_else(|error| panic!("{error}"));
+    let weights = GpuWeights::load(gpu.clone(), &model.gguf, &plan, caps.clone(), &mut |_, _| ())
+        .unwrap_or_else(|error| panic!("{error}"));
     Context::on_gpu(model, &Arc::new(weights), options).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -46,13 +60,18 @@ pub fn gpu_context(gpu: &Arc<Gpu>, model: &ModelFile, options: &ContextOptions) 
 ///
 /// # Panics
 /// If it cannot be made.
-pub fn cpu_context(model: &ModelFile, options: &ContextOptions, set: InstructionSet) -> Context {
+pub fn cpu_context(
+    model: &ModelFile,
+    options: &ContextOptions,
+    set: InstructionSet,
+    precision: Precision,
+) -> Context {
     let sizes = options.sizes(&model.spec).expect("sizes");
     let plan = Plan::new(model, sizes.cells).expect("a plan");
     let weights = CpuWeights::load(&model.gguf, &plan).unwrap_or_else(|error| panic!("{error}"));
     let threads = engine::cpu::default_threads();
-    Context::on_cpu(model, &weights, options, threads, set)
-        .unwrap_or_else(|error| panic!("{error}"))
+    let loops = CpuLoops { threads, set, precision };
+    Context::on_cpu(model, &weights, options, loops).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The CPU as a device, all its cores.

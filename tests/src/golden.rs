@@ -30,6 +30,8 @@ pub struct Tiny {
 pub struct Moves {
     /// With an F16 cache and flash attention.
     pub f32weights_kvf16_fa: Move,
+    /// With activations rounded to bytes, F32 cache; none for weights of floats.
+    pub native_kvf32: Option<Move>,
 }
 
 /// One measure of a move.
@@ -37,6 +39,10 @@ pub struct Moves {
 pub struct Move {
     /// The largest difference of a logit.
     pub max_abs: f64,
+    /// The root of the mean square difference, over that of the logits.
+    pub rel_rms: f64,
+    /// The mean Kullback-Leibler divergence of the probabilities.
+    pub kl_mean: f64,
 }
 
 /// One sequence of a golden.
@@ -112,4 +118,10 @@ pub fn tolerance(golden: &Tiny, key_type: KvType, value_type: KvType) -> f64 {
     } else {
         f64::max(1e-3, 2.0 * golden.tolerance.f32weights_kvf16_fa.max_abs)
     }
+}
+
+/// The same for the class f16-tiles: the larger of 1e-3 and twice what llama.cpp itself moves with an F16 cache,
+/// whatever the cache.
+pub fn tolerance_f16_tiles(golden: &Tiny) -> f64 {
+    tolerance(golden, KvType::F16, KvType::F16)
 }

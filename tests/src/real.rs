@@ -184,6 +184,35 @@ impl Distance {
     }
 }
 
+/// How far a position may be from the golden.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowed {
+    /// The most likely id must be the golden's where that leads by more than this.
+    pub clear_lead: f64,
+    /// The largest difference of a log-probability.
+    pub bound: f64,
+}
+
+impl Allowed {
+    /// For class f32 with a cache of a type.
+    pub fn f32(kv: KvType) -> Self {
+        match kv {
+            KvType::F32 => Self { clear_lead: 0.02, bound: 0.01 },
+            KvType::F16 => Self::f16_tiles(),
+        }
+    }
+
+    /// For class f16-tiles, whatever the cache.
+    pub fn f16_tiles() -> Self {
+        Self { clear_lead: 0.1, bound: 0.05 }
+    }
+
+    /// Only measured, not judged by position: int8 is judged by its distances.
+    pub fn anything() -> Self {
+        Self { clear_lead: f64::INFINITY, bound: f64::INFINITY }
+    }
+}
+
 /// Feeds a prompt and the golden's continuation at once and checks every position: the most likely id
 /// wherever the golden's lead is clear, and the recorded log-probabilities.
 ///
@@ -193,12 +222,9 @@ pub fn check_teacher_forced(
     stepper: &mut dyn Stepper,
     prompt: &Prompt,
     sequence: SequenceId,
-    kv: KvType,
+    allowed: &Allowed,
 ) -> Distance {
-    let (clear_lead, bound) = match kv {
-        KvType::F32 => (0.02, 0.01),
-        KvType::F16 => (0.1, 0.05),
-    };
+    let &Allowed { clear_lead, bound } = allowed;
     let exact = &prompt.exact;
     let mut ids = prompt.tokens.clone();
     ids.extend_from_slice(&exact.chosen_ids[..exact.chosen_ids.len() - 1]);

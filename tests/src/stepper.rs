@@ -63,8 +63,21 @@ pub fn check_sequence(
     cut: Cut,
     kv: KvType,
 ) -> f64 {
-    let bound = tolerance(golden, kv, kv);
-    let mut check = Checker { bound, worst: 0.0, name: format!("{} {cut:?} {kv:?}", golden.file) };
+    check_sequence_within(stepper, golden, sequence, (id, cut), tolerance(golden, kv, kv))
+}
+
+/// The same within a bound of another class.
+///
+/// # Panics
+/// If a difference exceeds it.
+pub fn check_sequence_within(
+    stepper: &mut dyn Stepper,
+    golden: &Tiny,
+    sequence: &Sequence,
+    (id, cut): (SequenceId, Cut),
+    bound: f64,
+) -> f64 {
+    let mut check = Checker { bound, worst: 0.0, name: format!("{} {cut:?}", golden.file) };
     let chunk = match cut {
         Cut::Whole => sequence.ids.len(),
         Cut::Chunks(n) => n,

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use engine::cpu::CpuWeights;
-use engine::cpu::InstructionSet;
+use engine::cpu::{CpuLoops, InstructionSet};
+use engine::executor::Precision;
 use engine::model::ModelFile;
 use engine::plan::Plan;
 use engine::step::{SequenceId, StepToken};
@@ -45,8 +46,8 @@ fn use_file(bytes: Vec<u8>) -> Result<(), String> {
         return Err("would not fit".into());
     }
     let weights = CpuWeights::load(&model.gguf, &plan).map_err(text)?;
-    let mut context =
-        Context::on_cpu(&model, &weights, &options, 1, InstructionSet::detect()).map_err(text)?;
+    let loops = CpuLoops { threads: 1, set: InstructionSet::detect(), precision: Precision::F32 };
+    let mut context = Context::on_cpu(&model, &weights, &options, loops).map_err(text)?;
     let ids: Vec<u32> =
         ids.into_iter().take(20).filter(|&id| (id as usize) < model.spec.vocabulary).collect();
     context.step(&StepToken::run(SequenceId(0), 0, &ids, false)).map_err(text)?;

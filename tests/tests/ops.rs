@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use engine::cpu::InstructionSet;
+use engine::executor::Precision;
 use engine::gpu::choice::{Caps, Count, Family, ProductShape};
 use engine::gpu::{Gpu, GpuOptions};
 use engine::kv::KvType;
@@ -19,7 +20,7 @@ use gguf::Format;
 fn check(name: &str, probe: &Probe, gpu: &Arc<Gpu>, caps: &[Caps]) -> f64 {
     let mut worst = 0f64;
     for set in InstructionSet::available() {
-        let ratio = probe.worst(&probe.on_cpu(set).unwrap());
+        let ratio = probe.worst(&probe.on_cpu(set, probe.precision).unwrap());
         assert!(ratio <= 1.0, "{name} on the CPU ({}): {ratio:.3} times its bound", set.name());
         worst = worst.max(ratio);
     }
@@ -75,6 +76,7 @@ fn linear() {
                 bias: false,
                 epilogue: Epilogue::Store,
                 norm: false,
+                precision: Precision::F32,
             };
             let name = format!("{} {columns}x{rows}x{tokens}", format.name());
             let probe = Probe::linear(&plain).unwrap();
@@ -116,7 +118,9 @@ fn every_shape_of_a_kernel() {
             let parts = if matches!(epilogue, Epilogue::Gated { .. }) { 2 } else { 1 };
             let (columns, rows) = (512, 37);
             let weights = vec![(format, rows); parts];
-            let case = LinearCase { weights, columns, tokens, bias: true, epilogue, norm };
+            let precision = Precision::F32;
+            let case =
+                LinearCase { weights, columns, tokens, bias: true, epilogue, norm, precision };
             let probe = Probe::linear(&case).unwrap();
             let shape = ProductShape {
                 format,
@@ -143,6 +147,43 @@ fn every_shape_of_a_kernel() {
     println!("{count} kernels: {worst:.3} of the bound");
 }
 
+/// The classes that round: each product within what its roundings allow, and not as exact as f32.
+#[test]
+fn rounded_products() {
+    let gpu = gpu(&GpuOptions::default());
+    for precision in [Precision::Int8, Precision::F16Tiles] {
+        let mut worst = 0f64;
+        for &format in Format::ALL {
+            for tokens in [1, 3, 11, 40] {
+                let (columns, rows) = (512, 37);
+                let case = LinearCase {
+                    weights: vec![(format, rows)],
+                    columns,
+                    tokens,
+                    bias: true,
+                    epilogue: Epilogue::Store,
+                    norm: tokens == 3,
+                    precision,
+                };
+                let probe = Probe::linear(&case).unwrap();
+                let with = |caps: &Caps| Caps { precision, ..caps.clone() };
+                let caps: Vec<_> = both_caps(&gpu).iter().map(with).collect();
+                let name = format!("{} {} x {tokens}", precision.name(), format.name());
+                worst = worst.max(check(&name, &probe, &gpu, &caps));
+                // The bound is no blank cheque: f32 is well inside it where rounding takes place.
+                let exact =
+                    Probe::linear(&LinearCase { precision: Precision::F32, ..case }).unwrap();
+                let ours = probe.on_gpu(&gpu, &caps[caps.len() - 1]).unwrap();
+                let rounds = format.has_codes() && precision == Precision::Int8
+                    || tokens > 8 && precision == Precision::F16Tiles;
+                assert_eq!(exact.worst(&ours) > 1.0, rounds, "{name}: {}", exact.worst(&ours));
+            }
+        }
+        assert!(worst > 0.05, "{}: the bound is loose: {worst}", precision.name());
+        println!("{}: {worst:.3} of the bound", precision.name());
+    }
+}
+
 /// q, k and v of one format lie in one buffer, of different formats in several.
 #[test]
 fn several_weights_at_once() {
@@ -157,6 +198,7 @@ fn several_weights_at_once() {
                 bias: true,
                 epilogue: Epilogue::Store,
                 norm: false,
+                precision: Precision::F32,
             };
             check("qkv", &Probe::linear(&case).unwrap(), &gpu, &both_caps(&gpu));
             let case = LinearCase {
@@ -182,6 +224,7 @@ fn matrices_larger_than_a_binding() {
                 bias: true,
                 epilogue: Epilogue::Store,
                 norm: false,
+                precision: Precision::F32,
             };
             check("pieces", &Probe::linear(&case).unwrap(), &gpu, &both_caps(&gpu));
         }
@@ -204,10 +247,11 @@ fn the_bounds_notice_a_wrong_kernel() {
                 bias: false,
                 epilogue: Epilogue::Store,
                 norm: false,
+                precision: Precision::F32,
             };
             let probe = Probe::linear(&case).unwrap();
             let ours = probe.on_gpu(&gpu, &gpu.caps).unwrap();
-            let cpu = probe.on_cpu(InstructionSet::detect()).unwrap();
+            let cpu = probe.on_cpu(InstructionSet::detect(), Precision::F32).unwrap();
             let block = format.block_size().max(32);
             // Random scales include tiny ones: change the block that matters most in the first row.
             let largest = |w: &mut [f32]| {

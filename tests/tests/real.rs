@@ -11,7 +11,7 @@ use engine::tokenizer::Tokenizer;
 use engine::{Context, ContextOptions, Device, GenerateOptions, LoadOptions, Model, Session};
 use engine_tests::devices::{cpu_device, gpu};
 use engine_tests::real::{
-    Distance, GEMMA3, RealModel, SMOLLM2, check_teacher_forced, check_tokenizer, full_tier,
+    Allowed, Distance, GEMMA3, RealModel, SMOLLM2, check_teacher_forced, check_tokenizer, full_tier,
 };
 use gguf::Gguf;
 
@@ -61,7 +61,7 @@ fn check(real: &RealModel, device: Device, prompts: Option<&[&str]>) {
             }
             let sequence = SequenceId(0);
             context.free(sequence);
-            distance.add(check_teacher_forced(&mut context, prompt, sequence, kv));
+            distance.add(check_teacher_forced(&mut context, prompt, sequence, &Allowed::f32(kv)));
             count += 1;
         }
         assert!(count >= 4);

@@ -1,6 +1,7 @@
 //! Several sequences in a context, and a sequence cut, copied, saved: always as if computed alone and afresh.
 
 use engine::cpu::InstructionSet;
+use engine::executor::Precision;
 use engine::gpu::GpuOptions;
 use engine::kv::KvType;
 use engine::load::predict;
@@ -33,7 +34,7 @@ fn on_both(
                 key_type: kv,
                 value_type: kv,
             };
-            test(&mut || cpu_context(&model, &options, InstructionSet::detect()));
+            test(&mut || cpu_context(&model, &options, InstructionSet::detect(), Precision::F32));
             test(&mut || gpu_context(&gpu, &model, &options));
         }
     }
@@ -179,7 +180,7 @@ fn chunks_make_no_difference() {
         let options = ContextOptions { cells: Some(512), chunk, ..ContextOptions::default() };
         for mut context in [
             gpu_context(&gpu, &model, &options),
-            cpu_context(&model, &options, InstructionSet::detect()),
+            cpu_context(&model, &options, InstructionSet::detect(), Precision::F32),
         ] {
             let ours = context.step(&StepToken::run(A, 0, &text, true)).unwrap();
             let expected = expected.get_or_insert_with(|| ours.clone());

@@ -2,6 +2,7 @@
 
 use engine::ContextOptions;
 use engine::cpu::InstructionSet;
+use engine::executor::Precision;
 use engine::kv::KvType;
 use engine::model::ModelFile;
 use engine::step::SequenceId;
@@ -23,7 +24,7 @@ fn cpu_equals_llama_cpp() {
                 ..ContextOptions::default()
             };
             for set in InstructionSet::available() {
-                let mut context = cpu_context(&model, &options, set);
+                let mut context = cpu_context(&model, &options, set, Precision::F32);
                 let mut worst = 0f64;
                 for (index, sequence) in golden.sequences.iter().enumerate() {
                     let cut = [Cut::Chunks(1), Cut::Chunks(5), Cut::Whole][index % 3];

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::CpuLoops;
 use super::attention::Attention;
 use super::cells::Cells;
 use super::math::{activate, rms_norm};
@@ -10,7 +11,7 @@ use super::slots::Slots;
 use super::team::Team;
 use super::vector::InstructionSet;
 use super::weights::CpuWeights;
-use crate::executor::{Executor, Memory, Sizes};
+use crate::executor::{Executor, Memory, Precision, Sizes};
 use crate::kv::{BLOCK, Group, KvTable, Prepared};
 use crate::model::rope::{Rope, RopeStyle};
 use crate::model::weights::WeightId;
@@ -57,6 +58,8 @@ pub struct CpuExecutor {
     set: InstructionSet,
     values: Vec<Vec<f32>>,
     panels: Panels,
+    /// Whether the inputs of codes are rounded to bytes.
+    int8: bool,
     /// Each group's blocks by slot and position, as of this step.
     tables: Vec<Vec<Vec<Option<u32>>>>,
     keys: Vec<Cells>,
@@ -67,14 +70,13 @@ pub struct CpuExecutor {
 }
 
 impl CpuExecutor {
-    /// Allocates a context's memory; `threads` work on it with the instructions of `set`.
+    /// Allocates a context's memory.
     pub fn new(
         weights: Arc<CpuWeights>,
         plan: Arc<Plan>,
         groups: Vec<Group>,
         sizes: &Sizes,
-        threads: usize,
-        set: InstructionSet,
+        loops: CpuLoops,
     ) -> Self {
         let placement = place(&plan, sizes.chunk, sizes.outputs);
         let memory = predict(&plan, &groups, sizes);
@@ -92,9 +94,10 @@ impl CpuExecutor {
         Self {
             weights,
             groups,
-            team: Team::new(threads),
-            set,
+            team: Team::new(loops.threads),
+            set: loops.set,
             panels: Panels::default(),
+            int8: loops.precision == Precision::Int8,
             tables: Vec::new(),
             values: placement.floats.iter().map(|&floats| vec![0.0; floats]).collect(),
             keys,
@@ -260,7 +263,9 @@ impl CpuExecutor {
         let stride = self.plan.value(to).width;
         let columns = self.plan.value(input).width;
         let mut panels = std::mem::take(&mut self.panels);
-        panels.fill(self.set, &self.value(input)[..rows * columns], columns);
+        let codes = |id: &WeightId| self.plan.weight(*id).format.has_codes();
+        let int8 = self.int8 && weights.iter().any(codes);
+        panels.fill(self.set, &self.value(input)[..rows * columns], columns, int8);
         let mut offset = 0;
         for (&weight, bias) in weights.iter().zip(biases) {
             let info = self.plan.weight(weight);

@@ -31,11 +31,44 @@ pub(super) struct Panels {
     data: Vec<f32>,
     /// Few tokens: the sum of each 16 inputs, for weights with offsets.
     sums: Vec<f32>,
+    /// Whether inputs were rounded to bytes, each 16 with one scale.
+    int8: bool,
+    /// Few tokens: those bytes and their scales.
+    bytes: Vec<i8>,
+    scales: Vec<f32>,
 }
 
 impl Panels {
-    /// Makes rows of `columns` floats ready.
-    pub fn fill(&mut self, set: InstructionSet, input: &[f32], columns: usize) {
+    /// Rounds inputs to bytes; answers what they stand for.
+    fn round(&mut self, input: &[f32]) -> Vec<f32> {
+        self.bytes.clear();
+        self.scales.clear();
+        let mut rounded = Vec::with_capacity(input.len());
+        for half in input.chunks_exact(GROUP / 2) {
+            let largest = half.iter().fold(0f32, |most, x| most.max(x.abs()));
+            let (factor, scale) =
+                if largest < 1e-30 { (0.0, 0.0) } else { (127.0 / largest, largest / 127.0) };
+            self.scales.push(scale);
+            for &x in half {
+                // Adding 1.5 * 2^23 rounds to the nearest whole number.
+                let byte = (x * factor + 12_582_912.0) - 12_582_912.0;
+                self.bytes.push(byte as i8);
+                rounded.push(byte * scale);
+            }
+        }
+        rounded
+    }
+
+    /// Makes rows of `columns` floats ready; with `int8` rounded to bytes.
+    pub fn fill(&mut self, set: InstructionSet, input: &[f32], columns: usize, int8: bool) {
+        self.int8 = int8;
+        let rounded;
+        let input = if int8 {
+            rounded = self.round(input);
+            &rounded
+        } else {
+            input
+        };
         self.columns = columns;
         self.tokens = input.len() / columns;
         if self.tokens < TILED_FROM {
@@ -224,6 +257,19 @@ fn dot_row<V: Vector, B: Block, const T: usize>(row: &[B], x: &Panels, token: us
     let mut offsets = [0.0; T];
     for group in 0..columns / GROUP {
         match group_of::<V, B>(row, group) {
+            Group::Codes(Codes { codes, scale, offset }) if x.int8 => {
+                for t in 0..T {
+                    let at = (token + t) * columns + group * GROUP;
+                    let x_scale = &x.scales[at / 16..][..2];
+                    let scale = [scale[0] * x_scale[0], scale[1] * x_scale[1]];
+                    let Some(bytes) = x.bytes[at..].first_chunk() else { continue };
+                    totals[t][0] = V::add_byte_products(&codes, bytes, scale, totals[t][0]);
+                    if B::OFFSETS {
+                        offsets[t] +=
+                            offset[0] * sums[t][group * 2] + offset[1] * sums[t][group * 2 + 1];
+                    }
+                }
+            }
             Group::Codes(Codes { codes, scale, offset }) => {
                 for half in 0..2 {
                     let mut parts = [V::splat(0.0); T];

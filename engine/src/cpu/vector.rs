@@ -77,6 +77,27 @@ pub(super) trait Vector: Copy + Halves {
     /// The sum of the lanes.
     fn sum(self) -> f32;
 
+    /// Adds the products of 32 codes with 32 bytes, those of each half times its scale, to some lanes of
+    /// `total`.
+    #[inline(always)]
+    fn add_byte_products(
+        codes: &[i8; 32],
+        bytes: &[i8; 32],
+        scale: [f32; 2],
+        mut total: Self,
+    ) -> Self {
+        for (half, scale) in scale.into_iter().enumerate() {
+            let mut part = Self::splat(0.0);
+            for at in (half * 16..half * 16 + 16).step_by(Self::LANES) {
+                // Products of bytes and their sums are whole numbers far below 2^24: exact.
+                part = Self::load_codes(&codes[at..])
+                    .multiply_add(Self::load_codes(&bytes[at..]), part);
+            }
+            total = Self::splat(scale).multiply_add(part, total);
+        }
+        total
+    }
+
     /// self * b.
     #[inline(always)]
     fn multiply(self, b: Self) -> Self {
@@ -214,6 +235,28 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn add_byte_products(
+            codes: &[i8; 32],
+            bytes: &[i8; 32],
+            scale: [f32; 2],
+            mut total: Self,
+        ) -> Self {
+            for (half, scale) in scale.into_iter().enumerate() {
+                // SAFETY: as above; sixteen bytes are there from each half's start.
+                unsafe {
+                    let words = |bytes: &[i8; 32]| {
+                        let start = bytes.as_ptr().add(half * 16).cast();
+                        _mm256_cvtepi8_epi16(_mm_loadu_si128(start))
+                    };
+                    let sums = _mm256_madd_epi16(words(codes), words(bytes));
+                    let part = Self(_mm256_cvtepi32_ps(sums));
+                    total = Self::splat(scale).multiply_add(part, total);
+                }
+            }
+            total
+        }
+
+        #[inline(always)]
         fn sum(self) -> f32 {
             // SAFETY: as above.
             unsafe {
@@ -273,6 +316,26 @@ mod x86 {
         fn multiply(self, b: Self) -> Self {
             // SAFETY: as above.
             Self(unsafe { _mm512_mul_ps(self.0, b.0) })
+        }
+
+        #[inline(always)]
+        fn add_byte_products(
+            codes: &[i8; 32],
+            bytes: &[i8; 32],
+            scale: [f32; 2],
+            total: Self,
+        ) -> Self {
+            // SAFETY: as above, with AVX-512 BW; 32 bytes are there.
+            unsafe {
+                let words = |bytes: &[i8; 32]| {
+                    _mm512_cvtepi8_epi16(_mm256_loadu_si256(bytes.as_ptr().cast()))
+                };
+                // Sums of pairs: the first half's in lanes 0 to 7, the second's above.
+                let sums = _mm512_madd_epi16(words(codes), words(bytes));
+                let high = _mm512_set1_ps(scale[1]);
+                let scales = Self(_mm512_mask_blend_ps(0x00ff, high, _mm512_set1_ps(scale[0])));
+                Self(_mm512_cvtepi32_ps(sums)).multiply_add(scales, total)
+            }
         }
 
         #[inline(always)]

@@ -7,6 +7,7 @@ use gguf::Format;
 use serde::{Deserialize, Serialize};
 
 use super::lower::MOST_PARTS;
+use crate::executor::Precision;
 
 /// Whose adapter it is, as far as the defaults differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub struct Caps {
     pub lanewise: bool,
     /// Whether ids are chosen on the device.
     pub selection: bool,
+    /// How exactly products are computed.
+    pub precision: Precision,
     /// Attention of few tokens over this many positions is split into parts.
     pub split_from: u32,
     /// What was measured to be the fastest.
@@ -171,11 +174,6 @@ impl ProductKernel {
     }
 }
 
-/// Whether a format stores codes with scales, rather than floats.
-fn has_codes(format: Format) -> bool {
-    !matches!(format, Format::F32 | Format::F16 | Format::BF16)
-}
-
 impl Caps {
     /// All kernels, on an adapter of a family whose subgroups have between `subgroups.0` and `.1` lanes (none:
     /// it has no subgroup operations).
@@ -196,6 +194,7 @@ impl Caps {
             tiles: true,
             lanewise: true,
             selection: true,
+            precision: Precision::F32,
             split_from: 512,
             tuned: BTreeMap::new(),
             forced: None,
@@ -207,7 +206,10 @@ impl Caps {
         let one = shape.count == Count::One;
         let several = kernel.workgroup_tokens() > 1;
         let fits = match kernel {
-            ProductKernel::Matvec { split, .. } => !split || has_codes(shape.format),
+            // Rounding to bytes needs a whole group's inputs in a lane.
+            ProductKernel::Matvec { split, .. } => {
+                !split || (shape.format.has_codes() && self.precision != Precision::Int8)
+            }
             ProductKernel::Lanewise { lanes, .. } => self.can_lanewise() && lanes >= 8,
             ProductKernel::Matmul => self.tiles && !one,
         };
@@ -251,10 +253,23 @@ impl Caps {
         }
     }
 
+    /// What a kernel's text must define for the precision of a format's products.
+    pub fn precision_define(&self, kernel: ProductKernel, format: Format) -> Option<&'static str> {
+        match self.precision {
+            Precision::Int8 if format.has_codes() => Some("INT8"),
+            Precision::F16Tiles if kernel == ProductKernel::Matmul => Some("F16"),
+            _ => None,
+        }
+    }
+
     /// The default of the adapter's maker, from what llama.cpp's Vulkan, Metal and WebGPU back ends chose
     /// after measuring on many cards.
     pub fn default_product(&self, shape: &ProductShape) -> ProductKernel {
         let lanes = self.subgroup_lanes();
+        let tiles = self.tiles && shape.count == Count::Many;
+        if self.precision == Precision::F16Tiles && tiles {
+            return ProductKernel::Matmul;
+        }
         if self.family == Family::Software && self.can_lanewise() {
             let matrices = if shape.gated { 2 } else { 1 };
             let (rows, tokens) = match shape.count {
@@ -264,10 +279,10 @@ impl Caps {
             };
             return ProductKernel::Lanewise { lanes, rows, tokens };
         }
-        if shape.count == Count::Many && self.tiles {
+        if tiles {
             return ProductKernel::Matmul;
         }
-        let split = has_codes(shape.format);
+        let split = shape.format.has_codes() && self.precision != Precision::Int8;
         let rows: u32 = match (self.family, shape.format) {
             (Family::Software, _) => 8,
             (Family::Other, _) => 4,

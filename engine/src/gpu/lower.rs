@@ -591,6 +591,10 @@ impl Lowering<'_> {
             .define_if(bias.is_some(), "BIAS")
             .define_if(add, "ADD")
             .define_if(input.norm.is_some(), "NORM");
+        let variant = match self.caps.precision_define(kernel, matrix.format) {
+            Some(name) => variant.define(name),
+            None => variant,
+        };
         let (variant, needs_step) = match kernel {
             ProductKernel::Matvec { lanes, rows, tokens, split } => {
                 let variant = variant

@@ -209,6 +209,7 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
                         bias: biases.iter().any(Option::is_some),
                         epilogue: if gated && !fused { Epilogue::Store } else { epilogue },
                         norm: normed,
+                        precision: caps.precision,
                     };
                     add(Case::Linear(case, kernel));
                 }

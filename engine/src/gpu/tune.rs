@@ -17,7 +17,7 @@ use super::adapter::Gpu;
 use super::choice::{Caps, Count, ProductKernel, ProductShape};
 use super::executor::GpuExecutor;
 use super::upload::GpuWeights;
-use crate::executor::{Executor, Sizes};
+use crate::executor::{Executor, Precision, Sizes};
 use crate::kv::{Group, KvTable, KvType};
 use crate::model::spec::Activation;
 use crate::model::weights::{Weight, WeightId};
@@ -260,6 +260,7 @@ struct Kept {
     columns: usize,
     gated: bool,
     count: Count,
+    precision: String,
     kernel: ProductKernel,
 }
 
@@ -270,34 +271,41 @@ pub fn file(gpu: &Gpu) -> Option<PathBuf> {
     Some(cache::folder()?.join("tune").join(name))
 }
 
-/// What `tune` found earlier on this adapter; nothing where it never ran.
-pub fn read(gpu: &Gpu) -> BTreeMap<ProductShape, ProductKernel> {
-    let kept: Option<Vec<Kept>> = file(gpu)
+fn read_all(gpu: &Gpu) -> Vec<Kept> {
+    file(gpu)
         .and_then(|file| fs::read_to_string(file).ok())
-        .and_then(|text| serde_json::from_str(&text).ok());
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default()
+}
+
+/// What `tune` found earlier on this adapter for a precision; nothing where it never ran.
+pub fn read(gpu: &Gpu, precision: Precision) -> BTreeMap<ProductShape, ProductKernel> {
+    let of_class = read_all(gpu).into_iter().filter(|kept| kept.precision == precision.name());
     let entry = |kept: Kept| {
         let format = *Format::ALL.iter().find(|format| format.id() == kept.format)?;
         let Kept { rows, columns, gated, count, kernel, .. } = kept;
         Some((ProductShape { format, rows, columns, gated, count }, kernel))
     };
-    kept.unwrap_or_default().into_iter().filter_map(entry).collect()
+    of_class.filter_map(entry).collect()
 }
 
-/// Adds a verdict to the kept ones. Answers the file, or none where there is no cache folder.
+/// Keeps a verdict in place of earlier ones on the same shapes. Answers the file, or none where there is no cache
+/// folder.
 pub fn keep(
     gpu: &Gpu,
+    precision: Precision,
     verdict: &BTreeMap<ProductShape, ProductKernel>,
 ) -> std::io::Result<Option<PathBuf>> {
     let Some(file) = file(gpu) else { return Ok(None) };
-    let mut all = read(gpu);
+    let mut all = read(gpu, precision);
     all.extend(verdict.iter().map(|(shape, kernel)| (*shape, *kernel)));
-    let kept: Vec<Kept> = all
-        .into_iter()
-        .map(|(shape, kernel)| {
-            let ProductShape { format, rows, columns, gated, count } = shape;
-            Kept { format: format.id(), rows, columns, gated, count, kernel }
-        })
-        .collect();
+    let mut kept = read_all(gpu);
+    kept.retain(|kept| kept.precision != precision.name());
+    kept.extend(all.into_iter().map(|(shape, kernel)| {
+        let ProductShape { format, rows, columns, gated, count } = shape;
+        let precision = precision.name().to_string();
+        Kept { format: format.id(), rows, columns, gated, count, precision, kernel }
+    }));
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder)?;
     }

@@ -5,7 +5,8 @@
 // Shapes: weights [rows, 32 * groups] in a block format (GATED: 2 * rows, gate before up); input [tokens,
 // 32 * groups] f32; out [tokens, out_stride] f32, written from column out_offset on.
 // Result: y, or y + bias with BIAS; stored, or with ADD added; with GATED activation(gate) * up. With NORM the
-// input is normed on the way: x norm_weight / sqrt(mean(x^2) + epsilon), its last factor applied to y.
+// input is normed on the way: x norm_weight / sqrt(mean(x^2) + epsilon), its last factor applied to y. With INT8
+// inputs are rounded to bytes and multiplied as whole numbers.
 // Threads: a lane computes ROWS rows, LANES apart, of TOKENS tokens (z). A cluster is eight lanes of a
 // subgroup, which must have at least eight: together they hold a group's 32 inputs, four each.
 // Workgroups: x and y together over the rows, LANES * ROWS each.
@@ -41,6 +42,9 @@ struct Params {
 
 #import format
 #import shared/activation
+#ifdef INT8
+#import shared/int8
+#endif
 
 override LANES: u32 = 32u;
 
@@ -103,11 +107,27 @@ fn main(
 #endif
 #ifdef CODES
 #unroll t TOKENS
-        // Of the lane's four inputs, of two lanes', of four: lanes 0 to 3 hold those of weights 0 to 15.
+#ifdef INT8
+        // The largest of the lane's four inputs, of two lanes', of four: each half of a group has its scale.
+        let most1_{t} = largest_of(held{t});
+        let most2_{t} = max(most1_{t}, subgroupShuffle(most1_{t}, subgroup_lane ^ 1u));
+        let most4_{t} = max(most2_{t}, subgroupShuffle(most2_{t}, subgroup_lane ^ 2u));
+        let x_scale{t} = vec2<f32>(
+            int8_scale(subgroupShuffle(most4_{t}, from_0_0)), int8_scale(subgroupShuffle(most4_{t}, from_1_0)),
+        );
+        let bytes_of_x{t} = int8_bytes(held{t}, int8_factor(most4_{t}));
+        let of_lane{t} = int8_sum(bytes_of_x{t});
+#else
+        // The sum of the lane's four inputs, of two lanes', of four: lanes 0 to 3 hold those of weights 0 to 15.
         let of_lane{t} = sum_of(held{t});
+#endif
         let of_two{t} = of_lane{t} + subgroupShuffle(of_lane{t}, subgroup_lane ^ 1u);
         let of_four{t} = of_two{t} + subgroupShuffle(of_two{t}, subgroup_lane ^ 2u);
+#ifdef INT8
+        let x_sum{t} = vec2<f32>(vec2<i32>(subgroupShuffle(of_four{t}, from_0_0), subgroupShuffle(of_four{t}, from_1_0))) * x_scale{t};
+#else
         let x_sum{t} = vec2<f32>(subgroupShuffle(of_four{t}, from_0_0), subgroupShuffle(of_four{t}, from_1_0));
+#endif
 #end
 #unroll m MATRICES
 #unroll r ROWS
@@ -132,21 +152,34 @@ fn main(
 #unroll m MATRICES
 #unroll r ROWS
 #unroll t TOKENS
+#ifdef INT8
+            var part_{m}_{r}_{t} = 0i;
+#else
             var part_{m}_{r}_{t} = 0.0;
+#endif
 #end
 #end
 #end
 #unroll k 4
             {
 #unroll t TOKENS
+#ifdef INT8
+                let x{t} = subgroupShuffle(bytes_of_x{t}, from_{h}_{k});
+#else
                 let x{t} = vec4<f32>(
                     subgroupShuffle(held{t}.x, from_{h}_{k}), subgroupShuffle(held{t}.y, from_{h}_{k}),
                     subgroupShuffle(held{t}.z, from_{h}_{k}), subgroupShuffle(held{t}.w, from_{h}_{k}),
                 );
+#endif
 #end
 #unroll m MATRICES
 #unroll r ROWS
                 {
+#ifdef INT8
+#unroll t TOKENS
+                    part_{m}_{r}_{t} += dot4I8Packed(bytes_{m}_{r}_{h}[{k}], x{t});
+#end
+#else
 #ifdef CODES
                     let w = codes_to_floats(bytes_{m}_{r}_{h}[{k}]);
 #else
@@ -155,6 +188,7 @@ fn main(
 #unroll t TOKENS
                     part_{m}_{r}_{t} += dot(w, x{t});
 #end
+#endif
                 }
 #end
 #end
@@ -163,10 +197,14 @@ fn main(
 #unroll m MATRICES
 #unroll r ROWS
 #unroll t TOKENS
+#ifdef INT8
+            sum_{m}_{r}_{t} = fma(scales_{m}_{r}.scale[{h}] * x_scale{t}[{h}], f32(part_{m}_{r}_{t}), sum_{m}_{r}_{t});
+#else
 #ifdef CODES
             sum_{m}_{r}_{t} = fma(scales_{m}_{r}.scale[{h}], part_{m}_{r}_{t}, sum_{m}_{r}_{t});
 #else
             sum_{m}_{r}_{t} += part_{m}_{r}_{t};
+#endif
 #endif
 #end
 #end

@@ -4,7 +4,8 @@
 // Shapes: weights [rows, 32 * groups] in a block format (GATED: 2 * rows, gate before up); input [tokens,
 // 32 * groups] f32; out [tokens, out_stride] f32, written from column out_offset on.
 // Result: y, or y + bias with BIAS; stored, or with ADD added; with GATED activation(gate) * up. With NORM the
-// input is normed on the way: x norm_weight / sqrt(mean(x^2) + epsilon), its last factor applied to y.
+// input is normed on the way: x norm_weight / sqrt(mean(x^2) + epsilon), its last factor applied to y. With INT8
+// (never with SPLIT) inputs are rounded to bytes and multiplied as whole numbers.
 // Threads: a workgroup of LANES computes ROWS rows of TOKENS tokens (z); its lanes stride over the groups of
 // a row, a lane taking a whole group, or with SPLIT eight weights of it, so that four neighbours
 // share a group; then the lanes' sums are added. Workgroups: x and y together over the rows.
@@ -42,6 +43,9 @@ struct Params {
 
 #import format
 #import shared/activation
+#ifdef INT8
+#import shared/int8
+#endif
 
 override LANES: u32 = 32u;
 #import shared/reduce
@@ -143,8 +147,29 @@ fn main(
         let x{t}_{k} = input[(row_of_x{t} + g) * 8u + {k}u];
 #endif
 #end
+#ifdef INT8
+        // Each half of a group has its scale.
+        let low_most{t} = max(max(largest_of(x{t}_0), largest_of(x{t}_1)), max(largest_of(x{t}_2), largest_of(x{t}_3)));
+        let high_most{t} = max(max(largest_of(x{t}_4), largest_of(x{t}_5)), max(largest_of(x{t}_6), largest_of(x{t}_7)));
+        let x_scale{t} = vec2<f32>(int8_scale(low_most{t}), int8_scale(high_most{t}));
+        let low_factor{t} = int8_factor(low_most{t});
+        let high_factor{t} = int8_factor(high_most{t});
+        let bytes{t}_0 = int8_bytes(x{t}_0, low_factor{t});
+        let bytes{t}_1 = int8_bytes(x{t}_1, low_factor{t});
+        let bytes{t}_2 = int8_bytes(x{t}_2, low_factor{t});
+        let bytes{t}_3 = int8_bytes(x{t}_3, low_factor{t});
+        let bytes{t}_4 = int8_bytes(x{t}_4, high_factor{t});
+        let bytes{t}_5 = int8_bytes(x{t}_5, high_factor{t});
+        let bytes{t}_6 = int8_bytes(x{t}_6, high_factor{t});
+        let bytes{t}_7 = int8_bytes(x{t}_7, high_factor{t});
+        let x_sum{t} = x_scale{t} * vec2<f32>(
+            f32(int8_sum(bytes{t}_0) + int8_sum(bytes{t}_1) + int8_sum(bytes{t}_2) + int8_sum(bytes{t}_3)),
+            f32(int8_sum(bytes{t}_4) + int8_sum(bytes{t}_5) + int8_sum(bytes{t}_6) + int8_sum(bytes{t}_7)),
+        );
+#else
 #ifdef CODES
         let x_sum{t} = vec2<f32>(sum_of((x{t}_0 + x{t}_1) + (x{t}_2 + x{t}_3)), sum_of((x{t}_4 + x{t}_5) + (x{t}_6 + x{t}_7)));
+#endif
 #endif
 #end
 #unroll m MATRICES
@@ -153,6 +178,15 @@ fn main(
 #ifdef CODES
             let s = scales(row_{m}_{r} + g);
             let c = codes(row_{m}_{r} + g);
+#ifdef INT8
+#unroll t TOKENS
+            let low{t} = dot4I8Packed(c.low.x, bytes{t}_0) + dot4I8Packed(c.low.y, bytes{t}_1)
+                + dot4I8Packed(c.low.z, bytes{t}_2) + dot4I8Packed(c.low.w, bytes{t}_3);
+            let high{t} = dot4I8Packed(c.high.x, bytes{t}_4) + dot4I8Packed(c.high.y, bytes{t}_5)
+                + dot4I8Packed(c.high.z, bytes{t}_6) + dot4I8Packed(c.high.w, bytes{t}_7);
+            sum_{m}_{r}_{t} += dot(s.scale * x_scale{t}, vec2<f32>(f32(low{t}), f32(high{t}))) + dot(s.offset, x_sum{t});
+#end
+#else
 #unroll k 4
             let w{k} = codes_to_floats(c.low[{k}]);
             let v{k} = codes_to_floats(c.high[{k}]);
@@ -162,6 +196,7 @@ fn main(
             let high{t} = fma(v0, x{t}_4, v1 * x{t}_5) + fma(v2, x{t}_6, v3 * x{t}_7);
             sum_{m}_{r}_{t} += s.scale.x * sum_of(low{t}) + s.scale.y * sum_of(high{t}) + dot(s.offset, x_sum{t});
 #end
+#endif
 #else
             let w = decode_group(row_{m}_{r} + g);
 #unroll t TOKENS

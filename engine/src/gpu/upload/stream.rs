@@ -3,6 +3,7 @@
 //! are copied. Host memory stays at the ring and the threads' pieces, whatever the model's size.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -147,29 +148,30 @@ fn repeat(
         let &Piece::Blocks { matrix: index, tensor, to, count, .. } = piece else { continue };
         let matrix = &layout.matrices[index];
         let format = matrix.format;
-        if !templates.contains_key(&format) {
-            // Of the largest tensor of the format, whose first piece is as long as any.
-            let longest = pieces.iter().filter_map(|piece| match piece {
-                Piece::Blocks { matrix, count, .. }
-                    if layout.matrices[*matrix].format == format =>
-                {
-                    Some(*count)
-                }
-                _ => None,
-            });
-            let most = longest.max().unwrap_or(count);
-            blocks.resize(count * format.block_bytes(), 0);
-            file.read(tensor, 0, &mut blocks)?;
-            // A short tensor's blocks over and over.
-            let all: Vec<u8> =
-                blocks.iter().copied().cycle().take(most * format.block_bytes()).collect();
-            let runs = repack(format, &all, most, &mut repacked);
-            let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-            let buffer = gpu.buffer("template", repacked.len() as u64, usage);
-            gpu.queue.write_buffer(&buffer, 0, &repacked);
-            templates.insert(format, (buffer, runs));
-        }
-        let (template, runs) = &templates[&format];
+        let (template, runs) = match templates.entry(format) {
+            Entry::Occupied(made) => made.into_mut(),
+            Entry::Vacant(place) => {
+                // As long as the longest piece of the format; a short tensor's blocks over and over.
+                let of_format = |piece: &Piece| match piece {
+                    Piece::Blocks { matrix, count, .. }
+                        if layout.matrices[*matrix].format == format =>
+                    {
+                        Some(*count)
+                    }
+                    _ => None,
+                };
+                let most = pieces.iter().filter_map(of_format).max().unwrap_or(count);
+                blocks.resize(count * format.block_bytes(), 0);
+                file.read(tensor, 0, &mut blocks)?;
+                let bytes = most * format.block_bytes();
+                let all: Vec<u8> = blocks.iter().copied().cycle().take(bytes).collect();
+                let runs = repack(format, &all, most, &mut repacked);
+                let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+                let buffer = gpu.buffer("template", repacked.len() as u64, usage);
+                gpu.queue.write_buffer(&buffer, 0, &repacked);
+                place.insert((buffer, runs))
+            }
+        };
         let mut encoder =
             gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for ((run, plane), start) in runs.iter().zip(format.planes()).zip(&matrix.plane_starts) {
