@@ -115,7 +115,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         };
         for &threads in &threads {
             let open = DeviceArgs { device: args.device.clone(), threads: Some(threads) };
-            let device = open.open()?;
+            let precision = args.precision.class();
+            let device = open.open_for(precision)?;
             for &key_type in &key_types {
                 for &value_type in &value_types {
                     let cells = prompts.iter().chain(&generates).copied().max().unwrap_or(1).max(1);
@@ -128,7 +129,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                         key_type,
                         value_type,
                     };
-                    let precision = args.precision.class();
                     let load = LoadOptions { precision, ..LoadOptions::from(options.clone()) };
                     let start = Instant::now();
                     let model = models::load_file(&device, file.clone(), &load)?;

@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let text = if args.tokens == "-" { tokenize::read_stdin()? } else { args.tokens.clone() };
     let ids = parse_ids(&text)?;
     let path = models::resolve(&args.model)?;
-    let device = args.device.open()?;
+    let device = args.device.open_for(args.precision.class())?;
     let file = engine::model::ModelFile::open(&path)?;
     // Where no context is asked for, the tokens need one that holds them.
     let default = file.spec.context_length.min(engine::context::DEFAULT_CELLS);

@@ -20,10 +20,19 @@ pub struct DeviceArgs {
 impl DeviceArgs {
     /// Opens the device. Where `auto` falls back to the CPU, says so on stderr.
     pub fn open(&self) -> Result<Device> {
+        self.open_for(Precision::F32)
+    }
+
+    /// The same for a precision class, which may use more of the device.
+    pub fn open_for(&self, precision: Precision) -> Result<Device> {
         let options = DeviceOptions {
             name: Some(self.device.clone()),
             threads: self.threads,
-            gpu: engine::gpu::GpuOptions { memory_limit: memory_limit()?, ..Default::default() },
+            gpu: engine::gpu::GpuOptions {
+                memory_limit: memory_limit()?,
+                cooperative: precision == Precision::F16Tiles,
+                ..Default::default()
+            },
         };
         let device = Device::open(&options)?;
         if self.device == "auto" && device.is_cpu() {

@@ -85,7 +85,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None => None,
     };
     let path = models::resolve(&name)?;
-    let device = args.device.open()?;
+    let device = args.device.open_for(args.precision.class())?;
     // Only the last token of a step wants logits.
     let context_options = ContextOptions { outputs: Some(1), ..args.context.options() };
     let load = LoadOptions {

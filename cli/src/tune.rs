@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         (None, Some(name)) => ModelFile::open(models::resolve(name)?)?,
         (None, None) => bail!("which model?"),
     };
-    let Device::Gpu(gpu) = args.device.open()? else {
+    let Device::Gpu(gpu) = args.device.open_for(args.precision.class())? else {
         bail!("the CPU has nothing to tune: name a GPU with --device (see `engine devices`)");
     };
     let sizes = ContextOptions::default().sizes(&model.spec)?;
@@ -114,5 +114,6 @@ fn describe(kernel: ProductKernel) -> String {
             format!("lanewise {lanes} lanes, {rows} rows, {tokens} tokens")
         }
         ProductKernel::Matmul => "matmul".into(),
+        ProductKernel::Cooperative { lanes } => format!("cooperative matrices, {lanes} lanes"),
     }
 }

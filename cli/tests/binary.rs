@@ -234,6 +234,84 @@ fn inspect_devices_and_bench() {
 }
 
 #[test]
+fn made_up_models_are_measured_and_written() {
+    let shape = "smollm2-135m:q4_k_m";
+    let bench = |device: &str| {
+        let arguments = [
+            "bench",
+            "--synthetic",
+            shape,
+            "-p",
+            "4",
+            "-n",
+            "2",
+            "-r",
+            "1",
+            "--device",
+            device,
+            "--json",
+        ];
+        json(&arguments)["results"].clone()
+    };
+    // In main memory, and made in the memory of a GPU.
+    for device in ["cpu", "llvmpipe"] {
+        let results = bench(device);
+        assert_eq!(results.as_array().unwrap().len(), 2, "{device}");
+        assert_eq!(results[0]["precision"], "f32");
+        assert_eq!(results[0]["model_n_params"], 134_515_008);
+        assert!(results[1]["avg_ts"].as_f64().unwrap() > 0.0);
+    }
+    let path = scratch("made-up.gguf", b"");
+    let output = run(&["synth", &path, shape]);
+    assert!(output.status.success() && output.stdout.is_empty(), "{}", text(&output.stderr));
+    let file = Gguf::open(&path).unwrap();
+    assert_eq!(file.tensors.len(), 272);
+    assert_eq!(file.metadata.strings("tokenizer.ggml.tokens").unwrap().unwrap().len(), 49_152);
+    assert!(text(&run(&["synth", &path, "list"]).stdout).contains("llama-8b"));
+    std::fs::remove_file(&path).unwrap();
+    fails(&["bench", "--synthetic", "llama-9b"], &["llama-9b", "llama-8b"]);
+    fails(&["synth", "/nonexistent/x.gguf", shape], &["/nonexistent/x.gguf", "cannot be created"]);
+}
+
+#[test]
+fn precision_is_a_choice_with_a_name() {
+    let model = tiny("llama.Q4_0.gguf");
+    for class in ["f32", "f16-tiles", "int8"] {
+        let arguments =
+            ["bench", &model, "-p", "12", "-n", "2", "-r", "1", "--precision", class, "--json"];
+        assert_eq!(json(&arguments)["results"][0]["precision"], class);
+    }
+    let logits = |class: &str| {
+        json(&["logits", &model, "--tokens", "1,2,3", "--precision", class, "--json"])
+    };
+    assert_ne!(logits("f32"), logits("int8"));
+    assert_eq!(logits("f32"), json(&["logits", &model, "--tokens", "1,2,3", "--exact", "--json"]));
+    let refused = run(&["bench", &model, "--precision", "f8"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("f16-tiles"));
+}
+
+#[test]
+fn tune_keeps_what_it_measured() {
+    let home = std::env::temp_dir().join(format!("engine-tune-{}", std::process::id()));
+    let model = tiny("llama.Q4_0.gguf");
+    let mut command = engine(&["tune", &model, "--device", "llvmpipe", "--seconds", "4"]);
+    let output = command.env("ENGINE_HOME", &home).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("x the default"), "{}", text(&output.stdout));
+    let kept = std::fs::read_dir(home.join("tune")).unwrap().next().unwrap().unwrap().path();
+    let kept: Json = serde_json::from_str(&std::fs::read_to_string(kept).unwrap()).unwrap();
+    assert!(kept.as_array().is_some_and(|kept| !kept.is_empty()));
+    assert_eq!(kept[0]["precision"], "f32");
+    // What was kept is used, and checked first.
+    let mut command = engine(&["bench", &model, "-p", "4", "-n", "2", "-r", "1", "--json"]);
+    command.env("ENGINE_HOME", &home).env("ENGINE_DEVICE", "llvmpipe");
+    assert!(command.output().unwrap().status.success());
+    std::fs::remove_dir_all(&home).unwrap();
+    fails(&["tune", &model, "--device", "cpu"], &["nothing to tune"]);
+}
+
+#[test]
 fn bad_files_get_a_clear_error() {
     fails(&["run", "/no/such/model.gguf", "x"], &["/no/such/model.gguf", "no such file"]);
     fails(&["run", "nonsense", "x"], &["nonsense", "smollm2:135m"]);
@@ -430,10 +508,14 @@ fn what_does_not_fit_says_what_would() {
 
 #[test]
 fn every_help_shows_an_example() {
-    for command in ["run", "logits", "tokenize", "inspect", "devices", "bench", "pull"] {
+    for command in
+        ["run", "logits", "tokenize", "inspect", "devices", "bench", "tune", "synth", "pull"]
+    {
         let help = text(&run(&[command, "--help"]).stdout);
         assert!(help.contains("Example") && help.contains(&format!("engine {command}")), "{help}");
-        assert!(help.contains("--json"), "{help}");
+        // Tables for people alone: bench measures for programs too.
+        let for_people = matches!(command, "tune" | "synth");
+        assert!(help.contains("--json") != for_people, "{help}");
     }
 }
 

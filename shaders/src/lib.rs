@@ -107,6 +107,8 @@ impl Variant {
         let info = naga::valid::Validator::new(
             naga::valid::ValidationFlags::all(),
             naga::valid::Capabilities::SUBGROUP
+                | naga::valid::Capabilities::SHADER_FLOAT16
+                | naga::valid::Capabilities::COOPERATIVE_MATRIX
                 // unpack2x16float: no feature of WebGPU, every adapter has it.
                 | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32,
         )
@@ -215,6 +217,11 @@ impl Kernel {
 
     fn error(&self, why: String) -> Error {
         Error::Source { kernel: self.variant.to_string(), why }
+    }
+
+    /// Whether it needs cooperative matrices and f16, which Direct3D's language has not, and Metal's not in this size.
+    pub fn is_cooperative(&self) -> bool {
+        self.source.contains("enable wgpu_cooperative_matrix;")
     }
 
     /// The workgroup's size and its memory in bytes, constants set.

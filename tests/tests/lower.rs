@@ -1,6 +1,7 @@
 //! Lowering without a GPU: every dispatch names what its kernel binds, grids cover every row once, limits are
 //! respected.
 
+use engine::executor::Precision;
 use engine::gpu::choice::{Caps, Family};
 use engine::gpu::layout::Layout;
 use engine::gpu::lower::{Dispatch, Extent, Lowering, StepClass, lower_selection};
@@ -41,7 +42,7 @@ fn check(dispatch: &Dispatch, caps: &Caps) {
 
 /// The rows of `out` that a product's grid covers: from, to.
 fn rows(dispatch: &Dispatch) -> Option<(u32, u32)> {
-    if !matches!(dispatch.variant.kernel, "matvec" | "lanewise" | "matmul") {
+    if !matches!(dispatch.variant.kernel, "matvec" | "lanewise" | "matmul" | "matmul_cooperative") {
         return None;
     }
     let [Extent::Fixed(x), y, _] = dispatch.grid else { return None };
@@ -51,7 +52,7 @@ fn rows(dispatch: &Dispatch) -> Option<(u32, u32)> {
         ("lanewise", Extent::Fixed(y)) => {
             x * y * dispatch.variant.numbers["ROWS"] * dispatch.variant.constants["LANES"]
         }
-        ("matmul", _) => x * 64,
+        ("matmul" | "matmul_cooperative", _) => x * 64,
         _ => return None,
     };
     assert!(covered >= rows, "{}: {covered} of {rows} rows", dispatch.variant);
@@ -74,6 +75,9 @@ fn every_dispatch_is_complete_and_within_limits() {
             Caps::new(Family::Intel, Some((8, 32)), 1 << 30, 65_535),
             Caps::new(Family::Amd, Some((32, 64)), 1 << 30, 65_535),
             Caps::new(Family::Other, None, 1 << 30, 65_535),
+            Caps { precision: Precision::Int8, ..all.clone() },
+            Caps { precision: Precision::F16Tiles, ..all.clone() },
+            Caps { precision: Precision::F16Tiles, cooperative: true, ..all.clone() },
             Caps { max_binding_bytes: 100 << 10, ..all.clone() },
         ] {
             let layout = Layout::new(&plan, caps.max_binding_bytes).unwrap();
@@ -160,4 +164,41 @@ fn a_decode_step_is_few_dispatches() {
     // Over a long context attention is two dispatches.
     let long = Lowering { class: StepClass { long: true, ..lowering.class }, ..lowering };
     assert_eq!(long.lower().unwrap().len(), 2 * 7 + 3);
+}
+
+/// Cooperative matrices are for class f16-tiles, many rows, and subgroups of one known size.
+#[test]
+fn cooperative_matrices_have_a_fallback() {
+    let model = ModelFile::open(Tiny::load("llama.Q4_0").path()).unwrap();
+    let plan = Plan::new(&model, 512).unwrap();
+    let card = Caps {
+        cooperative: true,
+        precision: Precision::F16Tiles,
+        ..Caps::new(Family::Nvidia, Some((32, 32)), 1 << 30, 65_535)
+    };
+    let kernels = |caps: &Caps, tokens: usize| -> Vec<&'static str> {
+        let layout = Layout::new(&plan, caps.max_binding_bytes).unwrap();
+        let lowering = Lowering {
+            plan: &plan,
+            layout: &layout,
+            caps,
+            key_type: KvType::F16,
+            value_type: KvType::F16,
+            table_blocks: [8, 1],
+            blocks: [8, 1],
+            class: StepClass::of(tokens, 1),
+        };
+        lowering.lower().unwrap().iter().map(|dispatch| dispatch.variant.kernel).collect()
+    };
+    let uses = |caps: &Caps, tokens| kernels(caps, tokens).contains(&"matmul_cooperative");
+    assert!(uses(&card, 64) && !uses(&card, 1) && !uses(&card, 8));
+    for without in [
+        Caps { cooperative: false, ..card.clone() },
+        Caps { precision: Precision::F32, ..card.clone() },
+        Caps { precision: Precision::Int8, ..card.clone() },
+        Caps { subgroup_max: 64, ..card.clone() },
+        Caps { subgroups: false, ..card.clone() },
+    ] {
+        assert!(!uses(&without, 64) && kernels(&without, 64).contains(&"matmul"), "{without:?}");
+    }
 }

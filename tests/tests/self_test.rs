@@ -53,8 +53,8 @@ fn a_fault_of_subgroups_is_worked_around() {
 
 #[test]
 fn a_fault_of_rows_by_lane_is_worked_around() {
-    if !gpu(&GpuOptions::default()).caps.subgroups {
-        println!("SKIPPED: this device has no subgroups");
+    if gpu(&GpuOptions::default()).caps.subgroup_min < 8 {
+        println!("SKIPPED: this device's subgroups may be smaller than a cluster of eight");
         return;
     }
     // A driver whose shuffles come from the wrong lane in the second half of a group.

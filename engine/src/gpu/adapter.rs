@@ -140,10 +140,22 @@ pub struct GpuOptions {
     pub without: wgpu::Features,
     /// A smaller limit of a binding's size than the adapter's, for tests.
     pub max_binding_bytes: Option<u64>,
+    /// Whether cooperative matrices may be used where the adapter has them: experimental in wgpu, and only class
+    /// f16-tiles has a use for them.
+    pub cooperative: bool,
     /// Take the device to have no more than this many free bytes.
     pub memory_limit: Option<u64>,
     /// A text in kernels and what takes its place: a driver's fault, for tests of the self-test.
     pub injected_fault: Option<(String, String)>,
+}
+
+/// Whether the adapter multiplies 16 x 16 halves with sums in f32.
+fn has_matrices_of_16(adapter: &wgpu::Adapter) -> bool {
+    adapter.cooperative_matrix_properties().iter().any(|matrices| {
+        (matrices.m_size, matrices.n_size, matrices.k_size) == (16, 16, 16)
+            && matrices.ab_type == wgpu::CooperativeScalarType::F16
+            && matrices.cr_type == wgpu::CooperativeScalarType::F32
+    })
 }
 
 /// Features used where the adapter has them.
@@ -178,12 +190,27 @@ impl Gpu {
         if matches!(adapter.kind, DeviceType::IntegratedGpu | DeviceType::Cpu) {
             wanted |= wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
         }
+        let matrices =
+            wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
+        let cooperative = options.cooperative
+            && adapter.features.contains(matrices)
+            && !options.without.intersects(matrices)
+            && has_matrices_of_16(&adapter.adapter);
+        if cooperative {
+            wanted |= matrices;
+        }
         let features = adapter.features & wanted & !options.without;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("engine"),
             required_features: features,
             required_limits: adapter.limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
+            experimental_features: if cooperative {
+                // SAFETY: asked for by the caller; the self-test checks the kernel that uses it first.
+                unsafe { wgpu::ExperimentalFeatures::enabled() }
+            } else {
+                wgpu::ExperimentalFeatures::disabled()
+            },
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) = pollster::block_on(adapter.adapter.request_device(&descriptor))
@@ -210,12 +237,13 @@ impl Gpu {
             adapter.limits.max_storage_buffer_binding_size.min(adapter.limits.max_buffer_size);
         let has_subgroups = features.contains(wgpu::Features::SUBGROUP);
         let subgroups = (adapter.info.subgroup_min_size, adapter.info.subgroup_max_size);
-        let caps = Caps::new(
+        let mut caps = Caps::new(
             Family::of(&adapter.info),
             has_subgroups.then_some(subgroups),
             options.max_binding_bytes.unwrap_or(binding).min(binding),
             adapter.limits.max_compute_workgroups_per_dimension,
         );
+        caps.cooperative = cooperative;
         Ok(Arc::new(Self {
             name: adapter.name.clone(),
             id: adapter.id.clone(),

@@ -61,6 +61,8 @@ pub struct Caps {
     pub tiles: bool,
     /// Whether `lanewise` may be used.
     pub lanewise: bool,
+    /// Whether `matmul_cooperative` may be used.
+    pub cooperative: bool,
     /// Whether ids are chosen on the device.
     pub selection: bool,
     /// How exactly products are computed.
@@ -139,6 +141,11 @@ pub enum ProductKernel {
     },
     /// Tiles in workgroup memory.
     Matmul,
+    /// Tiles of halves, multiplied by the adapter's matrix units.
+    Cooperative {
+        /// Lanes of a workgroup: four subgroups.
+        lanes: u32,
+    },
 }
 
 impl ProductKernel {
@@ -148,12 +155,13 @@ impl ProductKernel {
             Self::Matvec { .. } => "matvec",
             Self::Lanewise { .. } => "lanewise",
             Self::Matmul => "matmul",
+            Self::Cooperative { .. } => "matmul_cooperative",
         }
     }
 
     /// Whether it can apply an activation to gate and up, or norm its input.
     pub fn can_fuse(self) -> bool {
-        self != Self::Matmul
+        matches!(self, Self::Matvec { .. } | Self::Lanewise { .. })
     }
 
     /// Rows of a workgroup.
@@ -161,7 +169,7 @@ impl ProductKernel {
         match self {
             Self::Matvec { rows, .. } => rows,
             Self::Lanewise { lanes, rows, .. } => lanes * rows,
-            Self::Matmul => 64,
+            Self::Matmul | Self::Cooperative { .. } => 64,
         }
     }
 
@@ -169,7 +177,7 @@ impl ProductKernel {
     pub fn workgroup_tokens(self) -> u32 {
         match self {
             Self::Matvec { tokens, .. } | Self::Lanewise { tokens, .. } => tokens,
-            Self::Matmul => 32,
+            Self::Matmul | Self::Cooperative { .. } => 32,
         }
     }
 }
@@ -193,6 +201,7 @@ impl Caps {
             max_workgroups,
             tiles: true,
             lanewise: true,
+            cooperative: false,
             selection: true,
             precision: Precision::F32,
             split_from: 512,
@@ -212,6 +221,11 @@ impl Caps {
             }
             ProductKernel::Lanewise { lanes, .. } => self.can_lanewise() && lanes >= 8,
             ProductKernel::Matmul => self.tiles && !one,
+            ProductKernel::Cooperative { lanes } => {
+                self.cooperative_lanes() == Some(lanes)
+                    && self.precision == Precision::F16Tiles
+                    && shape.count == Count::Many
+            }
         };
         fits && !(one && several)
     }
@@ -240,6 +254,13 @@ impl Caps {
         self.lanewise && self.subgroups && self.subgroup_min >= 8
     }
 
+    /// The lanes of four subgroups, where cooperative matrices may be used.
+    fn cooperative_lanes(&self) -> Option<u32> {
+        let known = self.subgroup_min == self.subgroup_max && self.subgroup_max >= 16;
+        let lanes = 4 * self.subgroup_max;
+        (self.cooperative && self.subgroups && known && lanes <= 256).then_some(lanes)
+    }
+
     /// The lanes of a subgroup, where one workgroup should be one.
     fn subgroup_lanes(&self) -> u32 {
         if self.subgroups { self.subgroup_max.clamp(8, 64) } else { 32 }
@@ -257,6 +278,7 @@ impl Caps {
     pub fn precision_define(&self, kernel: ProductKernel, format: Format) -> Option<&'static str> {
         match self.precision {
             Precision::Int8 if format.has_codes() => Some("INT8"),
+            // matmul_cooperative has nothing but halves.
             Precision::F16Tiles if kernel == ProductKernel::Matmul => Some("F16"),
             _ => None,
         }
@@ -268,14 +290,15 @@ impl Caps {
         let lanes = self.subgroup_lanes();
         let tiles = self.tiles && shape.count == Count::Many;
         if self.precision == Precision::F16Tiles && tiles {
-            return ProductKernel::Matmul;
+            let cooperative =
+                self.cooperative_lanes().map(|lanes| ProductKernel::Cooperative { lanes });
+            return cooperative.unwrap_or(ProductKernel::Matmul);
         }
         if self.family == Family::Software && self.can_lanewise() {
             let matrices = if shape.gated { 2 } else { 1 };
             let (rows, tokens) = match shape.count {
                 Count::One => (4 / matrices, 1),
-                Count::Few => (4 / matrices, 2),
-                Count::Many => (4 / matrices, 4),
+                Count::Few | Count::Many => (4 / matrices, 4),
             };
             return ProductKernel::Lanewise { lanes, rows, tokens };
         }
@@ -330,7 +353,7 @@ impl Caps {
             | ProductKernel::Lanewise { rows, tokens, .. } => {
                 rows * tokens * if shape.gated { 2 } else { 1 } <= 32
             }
-            ProductKernel::Matmul => true,
+            ProductKernel::Matmul | ProductKernel::Cooperative { .. } => true,
         };
         let mut seen = std::collections::BTreeSet::new();
         all.retain(|kernel| {

@@ -239,7 +239,9 @@ impl GpuExecutor {
                 dispatch.params.iter().find(|(n, _)| *n == name).map_or(1, |(_, v)| u64::from(*v))
             };
             let work = match dispatch.variant.kernel {
-                "matvec" | "lanewise" | "matmul" => param("rows") * param("groups") * 32,
+                "matvec" | "lanewise" | "matmul" | "matmul_cooperative" => {
+                    param("rows") * param("groups") * 32
+                }
                 _ => 0,
             };
             recorded.push(Recorded { pipeline, bind_group, grid: dispatch.grid, work });

@@ -616,6 +616,7 @@ impl Lowering<'_> {
                 (variant, true)
             }
             ProductKernel::Matmul => (variant, true),
+            ProductKernel::Cooperative { lanes } => (variant.constant("LANES", lanes), true),
         };
         if needs_step {
             bindings.push(("step", Resource::Step));
@@ -627,7 +628,7 @@ impl Lowering<'_> {
     fn product_grid(&self, kernel: ProductKernel, rows: usize, of: Rows) -> [Extent; 3] {
         let workgroups = (rows as u32).div_ceil(kernel.workgroup_rows());
         let tokens = Extent::Per(of, kernel.workgroup_tokens());
-        if kernel == ProductKernel::Matmul {
+        if !kernel.can_fuse() {
             return [Extent::Fixed(workgroups), tokens, Extent::Fixed(1)];
         }
         let x = workgroups.min(self.caps.max_workgroups);

@@ -81,6 +81,9 @@ fn without(caps: &Caps, case: &Case) -> Option<Caps> {
         Case::Linear(_, ProductKernel::Lanewise { .. }) => {
             Some(Caps { lanewise: false, ..caps.clone() })
         }
+        Case::Linear(_, ProductKernel::Cooperative { .. }) => {
+            Some(Caps { cooperative: false, ..caps.clone() })
+        }
         Case::Linear(_, ProductKernel::Matmul) => Some(Caps { tiles: false, ..caps.clone() }),
         Case::Embed(..) => None,
         _ => caps.subgroups.then(|| Caps { subgroups: false, ..caps.clone() }),
@@ -95,6 +98,9 @@ fn describe(gpu: &Gpu, caps: &Caps, who: &str) -> Vec<String> {
     }
     if gpu.caps.lanewise && !caps.lanewise {
         words.push("rows by lane");
+    }
+    if gpu.caps.cooperative && !caps.cooperative {
+        words.push("cooperative matrices");
     }
     if gpu.caps.tiles && !caps.tiles {
         words.push("tiles");
@@ -295,6 +301,7 @@ fn read_verdict(file: &PathBuf, caps: &Caps) -> Option<Caps> {
     Some(Caps {
         subgroups: flag("subgroups", caps.subgroups)?,
         lanewise: flag("lanewise", caps.lanewise)?,
+        cooperative: flag("cooperative", caps.cooperative)?,
         tiles: flag("tiles", caps.tiles)?,
         selection: flag("selection", caps.selection)?,
         ..caps.clone()
@@ -304,8 +311,8 @@ fn read_verdict(file: &PathBuf, caps: &Caps) -> Option<Caps> {
 /// Keeps a verdict; where it cannot be written the next run tests again.
 fn keep_verdict(file: &PathBuf, caps: &Caps) {
     let text = format!(
-        "subgroups={} lanewise={} tiles={} selection={}\n",
-        caps.subgroups, caps.lanewise, caps.tiles, caps.selection
+        "subgroups={} lanewise={} cooperative={} tiles={} selection={}\n",
+        caps.subgroups, caps.lanewise, caps.cooperative, caps.tiles, caps.selection
     );
     if let Some(folder) = file.parent()
         && fs::create_dir_all(folder).is_ok()
