@@ -34,7 +34,8 @@ pack() {
     # Fills trips one after the other.
     local trip=1 room=$((60 << 20)) file size
     mkdir -p ".gpu/trip-$trip"
-    for file in .gpu/all/*; do
+    for file in .gpu/all/engine .gpu/all/test-* .gpu/all/*.part*; do
+        [ -f "$file" ] || continue
         size=$(stat -c %s "$file")
         if [ "$size" -gt "$room" ]; then
             trip=$((trip + 1)); room=$((60 << 20)); mkdir -p ".gpu/trip-$trip"
@@ -64,7 +65,7 @@ out=${OUT:-benches/results}
 report=$out/gpu.md
 mkdir -p "$out" "$store/home/models"
 started=$SECONDS
-export ENGINE_HOME=$store/home ENGINE_TEST_DEVICE=$device XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$(mktemp -d)}
+export ENGINE_HOME=$store/home ENGINE_TEST_DEVICE=$device ENGINE_TEST_GOLDENS=$PWD/tests/goldens XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$(mktemp -d)}
 for model in "${models[@]}"; do
     if [ -f "$store/$model.part00" ] && [ ! -f "$store/home/models/$model" ]; then
         cat "$store/$model".part* > "$store/home/models/$model"
