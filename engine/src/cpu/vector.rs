@@ -168,47 +168,78 @@ mod x86 {
 
     use super::{Halves, Vector};
 
-    impl Halves for V256 {
-        #[inline(always)]
-        fn half(bytes: [u8; 2]) -> f32 {
-            let bits = i32::from(u16::from_le_bytes(bytes));
-            // SAFETY: the caller runs with F16C enabled (see the trait Vector).
-            unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits))) }
-        }
+    /// A register as a [`Vector`]: its type, lanes and tile rows, the instructions for what all registers do alike, and
+    /// the methods that differ.
+    macro_rules! vector {
+        (
+            $(#[$doc:meta])* $name:ident($register:ty), $lanes:literal lanes, $rows:literal rows,
+            $set:ident, $load:ident, $store:ident, $multiply_add:ident, $multiply:ident;
+            $($differs:tt)*
+        ) => {
+            $(#[$doc])*
+            #[derive(Clone, Copy)]
+            pub struct $name($register);
+
+            impl Halves for $name {
+                #[inline(always)]
+                fn half(bytes: [u8; 2]) -> f32 {
+                    let bits = i32::from(u16::from_le_bytes(bytes));
+                    // SAFETY: the caller runs with the set's features enabled (see Vector), F16C among
+                    // them; so in all below.
+                    unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits))) }
+                }
+            }
+
+            impl Vector for $name {
+                const LANES: usize = $lanes;
+                const TILE_ROWS: usize = $rows;
+
+                #[inline(always)]
+                fn splat(value: f32) -> Self {
+                    // SAFETY: as above.
+                    Self(unsafe { $set(value) })
+                }
+
+                #[inline(always)]
+                fn load(floats: &[f32]) -> Self {
+                    let floats = &floats[..$lanes];
+                    // SAFETY: as above; the floats are there, and the load asks for no alignment.
+                    Self(unsafe { $load(floats.as_ptr()) })
+                }
+
+                #[inline(always)]
+                fn store(self, floats: &mut [f32]) {
+                    let floats = &mut floats[..$lanes];
+                    // SAFETY: as above; there is room, and the store asks for no alignment.
+                    unsafe { $store(floats.as_mut_ptr(), self.0) }
+                }
+
+                #[inline(always)]
+                fn multiply_add(self, b: Self, c: Self) -> Self {
+                    // SAFETY: as above.
+                    Self(unsafe { $multiply_add(self.0, b.0, c.0) })
+                }
+
+                #[inline(always)]
+                fn multiply(self, b: Self) -> Self {
+                    // SAFETY: as above.
+                    Self(unsafe { $multiply(self.0, b.0) })
+                }
+
+                $($differs)*
+            }
+        };
     }
 
-    impl Halves for V512 {
-        #[inline(always)]
-        fn half(bytes: [u8; 2]) -> f32 {
-            V256::half(bytes)
-        }
-    }
-
-    /// Eight floats: AVX2 and FMA.
-    #[derive(Clone, Copy)]
-    pub struct V256(__m256);
-
-    impl Vector for V256 {
-        const LANES: usize = 8;
-        const TILE_ROWS: usize = 6;
-
-        #[inline(always)]
-        fn splat(value: f32) -> Self {
-            // SAFETY: the caller runs with AVX2 enabled (see the trait); so below.
-            Self(unsafe { _mm256_set1_ps(value) })
-        }
-
-        #[inline(always)]
-        fn load(floats: &[f32]) -> Self {
-            let floats = &floats[..8];
-            // SAFETY: eight floats are there; the load asks for no alignment.
-            Self(unsafe { _mm256_loadu_ps(floats.as_ptr()) })
-        }
+    vector! {
+        /// Eight floats: AVX2 and FMA.
+        V256(__m256), 8 lanes, 6 rows,
+        _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, _mm256_mul_ps;
 
         #[inline(always)]
         fn load_codes(codes: &[i8]) -> Self {
             let codes = &codes[..8];
-            // SAFETY: eight bytes are there; the load asks for no alignment.
+            // SAFETY: as above; eight bytes are there, and the load asks for no alignment.
             Self(unsafe {
                 let bytes = _mm_loadl_epi64(codes.as_ptr().cast());
                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))
@@ -216,22 +247,14 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn store(self, floats: &mut [f32]) {
-            let floats = &mut floats[..8];
-            // SAFETY: there is room for eight floats; the store asks for no alignment.
-            unsafe { _mm256_storeu_ps(floats.as_mut_ptr(), self.0) }
-        }
-
-        #[inline(always)]
-        fn multiply_add(self, b: Self, c: Self) -> Self {
-            // SAFETY: as above, with FMA.
-            Self(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
-        }
-
-        #[inline(always)]
-        fn multiply(self, b: Self) -> Self {
+        fn sum(self) -> f32 {
             // SAFETY: as above.
-            Self(unsafe { _mm256_mul_ps(self.0, b.0) })
+            unsafe {
+                let four =
+                    _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps(self.0, 1));
+                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)))
+            }
         }
 
         #[inline(always)]
@@ -255,44 +278,17 @@ mod x86 {
             }
             total
         }
-
-        #[inline(always)]
-        fn sum(self) -> f32 {
-            // SAFETY: as above.
-            unsafe {
-                let four =
-                    _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps(self.0, 1));
-                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-                _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)))
-            }
-        }
     }
 
-    /// Sixteen floats: AVX-512.
-    #[derive(Clone, Copy)]
-    pub struct V512(__m512);
-
-    impl Vector for V512 {
-        const LANES: usize = 16;
-        const TILE_ROWS: usize = 12;
-
-        #[inline(always)]
-        fn splat(value: f32) -> Self {
-            // SAFETY: the caller runs with AVX-512 enabled (see the trait); so below.
-            Self(unsafe { _mm512_set1_ps(value) })
-        }
-
-        #[inline(always)]
-        fn load(floats: &[f32]) -> Self {
-            let floats = &floats[..16];
-            // SAFETY: sixteen floats are there; the load asks for no alignment.
-            Self(unsafe { _mm512_loadu_ps(floats.as_ptr()) })
-        }
+    vector! {
+        /// Sixteen floats: AVX-512.
+        V512(__m512), 16 lanes, 12 rows,
+        _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps, _mm512_mul_ps;
 
         #[inline(always)]
         fn load_codes(codes: &[i8]) -> Self {
             let codes = &codes[..16];
-            // SAFETY: sixteen bytes are there; the load asks for no alignment.
+            // SAFETY: as above; sixteen bytes are there, and the load asks for no alignment.
             Self(unsafe {
                 let bytes = _mm_loadu_si128(codes.as_ptr().cast());
                 _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
@@ -300,22 +296,9 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn store(self, floats: &mut [f32]) {
-            let floats = &mut floats[..16];
-            // SAFETY: there is room for sixteen floats; the store asks for no alignment.
-            unsafe { _mm512_storeu_ps(floats.as_mut_ptr(), self.0) }
-        }
-
-        #[inline(always)]
-        fn multiply_add(self, b: Self, c: Self) -> Self {
+        fn sum(self) -> f32 {
             // SAFETY: as above.
-            Self(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
-        }
-
-        #[inline(always)]
-        fn multiply(self, b: Self) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm512_mul_ps(self.0, b.0) })
+            unsafe { _mm512_reduce_add_ps(self.0) }
         }
 
         #[inline(always)]
@@ -336,12 +319,6 @@ mod x86 {
                 let scales = Self(_mm512_mask_blend_ps(0x00ff, high, _mm512_set1_ps(scale[0])));
                 Self(_mm512_cvtepi32_ps(sums)).multiply_add(scales, total)
             }
-        }
-
-        #[inline(always)]
-        fn sum(self) -> f32 {
-            // SAFETY: as above.
-            unsafe { _mm512_reduce_add_ps(self.0) }
         }
     }
 }

@@ -1,7 +1,12 @@
 //! Ops to dispatches: which kernel in which form, what it binds, how large its grid is. Pure: no GPU.
 
+mod attention;
+mod selection;
+
 use shaders::Variant;
 
+pub use self::attention::MOST_PARTS;
+pub use self::selection::{MOST_CANDIDATES, candidate_room, kept_candidates, lower_selection};
 pub use super::choice::{Caps, Count, Family};
 use super::choice::{ProductKernel, ProductShape};
 use super::layout::{Layout, Part, VectorId};
@@ -158,84 +163,6 @@ const GROUP: usize = 32;
 const LONGEST_HEAD: usize = 1024;
 /// Invocations of element-wise kernels and of attention.
 const LANES: u32 = 64;
-/// The most queries of a tile of attention.
-const MOST_QUERIES: u32 = 8;
-/// Vectors of queries that a tile keeps in workgroup memory: 8 KiB.
-const TILE_VECTORS: u32 = 512;
-/// The most parts that cells are split into.
-pub const MOST_PARTS: u32 = 16;
-/// Candidates that a workgroup of `select_top` sorts.
-const SORTED: usize = 1024;
-/// The most candidates that an id can be chosen among on the GPU.
-pub const MOST_CANDIDATES: usize = 256;
-
-/// How many candidates each workgroup keeps, for a top-k.
-pub fn kept_candidates(top_k: usize) -> usize {
-    if top_k <= 64 { 64 } else { MOST_CANDIDATES }
-}
-
-/// The most candidates that a pass leaves, for the size of their buffers.
-pub fn candidate_room(vocabulary: usize) -> usize {
-    vocabulary.div_ceil(SORTED) * MOST_CANDIDATES
-}
-
-/// The dispatches that choose an id from the first row of logits, keeping `keep` candidates a workgroup.
-pub fn lower_selection(plan: &Plan, keep: usize) -> Vec<Dispatch> {
-    let one = Extent::Fixed(1);
-    let vocabulary = ("vocabulary", plan.vocabulary() as u32);
-    let mut dispatches = vec![Dispatch {
-        variant: Variant::new("select_penalty"),
-        bindings: vec![
-            ("logits", Resource::Value(plan.logits)),
-            ("recent", Resource::Recent),
-            ("selection", Resource::Selection),
-        ],
-        params: vec![vocabulary],
-        grid: [one; 3],
-        op: plan.ops.len(),
-    }];
-    let mut count = plan.vocabulary();
-    let mut to = 0;
-    loop {
-        let first = count == plan.vocabulary() && dispatches.len() == 1;
-        let workgroups = count.div_ceil(SORTED);
-        let mut bindings = vec![("kept", Resource::Candidates(to))];
-        if first {
-            bindings.push(("logits", Resource::Value(plan.logits)));
-            bindings.push(("flags", Resource::Flags));
-        } else {
-            bindings.push(("candidates", Resource::Candidates(1 - to)));
-        }
-        dispatches.push(Dispatch {
-            variant: Variant::new("select_top")
-                .define_if(first, "FIRST")
-                .constant("KEEP", keep as u32),
-            bindings,
-            params: vec![("count", count as u32)],
-            grid: [Extent::Fixed(workgroups as u32), one, one],
-            op: plan.ops.len(),
-        });
-        count = workgroups * keep;
-        if workgroups == 1 {
-            break;
-        }
-        to = 1 - to;
-    }
-    dispatches.push(Dispatch {
-        variant: Variant::new("select_pick"),
-        bindings: vec![
-            ("candidates", Resource::Candidates(to)),
-            ("selected", Resource::Selected),
-            ("recent", Resource::Recent),
-            ("selection", Resource::Selection),
-        ],
-        params: vec![("count", keep.min(plan.vocabulary()) as u32), vocabulary],
-        grid: [one; 3],
-        op: plan.ops.len(),
-    });
-    dispatches
-}
-
 impl Lowering<'_> {
     /// Lowers a plan.
     pub fn lower(&self) -> Result<Vec<Dispatch>> {
@@ -419,101 +346,6 @@ impl Lowering<'_> {
             Op::Attention { qkv, layer, scale, out: value } => {
                 self.attention(*qkv, *layer, *scale, *value, out)?;
             }
-        }
-        Ok(())
-    }
-
-    /// Attention in tiles of queries; over long contexts with few tokens in parts that are merged.
-    fn attention(
-        &self,
-        qkv: ValueId,
-        layer: KvLayerId,
-        scale: f32,
-        out: ValueId,
-        dispatches: &mut Vec<Dispatch>,
-    ) -> Result<()> {
-        let kv = self.plan.kv_layer(layer);
-        if !(kv.key_length.is_multiple_of(8) && kv.value_length.is_multiple_of(8)) {
-            return Err(Error::Device(format!(
-                "heads of {} and {} elements are no multiples of 8, which the GPU kernels need; use --device cpu",
-                kv.key_length, kv.value_length
-            )));
-        }
-        let (key_length4, value_length4) = (kv.key_length as u32 / 4, kv.value_length as u32 / 4);
-        let most = (TILE_VECTORS / key_length4).clamp(1, MOST_QUERIES);
-        let per_kv = (kv.heads / kv.kv_heads) as u32;
-        let heads = (1..=most.min(per_kv)).rev().find(|&n| per_kv.is_multiple_of(n)).unwrap_or(1);
-        let many = self.class.tokens == Count::Many;
-        let tokens = if self.class.together && many { most / heads } else { 1 };
-        let queries = heads * tokens;
-        let windowed = usize::from(kv.window.is_some());
-        let tiles = kv.heads as u32 / heads;
-        let parts = self.caps.attention_parts(tiles);
-        let split = self.class.long && !many && parts > 1;
-        let mut bindings = vec![
-            ("qkv", Resource::Value(qkv)),
-            ("keys", Resource::Keys(layer)),
-            ("values", Resource::Values(layer)),
-            ("tokens", Resource::Tokens),
-            ("tables", Resource::Tables),
-            ("out", if split { Resource::PartSums } else { Resource::Value(out) }),
-            ("step", Resource::Step),
-        ];
-        if split {
-            bindings.push(("maxima_and_sums", Resource::PartMaxima));
-        }
-        dispatches.push(Dispatch {
-            variant: self
-                .kv_types(Variant::new("attention"))
-                .define_if(split, "PARTS")
-                .number("HEADS", heads)
-                .number("TOKENS", tokens)
-                .number("QUERIES", queries)
-                .number("QUERY_VECTORS", queries * key_length4)
-                .number("SLICES", value_length4.div_ceil(LANES))
-                .constant("VECTORS", value_length4.next_power_of_two().min(LANES)),
-            bindings,
-            params: vec![
-                ("heads", kv.heads as u32),
-                ("heads_per_kv", per_kv),
-                ("key_length4", key_length4),
-                ("value_length4", value_length4),
-                ("key_width4", kv.key_width() as u32 / 4),
-                ("value_width4", kv.value_width() as u32 / 4),
-                ("qkv_stride4", kv.qkv_width() as u32 / 4),
-                ("scale", scale.to_bits()),
-                ("window", kv.window.map_or(u32::MAX, |window| window as u32)),
-                ("windowed", windowed as u32),
-                ("table_blocks", self.table_blocks[windowed] as u32),
-                ("blocks", self.blocks[windowed] as u32),
-            ],
-            grid: [
-                Extent::Fixed(tiles),
-                Extent::Per(Rows::Tokens, tokens),
-                Extent::Fixed(if split { parts } else { 1 }),
-            ],
-            op: 0,
-        });
-        if split {
-            dispatches.push(Dispatch {
-                variant: Variant::new("attention_merge"),
-                bindings: vec![
-                    ("sums", Resource::PartSums),
-                    ("maxima_and_sums", Resource::PartMaxima),
-                    ("out", Resource::Value(out)),
-                ],
-                params: vec![
-                    ("heads", kv.heads as u32),
-                    ("value_length4", value_length4),
-                    ("parts", parts),
-                ],
-                grid: [
-                    Extent::Fixed(kv.heads as u32),
-                    Extent::Per(Rows::Tokens, 1),
-                    Extent::Fixed(1),
-                ],
-                op: 0,
-            });
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod gemma3;
 mod llama;
+mod qwen;
 
 use gguf::Gguf;
 
@@ -14,7 +15,12 @@ use crate::{Error, Result};
 type ReadSpec = fn(&Keys) -> Result<Spec>;
 
 /// Every architecture by its name in `general.architecture`.
-const ARCHITECTURES: &[(&str, ReadSpec)] = &[("gemma3", gemma3::spec), ("llama", llama::spec)];
+const ARCHITECTURES: &[(&str, ReadSpec)] = &[
+    ("gemma3", gemma3::spec),
+    ("llama", llama::spec),
+    ("qwen2", qwen::qwen2),
+    ("qwen3", qwen::qwen3),
+];
 
 /// The names of all known architectures.
 pub fn known() -> impl Iterator<Item = &'static str> {

@@ -10,37 +10,8 @@
 // Threads: a lane computes ROWS rows, LANES apart, of TOKENS tokens (z). A cluster is eight lanes of a
 // subgroup, which must have at least eight: together they hold a group's 32 inputs, four each.
 // Workgroups: x and y together over the rows, LANES * ROWS each.
-#import shared/weights
-#import shared/step
-
-struct Params {
-    rows: u32,
-    groups: u32,
-    out_stride: u32,
-    out_offset: u32,
-    plane1: u32,
-    plane2: u32,
-    plane3: u32,
-    // 1 if the input has a row per output instead of one per token.
-    per_output: u32,
-    // Added to the mean square of a row with NORM.
-    epsilon: f32,
-}
-
-@group(0) @binding(1) var<storage, read> input: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> out: array<f32>;
-@group(0) @binding(3) var<uniform> params: Params;
-@group(0) @binding(5) var<uniform> step: Step;
-#ifdef BIAS
-// Of all rows of the op, so that this buffer's first is at out_offset.
-@group(0) @binding(4) var<storage, read> bias: array<f32>;
-#endif
-
-#ifdef NORM
-@group(0) @binding(6) var<storage, read> norm_weight: array<vec4<f32>>;
-#endif
-
-#import format
+#define SEVERAL
+#import shared/product
 #import shared/activation
 #ifdef INT8
 #import shared/int8
@@ -67,7 +38,7 @@ fn main(
     let groups = params.groups;
     let last = params.rows - 1u;
     let first_token = workgroup.z * {TOKENS}u;
-    let last_token = select(step.tokens, step.outputs, params.per_output == 1u) - 1u;
+    let last_token = input_rows() - 1u;
     // Where in the cluster this lane is, and the lanes that it takes inputs from: half h of a group, vec4 k.
     let inner = subgroup_lane % 8u;
 #unroll h 2

@@ -7,31 +7,8 @@
 // to them, with INT8.
 // Threads: 128 a workgroup, which computes 64 rows (x) for 32 tokens (y); each thread 4 rows, 16 apart, for
 // 4 tokens, 8 apart. A step of the loop takes one group of 32 along the row.
-#import shared/weights
-#import shared/step
-
-struct Params {
-    rows: u32,
-    groups: u32,
-    out_stride: u32,
-    out_offset: u32,
-    plane1: u32,
-    plane2: u32,
-    plane3: u32,
-    // 1 if the input has a row per output instead of one per token.
-    per_output: u32,
-}
-
-@group(0) @binding(1) var<storage, read> input: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> out: array<f32>;
-@group(0) @binding(3) var<uniform> params: Params;
-@group(0) @binding(4) var<uniform> step: Step;
-#ifdef BIAS
-// Of all rows of the op, so that this buffer's first is at out_offset.
-@group(0) @binding(5) var<storage, read> bias: array<f32>;
-#endif
-
-#import format
+#define SEVERAL
+#import shared/product
 
 const TILE_ROWS: u32 = 64u;
 const TILE_TOKENS: u32 = 32u;
@@ -80,7 +57,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let groups = params.groups;
     let first_row = workgroup.x * TILE_ROWS;
     let first_token = workgroup.y * TILE_TOKENS;
-    let token_count = select(step.tokens, step.outputs, params.per_output == 1u);
+    let token_count = input_rows();
     let my_row = lane % 16u;
     let my_token = lane / 16u;
     // sums{r}[t]: row my_row + 16 r, token my_token + 8 t.

@@ -9,39 +9,7 @@
 // Threads: a workgroup of LANES computes ROWS rows of TOKENS tokens (z); its lanes stride over the groups of
 // a row, a lane taking a whole group, or with SPLIT eight weights of it, so that four neighbours
 // share a group; then the lanes' sums are added. Workgroups: x and y together over the rows.
-#import shared/weights
-
-struct Params {
-    rows: u32,
-    groups: u32,
-    out_stride: u32,
-    out_offset: u32,
-    plane1: u32,
-    plane2: u32,
-    plane3: u32,
-    // 1 if the input has a row per output instead of one per token.
-    per_output: u32,
-    // Added to the mean square of a row with NORM.
-    epsilon: f32,
-}
-
-@group(0) @binding(1) var<storage, read> input: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> out: array<f32>;
-@group(0) @binding(3) var<uniform> params: Params;
-#ifdef BIAS
-// Of all rows of the op, so that this buffer's first is at out_offset.
-@group(0) @binding(4) var<storage, read> bias: array<f32>;
-#endif
-#ifdef SEVERAL
-#import shared/step
-@group(0) @binding(5) var<uniform> step: Step;
-#endif
-
-#ifdef NORM
-@group(0) @binding(6) var<storage, read> norm_weight: array<vec4<f32>>;
-#endif
-
-#import format
+#import shared/product
 #import shared/activation
 #ifdef INT8
 #import shared/int8
@@ -79,7 +47,7 @@ fn main(
     let last = params.rows - 1u;
     let first_token = workgroup.z * {TOKENS}u;
 #ifdef SEVERAL
-    let last_token = select(step.tokens, step.outputs, params.per_output == 1u) - 1u;
+    let last_token = input_rows() - 1u;
 #else
     let last_token = first_token;
 #endif

@@ -1,0 +1,112 @@
+//! Attention to dispatches.
+
+use shaders::Variant;
+
+use super::{Dispatch, Extent, LANES, Lowering, Resource};
+use crate::gpu::choice::Count;
+use crate::plan::{KvLayerId, Rows, ValueId};
+use crate::{Error, Result};
+
+/// The most queries of a tile.
+const MOST_QUERIES: u32 = 8;
+/// Vectors of queries that a tile keeps in workgroup memory: 8 KiB.
+const TILE_VECTORS: u32 = 512;
+/// The most parts that cells are split into.
+pub const MOST_PARTS: u32 = 16;
+
+impl Lowering<'_> {
+    /// Attention in tiles of queries; over long contexts with few tokens in parts that are merged.
+    pub(super) fn attention(
+        &self,
+        qkv: ValueId,
+        layer: KvLayerId,
+        scale: f32,
+        out: ValueId,
+        dispatches: &mut Vec<Dispatch>,
+    ) -> Result<()> {
+        let kv = self.plan.kv_layer(layer);
+        if !(kv.key_length.is_multiple_of(8) && kv.value_length.is_multiple_of(8)) {
+            return Err(Error::Device(format!(
+                "heads of {} and {} elements are no multiples of 8, which the GPU kernels need; use --device cpu",
+                kv.key_length, kv.value_length
+            )));
+        }
+        let (key_length4, value_length4) = (kv.key_length as u32 / 4, kv.value_length as u32 / 4);
+        let most = (TILE_VECTORS / key_length4).clamp(1, MOST_QUERIES);
+        let per_kv = (kv.heads / kv.kv_heads) as u32;
+        let heads = (1..=most.min(per_kv)).rev().find(|&n| per_kv.is_multiple_of(n)).unwrap_or(1);
+        let many = self.class.tokens == Count::Many;
+        let tokens = if self.class.together && many { most / heads } else { 1 };
+        let queries = heads * tokens;
+        let windowed = usize::from(kv.window.is_some());
+        let tiles = kv.heads as u32 / heads;
+        let parts = self.caps.attention_parts(tiles);
+        let split = self.class.long && !many && parts > 1;
+        let mut bindings = vec![
+            ("qkv", Resource::Value(qkv)),
+            ("keys", Resource::Keys(layer)),
+            ("values", Resource::Values(layer)),
+            ("tokens", Resource::Tokens),
+            ("tables", Resource::Tables),
+            ("out", if split { Resource::PartSums } else { Resource::Value(out) }),
+            ("step", Resource::Step),
+        ];
+        if split {
+            bindings.push(("maxima_and_sums", Resource::PartMaxima));
+        }
+        dispatches.push(Dispatch {
+            variant: self
+                .kv_types(Variant::new("attention"))
+                .define_if(split, "PARTS")
+                .number("HEADS", heads)
+                .number("TOKENS", tokens)
+                .number("QUERIES", queries)
+                .number("QUERY_VECTORS", queries * key_length4)
+                .number("SLICES", value_length4.div_ceil(LANES))
+                .constant("VECTORS", value_length4.next_power_of_two().min(LANES)),
+            bindings,
+            params: vec![
+                ("heads", kv.heads as u32),
+                ("heads_per_kv", per_kv),
+                ("key_length4", key_length4),
+                ("value_length4", value_length4),
+                ("key_width4", kv.key_width() as u32 / 4),
+                ("value_width4", kv.value_width() as u32 / 4),
+                ("qkv_stride4", kv.qkv_width() as u32 / 4),
+                ("scale", scale.to_bits()),
+                ("window", kv.window.map_or(u32::MAX, |window| window as u32)),
+                ("windowed", windowed as u32),
+                ("table_blocks", self.table_blocks[windowed] as u32),
+                ("blocks", self.blocks[windowed] as u32),
+            ],
+            grid: [
+                Extent::Fixed(tiles),
+                Extent::Per(Rows::Tokens, tokens),
+                Extent::Fixed(if split { parts } else { 1 }),
+            ],
+            op: 0,
+        });
+        if split {
+            dispatches.push(Dispatch {
+                variant: Variant::new("attention_merge"),
+                bindings: vec![
+                    ("sums", Resource::PartSums),
+                    ("maxima_and_sums", Resource::PartMaxima),
+                    ("out", Resource::Value(out)),
+                ],
+                params: vec![
+                    ("heads", kv.heads as u32),
+                    ("value_length4", value_length4),
+                    ("parts", parts),
+                ],
+                grid: [
+                    Extent::Fixed(kv.heads as u32),
+                    Extent::Per(Rows::Tokens, 1),
+                    Extent::Fixed(1),
+                ],
+                op: 0,
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! The dispatches that choose the next id.
+
+use shaders::Variant;
+
+use super::{Dispatch, Extent, Resource};
+use crate::plan::Plan;
+
+/// Candidates that a workgroup of `select_top` sorts.
+const SORTED: usize = 1024;
+/// The most candidates that an id can be chosen among on the GPU.
+pub const MOST_CANDIDATES: usize = 256;
+
+/// How many candidates each workgroup keeps, for a top-k.
+pub fn kept_candidates(top_k: usize) -> usize {
+    if top_k <= 64 { 64 } else { MOST_CANDIDATES }
+}
+
+/// The most candidates that a pass leaves, for the size of their buffers.
+pub fn candidate_room(vocabulary: usize) -> usize {
+    vocabulary.div_ceil(SORTED) * MOST_CANDIDATES
+}
+
+/// The dispatches that choose an id from the first row of logits, keeping `keep` candidates a workgroup.
+pub fn lower_selection(plan: &Plan, keep: usize) -> Vec<Dispatch> {
+    let one = Extent::Fixed(1);
+    let vocabulary = ("vocabulary", plan.vocabulary() as u32);
+    let mut dispatches = vec![Dispatch {
+        variant: Variant::new("select_penalty"),
+        bindings: vec![
+            ("logits", Resource::Value(plan.logits)),
+            ("recent", Resource::Recent),
+            ("selection", Resource::Selection),
+        ],
+        params: vec![vocabulary],
+        grid: [one; 3],
+        op: plan.ops.len(),
+    }];
+    let mut count = plan.vocabulary();
+    let mut to = 0;
+    loop {
+        let first = count == plan.vocabulary() && dispatches.len() == 1;
+        let workgroups = count.div_ceil(SORTED);
+        let mut bindings = vec![("kept", Resource::Candidates(to))];
+        if first {
+            bindings.push(("logits", Resource::Value(plan.logits)));
+            bindings.push(("flags", Resource::Flags));
+        } else {
+            bindings.push(("candidates", Resource::Candidates(1 - to)));
+        }
+        dispatches.push(Dispatch {
+            variant: Variant::new("select_top")
+                .define_if(first, "FIRST")
+                .constant("KEEP", keep as u32),
+            bindings,
+            params: vec![("count", count as u32)],
+            grid: [Extent::Fixed(workgroups as u32), one, one],
+            op: plan.ops.len(),
+        });
+        count = workgroups * keep;
+        if workgroups == 1 {
+            break;
+        }
+        to = 1 - to;
+    }
+    dispatches.push(Dispatch {
+        variant: Variant::new("select_pick"),
+        bindings: vec![
+            ("candidates", Resource::Candidates(to)),
+            ("selected", Resource::Selected),
+            ("recent", Resource::Recent),
+            ("selection", Resource::Selection),
+        ],
+        params: vec![("count", keep.min(plan.vocabulary()) as u32), vocabulary],
+        grid: [one; 3],
+        op: plan.ops.len(),
+    });
+    dispatches
+}

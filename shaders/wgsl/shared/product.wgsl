@@ -1,0 +1,38 @@
+// What the products' kernels share: their numbers and what they bind.
+#import shared/weights
+
+struct Params {
+    rows: u32,
+    groups: u32,
+    out_stride: u32,
+    out_offset: u32,
+    plane1: u32,
+    plane2: u32,
+    plane3: u32,
+    // 1 if the input has a row per output instead of one per token.
+    per_output: u32,
+    // Added to the mean square of a row with NORM.
+    epsilon: f32,
+}
+
+@group(0) @binding(1) var<storage, read> input: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> out: array<f32>;
+@group(0) @binding(3) var<uniform> params: Params;
+#ifdef BIAS
+// Of all rows of the op, so that this buffer's first is at out_offset.
+@group(0) @binding(4) var<storage, read> bias: array<f32>;
+#endif
+#ifdef SEVERAL
+#import shared/step
+@group(0) @binding(5) var<uniform> step: Step;
+
+// Rows of the input.
+fn input_rows() -> u32 {
+    return select(step.tokens, step.outputs, params.per_output == 1u);
+}
+#endif
+#ifdef NORM
+@group(0) @binding(6) var<storage, read> norm_weight: array<vec4<f32>>;
+#endif
+
+#import format
