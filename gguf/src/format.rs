@@ -5,6 +5,8 @@
 
 use bytemuck::Pod;
 
+mod grids;
+
 /// One type of ggml's numbering (`enum ggml_type` in ggml.h).
 #[derive(Debug, PartialEq, Eq)]
 pub struct TypeInfo {
@@ -82,10 +84,12 @@ impl Halves for PlainHalves {
 pub trait Block: Pod + Send + Sync {
     /// Weights per block: 1 for formats of floats, else a multiple of 32.
     const WEIGHTS: usize;
-    /// Where in the block halves lie (scales, minima), in bytes: for making plausible blocks.
+    /// Where in the block halves lie (scales, minima), in bytes.
     const HALVES: &'static [usize];
-    /// The planes that [`Block::repack`] fills.
+    /// The planes that [`Block::repack`] fills, at most four.
     const PLANES: &'static [Plane];
+    /// What kernels look codes up in, behind the planes.
+    const TABLE: &'static [u32] = &[];
     /// Whether [`Codes::offset`] is ever other than 0.
     const OFFSETS: bool = false;
 
@@ -119,10 +123,19 @@ pub trait Block: Pod + Send + Sync {
         }
     }
 
+    /// Sets scales and minima, for making plausible blocks: `scale` gives numbers between -0.01 and 0.01.
+    fn set_scales(&mut self, scale: &mut dyn FnMut() -> f32) {
+        let bytes = bytemuck::bytes_of_mut(self);
+        for &at in Self::HALVES {
+            bytes[at..at + 2].copy_from_slice(&half::f16::from_f32(scale()).to_le_bytes());
+        }
+    }
+
     /// Writes the block's part of each plane: `planes[i]` holds `PLANES[i].block_bytes`.
     ///
     /// In planes, 4-bit codes of 32 weights take 16 bytes, byte j holding weight j in its low half and
-    /// weight j + 16 in its high half, whatever the order in the block: one kernel fits all.
+    /// weight j + 16 in its high half, whatever the order in the block: one kernel fits all. So do two bits
+    /// ([`pack_two_bits`]) and one ([`spread_high_bits`]).
     fn repack(&self, planes: &mut [&mut [u8]]);
 }
 
@@ -151,6 +164,81 @@ pub(crate) fn fifth_bits(bits: [u8; 4]) -> [i8; 32] {
         *out = if bytes[index] & mask == mask { 16 } else { 0 };
     }
     out
+}
+
+/// What 4-bit codes, weight j in the low half of byte j and weight j + 16 in its high half, choose among 16 values.
+#[inline(always)]
+pub(crate) fn chosen(bytes: &[u8; 16], values: &[i8; 16]) -> [i8; 32] {
+    nibbles(bytes, 0).map(|code| values[code as usize])
+}
+
+/// The 2-bit codes of a group of 32 out of runs of 32 bytes, which hold four groups each.
+#[inline(always)]
+pub(crate) fn two_bits(bytes: &[u8; 64], group: usize) -> [i8; 32] {
+    let run = &bytes.as_chunks::<32>().0[group / 4];
+    let shift = 2 * (group % 4);
+    let mut codes = [0; 32];
+    for (code, byte) in codes.iter_mut().zip(run) {
+        *code = (byte >> shift & 3) as i8;
+    }
+    codes
+}
+
+/// 32 codes of two bits as kernels want them: two words, one a half; bits 8b + 2w and the next of word s are
+/// weight 16s + 4w + b.
+pub(crate) fn pack_two_bits(codes: &[i8; 32]) -> [u8; 8] {
+    let mut out = [0; 8];
+    for (weight, &code) in codes.iter().enumerate() {
+        let (s, w, b) = (weight / 16, weight / 4 % 4, weight % 4);
+        out[4 * s + b] |= (code as u8) << (2 * w);
+    }
+    out
+}
+
+/// One bit of each of 32 codes in the order that kernels want: bit 8b + 2w + s is weight 16s + 4w + b, so
+/// that shifting by 2w + s leaves the bits of four neighbouring weights in four bytes.
+pub(crate) fn spread_high_bits(high: u32) -> [u8; 4] {
+    let mut spread = 0;
+    for weight in 0..32 {
+        let (s, w, b) = (weight / 16, weight / 4 % 4, weight % 4);
+        spread |= ((high >> weight) & 1) << (8 * b + 2 * w + s);
+    }
+    spread.to_le_bytes()
+}
+
+/// 32 codes made of four eights.
+#[inline(always)]
+pub(crate) fn eights(mut eight: impl FnMut(usize) -> [i8; 8]) -> [i8; 32] {
+    let mut codes = [0; 32];
+    for (k, out) in codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        *out = eight(k);
+    }
+    codes
+}
+
+/// Two fours of a grid side by side.
+#[inline(always)]
+pub(crate) fn joined<const N: usize>(grid: &[[i8; 4]; N], first: usize, second: usize) -> [i8; 8] {
+    let ([a, b, c, d], [e, f, g, h]) = (grid[first], grid[second]);
+    [a, b, c, d, e, f, g, h]
+}
+
+/// Magnitudes with signs: bit i of `signs` makes number i negative.
+#[inline(always)]
+pub(crate) fn signed(magnitudes: &[i8; 8], signs: u8) -> [i8; 8] {
+    let mut out = *magnitudes;
+    for (i, x) in out.iter_mut().enumerate() {
+        // 0 or -1: negates without a branch.
+        let mask = -((signs >> i & 1) as i8);
+        *x = (*x ^ mask) - mask;
+    }
+    out
+}
+
+/// Seven signs and the eighth, which makes their number even.
+#[inline(always)]
+pub(crate) fn with_parity(signs: u8) -> u8 {
+    signs | ((signs.count_ones() as u8) & 1) << 7
 }
 
 /// Lists the formats: variant and block type, type id, module.
@@ -210,6 +298,25 @@ formats! { $
     Q4_K 12 q4_k;
     Q5_K 13 q5_k;
     Q6_K 14 q6_k;
+    Q8_1 9 q8_1;
+    Q2_K 10 q2_k;
+    Q3_K 11 q3_k;
+    Q8_K 15 q8_k;
+    IQ2_XXS 16 iq2_xxs;
+    IQ2_XS 17 iq2_xs;
+    IQ3_XXS 18 iq3_xxs;
+    IQ1_S 19 iq1_s;
+    IQ4_NL 20 iq4_nl;
+    IQ3_S 21 iq3_s;
+    IQ2_S 22 iq2_s;
+    IQ4_XS 23 iq4_xs;
+    IQ1_M 29 iq1_m;
+    TQ1_0 34 tq1_0;
+    TQ2_0 35 tq2_0;
+    MXFP4 39 mxfp4;
+    NVFP4 40 nvfp4;
+    Q1_0 41 q1_0;
+    Q2_0 42 q2_0;
 }
 
 impl Format {
@@ -244,6 +351,11 @@ impl Format {
     /// The planes of a repacked tensor.
     pub fn planes(self) -> &'static [Plane] {
         with_block!(self, B => B::PLANES)
+    }
+
+    /// What kernels look codes up in, behind the planes.
+    pub fn table(self) -> &'static [u32] {
+        with_block!(self, B => B::TABLE)
     }
 
     /// The bytes that `weights` weights take in a file.
@@ -284,13 +396,15 @@ impl Format {
             }
             _ => {
                 bytes.fill_with(|| (random.next() >> 32) as u8);
-                for block in bytes.chunks_exact_mut(self.block_bytes()) {
-                    for &at in with_block!(self, B => B::HALVES) {
-                        let exponent = if random.next().is_multiple_of(8) { 3e-5 } else { 0.01 };
-                        let scale = half::f16::from_f32(random.weight() * exponent);
-                        block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+                let mut scale = || {
+                    let size = if random.next().is_multiple_of(8) { 3e-5 } else { 0.01 };
+                    random.weight() * size
+                };
+                with_block!(self, B => {
+                    for block in bytemuck::cast_slice_mut::<u8, B>(&mut bytes) {
+                        block.set_scales(&mut scale);
                     }
-                }
+                });
             }
         }
         bytes
@@ -351,40 +465,40 @@ pub static TYPES: &[TypeInfo] = &[
     row(6, "Q5_0", 32, 22, Some(Format::Q5_0)),
     row(7, "Q5_1", 32, 24, Some(Format::Q5_1)),
     row(8, "Q8_0", 32, 34, Some(Format::Q8_0)),
-    row(9, "Q8_1", 32, 36, None),
-    row(10, "Q2_K", 256, 84, None),
-    row(11, "Q3_K", 256, 110, None),
+    row(9, "Q8_1", 32, 36, Some(Format::Q8_1)),
+    row(10, "Q2_K", 256, 84, Some(Format::Q2_K)),
+    row(11, "Q3_K", 256, 110, Some(Format::Q3_K)),
     row(12, "Q4_K", 256, 144, Some(Format::Q4_K)),
     row(13, "Q5_K", 256, 176, Some(Format::Q5_K)),
     row(14, "Q6_K", 256, 210, Some(Format::Q6_K)),
-    row(15, "Q8_K", 256, 292, None),
-    row(16, "IQ2_XXS", 256, 66, None),
-    row(17, "IQ2_XS", 256, 74, None),
-    row(18, "IQ3_XXS", 256, 98, None),
-    row(19, "IQ1_S", 256, 50, None),
-    row(20, "IQ4_NL", 32, 18, None),
-    row(21, "IQ3_S", 256, 110, None),
-    row(22, "IQ2_S", 256, 82, None),
-    row(23, "IQ4_XS", 256, 136, None),
+    row(15, "Q8_K", 256, 292, Some(Format::Q8_K)),
+    row(16, "IQ2_XXS", 256, 66, Some(Format::IQ2_XXS)),
+    row(17, "IQ2_XS", 256, 74, Some(Format::IQ2_XS)),
+    row(18, "IQ3_XXS", 256, 98, Some(Format::IQ3_XXS)),
+    row(19, "IQ1_S", 256, 50, Some(Format::IQ1_S)),
+    row(20, "IQ4_NL", 32, 18, Some(Format::IQ4_NL)),
+    row(21, "IQ3_S", 256, 110, Some(Format::IQ3_S)),
+    row(22, "IQ2_S", 256, 82, Some(Format::IQ2_S)),
+    row(23, "IQ4_XS", 256, 136, Some(Format::IQ4_XS)),
     row(24, "I8", 1, 1, None),
     row(25, "I16", 1, 2, None),
     row(26, "I32", 1, 4, None),
     row(27, "I64", 1, 8, None),
     row(28, "F64", 1, 8, None),
-    row(29, "IQ1_M", 256, 56, None),
+    row(29, "IQ1_M", 256, 56, Some(Format::IQ1_M)),
     row(30, "BF16", 1, 2, Some(Format::BF16)),
     row(31, "Q4_0_4_4", 0, 0, None),
     row(32, "Q4_0_4_8", 0, 0, None),
     row(33, "Q4_0_8_8", 0, 0, None),
-    row(34, "TQ1_0", 256, 54, None),
-    row(35, "TQ2_0", 256, 66, None),
+    row(34, "TQ1_0", 256, 54, Some(Format::TQ1_0)),
+    row(35, "TQ2_0", 256, 66, Some(Format::TQ2_0)),
     row(36, "IQ4_NL_4_4", 0, 0, None),
     row(37, "IQ4_NL_4_8", 0, 0, None),
     row(38, "IQ4_NL_8_8", 0, 0, None),
-    row(39, "MXFP4", 32, 17, None),
-    row(40, "NVFP4", 64, 36, None),
-    row(41, "Q1_0", 128, 18, None),
-    row(42, "Q2_0", 64, 18, None),
+    row(39, "MXFP4", 32, 17, Some(Format::MXFP4)),
+    row(40, "NVFP4", 64, 36, Some(Format::NVFP4)),
+    row(41, "Q1_0", 128, 18, Some(Format::Q1_0)),
+    row(42, "Q2_0", 64, 18, Some(Format::Q2_0)),
 ];
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub struct MatrixBuffer {
     pub sources: Vec<(WeightId, usize, usize)>,
     /// Where each plane starts, in bytes.
     pub plane_starts: Vec<usize>,
+    /// Where the format's table starts, behind the planes, in bytes.
+    pub table_start: usize,
     /// The buffer's size.
     pub bytes: usize,
 }
@@ -36,7 +38,9 @@ impl MatrixBuffer {
             plane_starts.push(bytes);
             bytes += (blocks * plane.block_bytes).next_multiple_of(16);
         }
-        Self { format, columns, rows, sources, plane_starts, bytes }
+        let table_start = bytes;
+        bytes += (format.table().len() * 4).next_multiple_of(16);
+        Self { format, columns, rows, sources, plane_starts, table_start, bytes }
     }
 }
 
@@ -171,7 +175,7 @@ impl Layout {
             weight.rows
         } else {
             // Each plane may be padded by up to 15 bytes.
-            let room = limit.saturating_sub(64);
+            let room = limit.saturating_sub(64 + weight.format.table().len() * 4);
             let rows = room / (whole.bytes / weight.rows + 1) / PIECE_ROWS * PIECE_ROWS;
             if rows == 0 {
                 return Err(Error::Device(format!(

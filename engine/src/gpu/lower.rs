@@ -360,12 +360,14 @@ impl Lowering<'_> {
     fn matrix(&self, kernel: &'static str, part: &Part) -> (Variant, Vec<(&'static str, u32)>) {
         let matrix = &self.layout.matrices[part.buffer];
         let names = ["plane1", "plane2", "plane3"];
+        let table = ("table", matrix.table_start as u32 / 16);
         let planes = names
             .iter()
             .enumerate()
             .map(|(index, &name)| {
                 (name, matrix.plane_starts.get(index + 1).map_or(0, |start| *start as u32 / 16))
             })
+            .chain([table])
             .collect();
         (Variant::new(kernel).format(matrix.format.file_stem()), planes)
     }

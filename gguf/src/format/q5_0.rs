@@ -1,6 +1,6 @@
 //! Q5_0: 32 weights `d * (code - 16)` with 5-bit codes (`block_q5_0` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, fifth_bits, nibbles};
+use super::{Block, Codes, Halves, Plane, fifth_bits, nibbles, spread_high_bits};
 
 /// 32 weights in 22 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -37,15 +37,4 @@ impl Block for Q5_0 {
         planes[1].copy_from_slice(&spread_high_bits(u32::from_le_bytes(self.high)));
         planes[2].copy_from_slice(&self.d);
     }
-}
-
-/// The high bits of 32 codes in the order that kernels want: bit 8b + 2w + s is weight 16s + 4w + b, so
-/// that shifting by 2w + s leaves the bits of four neighbouring weights in four bytes.
-pub(super) fn spread_high_bits(high: u32) -> [u8; 4] {
-    let mut spread = 0;
-    for weight in 0..32 {
-        let (s, w, b) = (weight / 16, weight / 4 % 4, weight % 4);
-        spread |= ((high >> weight) & 1) << (8 * b + 2 * w + s);
-    }
-    spread.to_le_bytes()
 }

@@ -1,7 +1,6 @@
 //! Q5_1: 32 weights `d * code + m` with 5-bit codes (`block_q5_1` in ggml-common.h).
 
-use super::q5_0::spread_high_bits;
-use super::{Block, Codes, Halves, Plane, fifth_bits, nibbles};
+use super::{Block, Codes, Halves, Plane, fifth_bits, nibbles, spread_high_bits};
 
 /// 32 weights in 24 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

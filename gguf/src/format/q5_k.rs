@@ -2,8 +2,7 @@
 //! and 6-bit scales and minima (`block_q5_K` in ggml-common.h).
 
 use super::q4_k::{repack_codes, repack_scales, scale_and_minimum};
-use super::q5_0::spread_high_bits;
-use super::{Block, Codes, Halves, Plane};
+use super::{Block, Codes, Halves, Plane, spread_high_bits};
 
 /// 256 weights in 176 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -1,7 +1,7 @@
 //! Q6_K: superblocks of 256 weights in sixteen groups of 16, each `d * scale * (code - 32)`, with 6-bit codes and signed
 //! 8-bit scales (`block_q6_K` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane};
+use super::{Block, Codes, Halves, Plane, pack_two_bits};
 
 /// 256 weights in 210 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -47,21 +47,14 @@ impl Block for Q6_K {
             let high = self.high[run * 32 + j] >> (quarter * 2) & 3;
             (low, high)
         };
-        // High bits of 32 weights take two words, one per half: bits 8b + 2w and the next of word s are
-        // weight 16s + 4w + b.
         for group in 0..8 {
+            let mut high = [0; 32];
             for j in 0..16 {
-                let (low, high) = (code(group * 32 + j), code(group * 32 + j + 16));
-                planes[0][group * 16 + j] = low.0 | high.0 << 4;
-                let (w, b) = (j / 4, j % 4);
-                let at = group * 8 + b;
-                if w == 0 {
-                    planes[1][at] = 0;
-                    planes[1][at + 4] = 0;
-                }
-                planes[1][at] |= low.1 << (2 * w);
-                planes[1][at + 4] |= high.1 << (2 * w);
+                let (first, second) = (code(group * 32 + j), code(group * 32 + j + 16));
+                planes[0][group * 16 + j] = first.0 | second.0 << 4;
+                (high[j], high[j + 16]) = (first.1 as i8, second.1 as i8);
             }
+            planes[1][group * 8..][..8].copy_from_slice(&pack_two_bits(&high));
         }
         planes[2].copy_from_slice(bytemuck::cast_slice(&self.scales));
         planes[3].copy_from_slice(&self.d);

@@ -15,6 +15,7 @@ struct Params {
     plane1: u32,
     plane2: u32,
     plane3: u32,
+    table: u32,
 }
 
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;

@@ -9,6 +9,7 @@ struct Params {
     plane1: u32,
     plane2: u32,
     plane3: u32,
+    table: u32,
     // 1 if the input has a row per output instead of one per token.
     per_output: u32,
     // Added to the mean square of a row with NORM.

@@ -1,5 +1,5 @@
 // A repacked tensor: all planes in one buffer, plane 0 at its start, the others at the offsets in `params`
-// (in vec4s). A group is 32 neighbouring weights of a row; groups count through all rows.
+// (in vec4s), behind them the format's table, if it has one. A group is 32 neighbouring weights of a row; groups count through all rows.
 //
 // A format of codes defines CODES and has three functions:
 //   codes(group) -> Codes: the group's 32 codes, signed bytes.
@@ -28,6 +28,21 @@ fn plane_word(plane: u32, index: u32) -> u32 {
     return weights[plane + (index >> 2u)][index & 3u];
 }
 
+// Byte number `index` of the plane at `plane`.
+fn plane_byte(plane: u32, index: u32) -> u32 {
+    return (plane_word(plane, index >> 2u) >> ((index & 3u) * 8u)) & 255u;
+}
+
+// A byte as a signed number.
+fn signed_byte(byte: u32) -> f32 {
+    return f32(bitcast<i32>(byte << 24u) >> 24u);
+}
+
+// Word number `index` of the format's table.
+fn table_word(index: u32) -> u32 {
+    return plane_word(params.table, index);
+}
+
 // Four codes in signed bytes as floats.
 fn codes_to_floats(bytes: u32) -> vec4<f32> {
     let word = bitcast<i32>(bytes);
@@ -46,18 +61,37 @@ fn nibble_words(word: u32) -> vec2<u32> {
 
 // Codes with a fifth bit: bit 8b + 2w + s of `bits` belongs to weight 16s + 4w + b.
 fn nibbles_and_bits(codes: vec4<u32>, bits: u32) -> Codes {
-    let spread = vec4<u32>(bits, bits >> 2u, bits >> 4u, bits >> 6u);
+    let fifth = one_bit(bits);
     let four = nibbles(codes);
-    return Codes(
-        four.low | ((spread & vec4<u32>(0x01010101u)) << vec4<u32>(4u)),
-        four.high | (((spread >> vec4<u32>(1u)) & vec4<u32>(0x01010101u)) << vec4<u32>(4u)),
-    );
+    return Codes(four.low | (fifth.low << vec4<u32>(4u)), four.high | (fifth.high << vec4<u32>(4u)));
 }
 
 // The same for word q of the four.
 fn nibble_and_bit_words(word: u32, bits: u32, q: u32) -> vec2<u32> {
+    return nibble_words(word) | (one_bit_words(bits, q) << vec2<u32>(4u));
+}
+
+// Codes of two bits, a word for each half of the group: bits 8b + 2w and the next are weight 4w + b.
+fn two_bits(first: u32, second: u32) -> Codes {
+    let shifts = vec4<u32>(0u, 2u, 4u, 6u);
+    return Codes((vec4<u32>(first) >> shifts) & vec4<u32>(0x03030303u), (vec4<u32>(second) >> shifts) & vec4<u32>(0x03030303u));
+}
+
+// The same for weights 4q to 4q + 3 and 16 + 4q to 16 + 4q + 3.
+fn two_bit_words(first: u32, second: u32, q: u32) -> vec2<u32> {
+    return (vec2<u32>(first, second) >> vec2<u32>(2u * q)) & vec2<u32>(0x03030303u);
+}
+
+// One bit a code: bit 8b + 2w + s of `bits` belongs to weight 16s + 4w + b.
+fn one_bit(bits: u32) -> Codes {
+    let spread = vec4<u32>(bits, bits >> 2u, bits >> 4u, bits >> 6u);
+    return Codes(spread & vec4<u32>(0x01010101u), (spread >> vec4<u32>(1u)) & vec4<u32>(0x01010101u));
+}
+
+// The same for word q of each half.
+fn one_bit_words(bits: u32, q: u32) -> vec2<u32> {
     let spread = bits >> (2u * q);
-    return nibble_words(word) | ((vec2<u32>(spread, spread >> 1u) & vec2<u32>(0x01010101u)) << vec2<u32>(4u));
+    return vec2<u32>(spread, spread >> 1u) & vec2<u32>(0x01010101u);
 }
 
 // One scale and offset for the whole group.

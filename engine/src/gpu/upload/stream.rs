@@ -36,8 +36,8 @@ enum Piece<'a> {
         to: usize,
         count: usize,
     },
-    /// Floats of the buffer of vectors, from a byte on.
-    Floats { to: usize, values: Vec<f32> },
+    /// Words that are ready: a matrix's table, or floats of the buffer of vectors; from a byte on.
+    Words { matrix: Option<usize>, to: usize, words: Vec<u32> },
 }
 
 /// A run of a piece's bytes: where it starts, where it goes, how long it is.
@@ -73,7 +73,7 @@ pub(super) fn upload(
     let in_place = in_place(gpu, file);
     if repeats(file) {
         repeat(gpu, file, layout, buffers.0, &pieces)?;
-        pieces.retain(|piece| matches!(piece, Piece::Floats { .. }));
+        pieces.retain(|piece| matches!(piece, Piece::Words { .. }));
     }
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| -> Result<()> {
@@ -229,6 +229,10 @@ fn pieces<'a>(file: &'a Gguf, plan: &Plan, layout: &Layout) -> Result<Vec<Piece<
             }
             to += end;
         }
+        if !format.table().is_empty() {
+            let (to, words) = (matrix.table_start, format.table().to_vec());
+            pieces.push(Piece::Words { matrix: Some(index), to, words });
+        }
     }
     for vector in &layout.vectors {
         let mut values = Vec::with_capacity(vector.length);
@@ -240,7 +244,8 @@ fn pieces<'a>(file: &'a Gguf, plan: &Plan, layout: &Layout) -> Result<Vec<Piece<
         }
         for (index, chunk) in values.chunks(PIECE_BYTES / 4).enumerate() {
             let to = vector.start + index * PIECE_BYTES;
-            pieces.push(Piece::Floats { to, values: chunk.to_vec() });
+            let words = chunk.iter().map(|value| value.to_bits()).collect();
+            pieces.push(Piece::Words { matrix: None, to, words });
         }
     }
     Ok(pieces)
@@ -278,11 +283,11 @@ fn fill(
 ) -> Result<Filled> {
     let mut runs = Vec::new();
     let (matrix, place) = match piece {
-        Piece::Floats { to, values } => {
+        &Piece::Words { matrix, to, ref words } => {
             repacked.clear();
-            repacked.extend_from_slice(bytemuck::cast_slice(values));
-            runs.push(Run { from: 0, to: *to, length: repacked.len() });
-            (None, vectors)
+            repacked.extend_from_slice(bytemuck::cast_slice(words));
+            runs.push(Run { from: 0, to, length: repacked.len() });
+            (matrix, matrix.map_or(vectors, |index| &matrices[index]))
         }
         &Piece::Blocks { matrix: index, tensor, from, to, count } => {
             let matrix = &layout.matrices[index];

@@ -1,0 +1,41 @@
+//! Q1_0: 128 weights `d` or `-d` (`block_q1_0` in ggml-common.h).
+
+use super::{Block, Codes, Halves, Plane, spread_high_bits};
+
+/// 128 weights in 18 bytes.
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+#[allow(non_camel_case_types, reason = "ggml's name, as users know it")]
+pub struct Q1_0 {
+    /// The scale, a half.
+    pub d: [u8; 2],
+    /// Bit i of all: whether weight i is positive.
+    pub bits: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Q1_0>() == 18);
+
+impl Block for Q1_0 {
+    const WEIGHTS: usize = 128;
+    const HALVES: &'static [usize] = &[0];
+    const PLANES: &'static [Plane] = &[
+        Plane { name: "signs", block_bytes: 16 },
+        Plane { name: "scales", block_bytes: 2 },
+    ];
+
+    #[inline(always)]
+    fn codes<H: Halves>(&self, group: usize) -> Codes {
+        let mut codes = [-1; 32];
+        for (index, code) in codes.iter_mut().enumerate() {
+            *code += (self.bits[group * 4 + index / 8] >> (index % 8) & 1) as i8 * 2;
+        }
+        Codes::uniform(codes, H::half(self.d), 0.0)
+    }
+
+    fn repack(&self, planes: &mut [&mut [u8]]) {
+        for (bits, out) in self.bits.as_chunks().0.iter().zip(planes[0].as_chunks_mut().0) {
+            *out = spread_high_bits(u32::from_le_bytes(*bits));
+        }
+        planes[1].copy_from_slice(&self.d);
+    }
+}

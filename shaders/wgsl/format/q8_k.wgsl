@@ -1,0 +1,15 @@
+// Q8_K: d * code, codes signed bytes. Planes: 256 bytes of codes, a float d a superblock.
+#define CODES
+
+fn codes(group: u32) -> Codes {
+    return Codes(weights[group * 2u], weights[group * 2u + 1u]);
+}
+
+fn code_words(group: u32, q: u32) -> vec2<u32> {
+    return vec2<u32>(weights[group * 2u][q], weights[group * 2u + 1u][q]);
+}
+
+fn scales(group: u32) -> Scales {
+    return one_scale(bitcast<f32>(plane_word(params.plane1, group >> 3u)), 0.0);
+}
+#import shared/codes
