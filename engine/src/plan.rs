@@ -11,7 +11,7 @@ pub use liveness::{Placement, place};
 use crate::Result;
 use crate::model::ModelFile;
 use crate::model::rope::Rope;
-use crate::model::spec::Activation;
+use crate::model::spec::{Activation, NormKind, Routing, Temperature};
 use crate::model::weights::{Weight, WeightId};
 
 /// A value's number in its plan.
@@ -51,6 +51,8 @@ pub struct Value {
 pub enum Epilogue {
     /// It is stored.
     Store,
+    /// activation(product) is stored.
+    Activated(Activation),
     /// It is added to what `out` holds: the residual connection.
     AddTo,
     /// Two weights, gate and up: activation(gate) * up is stored. `both` has room for the two products,
@@ -112,19 +114,40 @@ pub enum Op {
         /// One row a token.
         out: ValueId,
     },
-    /// RMS norm of each row: y = x w / sqrt(mean(x^2) + epsilon). Stored, or with `add` added to `out`.
-    /// If `out` has a row per output, only those tokens' rows are read.
+    /// Norm of each row, times a factor a column, plus a bias a column where there is one. Stored, or with `add`
+    /// added to `out`. If `out` has a row per output, only those tokens' rows are read.
     Norm {
         /// The rows.
         input: ValueId,
+        /// What it computes.
+        kind: NormKind,
         /// One factor a column.
         weight: WeightId,
-        /// Added to the mean square.
+        /// One a column.
+        bias: Option<WeightId>,
+        /// Added to the mean square or the variance.
         epsilon: f32,
         /// Whether the result is added to `out` or replaces it.
         add: bool,
         /// The result.
         out: ValueId,
+    },
+    /// Norms parts of each row in place.
+    NormParts {
+        /// The rows.
+        value: ValueId,
+        /// The first column of the first part.
+        offset: usize,
+        /// How many parts.
+        parts: usize,
+        /// Columns of a part.
+        width: usize,
+        /// What it computes.
+        kind: NormKind,
+        /// A factor a column: `width` of them, for every part, or each part its own.
+        weight: Option<WeightId>,
+        /// Added to the mean square, the variance or the sum.
+        epsilon: f32,
     },
     /// Matrix products of each row with one to three weights, side by side in `out`.
     Linear {
@@ -134,6 +157,8 @@ pub enum Op {
         weights: Vec<WeightId>,
         /// A bias of each matrix, where the file has one.
         biases: Vec<Option<WeightId>>,
+        /// What products with their biases are multiplied by.
+        factor: f32,
         /// What happens to the products.
         epilogue: Epilogue,
         /// The result.
@@ -152,10 +177,13 @@ pub enum Op {
         k_norm: Option<WeightId>,
         /// Added to the mean square of a head.
         epsilon: f32,
-        /// The rotation.
-        rope: RopeId,
+        /// The rotation, if there is one.
+        rope: Option<RopeId>,
+        /// What q is multiplied by as positions grow.
+        temperature: Option<Temperature>,
     },
-    /// out = softmax(scale * q·k over the visible keys) v, per head.
+    /// out = softmax(scale * q·k over the visible keys) v, per head. With a softcap scores are cap * tanh(score / cap);
+    /// with sinks each head has one more logit, which takes its share of the sum and adds nothing.
     Attention {
         /// `[q | ...]`.
         qkv: ValueId,
@@ -163,8 +191,81 @@ pub enum Op {
         layer: KvLayerId,
         /// The factor of the scores.
         scale: f32,
+        /// The cap of the scores.
+        softcap: Option<f32>,
+        /// A logit a head.
+        sinks: Option<WeightId>,
         /// The heads' results side by side.
         out: ValueId,
+    },
+    /// Chooses experts for each token: `out` holds `used` pairs of the expert's number (its bits) and its weight.
+    Route {
+        /// A logit for each expert.
+        logits: ValueId,
+        /// Added to the weights for the choice alone.
+        bias: Option<WeightId>,
+        /// How.
+        routing: Routing,
+        /// `[tokens, used, 2]`.
+        out: ValueId,
+    },
+    /// The first half of the chosen experts' networks: activation(gate) * up of each token's chosen.
+    ExpertsGated {
+        /// The rows.
+        input: ValueId,
+        /// The chosen.
+        routes: ValueId,
+        /// How many experts there are and are chosen.
+        routing: Routing,
+        /// Gate and up, `[columns, width, experts]` each, or one with both, `[columns, 2 width, experts]`.
+        weights: Vec<WeightId>,
+        /// Biases of each, `[width, experts]`.
+        biases: Vec<Option<WeightId>>,
+        /// The activation.
+        activation: Activation,
+        /// Room for gate and up of each chosen: `[tokens, used, 2, width]`.
+        both: ValueId,
+        /// `[tokens, used, width]`.
+        out: ValueId,
+    },
+    /// The second half, `down` of each token's chosen times their weights, added to `out`.
+    ExpertsDown {
+        /// `[tokens, used, width]`.
+        input: ValueId,
+        /// The chosen with their weights.
+        routes: ValueId,
+        /// How many experts there are and are chosen.
+        routing: Routing,
+        /// `[width, columns, experts]`.
+        weight: WeightId,
+        /// `[columns, experts]`.
+        bias: Option<WeightId>,
+        /// What the sum is multiplied by.
+        factor: f32,
+        /// Room for the products: `[tokens, used, columns]`.
+        parts: ValueId,
+        /// Where the sum is added.
+        out: ValueId,
+    },
+    /// out += factor * activation(gate) * input, `gate` one number a row.
+    AddGated {
+        /// `[tokens, 1]`.
+        gate: ValueId,
+        /// Its activation.
+        activation: Activation,
+        /// The rows.
+        input: ValueId,
+        /// What the product is multiplied by.
+        factor: f32,
+        /// Where it is added.
+        out: ValueId,
+    },
+    /// x = cap * tanh(x / cap), in place.
+    Softcap {
+        /// The rows.
+        value: ValueId,
+        /// The cap.
+        cap: f32,
     },
 }
 
@@ -174,9 +275,15 @@ impl Op {
         match self {
             Op::Embed { .. } => "embed",
             Op::Norm { .. } => "norm",
+            Op::NormParts { .. } => "norm_parts",
             Op::Linear { .. } => "linear",
             Op::QkRopeStore { .. } => "qk_rope_store",
             Op::Attention { .. } => "attention",
+            Op::Route { .. } => "route",
+            Op::ExpertsGated { .. } => "experts_gated",
+            Op::ExpertsDown { .. } => "experts_down",
+            Op::AddGated { .. } => "add_gated",
+            Op::Softcap { .. } => "softcap",
         }
     }
 
@@ -188,12 +295,60 @@ impl Op {
                 (if add { vec![input, out] } else { vec![input] }, vec![out])
             }
             Op::Linear { input, epilogue, out, .. } => match epilogue {
-                Epilogue::Store => (vec![input], vec![out]),
+                Epilogue::Store | Epilogue::Activated(_) => (vec![input], vec![out]),
                 Epilogue::AddTo => (vec![input, out], vec![out]),
                 Epilogue::Gated { both, .. } => (vec![input], vec![both, out]),
             },
             Op::QkRopeStore { qkv, .. } => (vec![qkv], vec![qkv]),
             Op::Attention { qkv, out, .. } => (vec![qkv], vec![out]),
+            Op::NormParts { value, .. } | Op::Softcap { value, .. } => (vec![value], vec![value]),
+            Op::Route { logits, out, .. } => (vec![logits], vec![out]),
+            Op::ExpertsGated { input, routes, both, out, .. } => {
+                (vec![input, routes], vec![both, out])
+            }
+            Op::ExpertsDown { input, routes, parts, out, .. } => {
+                (vec![input, routes, out], vec![parts, out])
+            }
+            Op::AddGated { gate, input, out, .. } => (vec![gate, input, out], vec![out]),
+        }
+    }
+
+    /// The matrices that rows are multiplied with, and how many experts' rows they are (else 1); those of a list
+    /// should lie side by side.
+    pub fn matrices(&self) -> Vec<(&[WeightId], usize)> {
+        match self {
+            Op::Embed { table, .. } => vec![(std::slice::from_ref(table), 1)],
+            Op::Linear { weights, .. } => vec![(weights, 1)],
+            Op::ExpertsGated { weights, routing, .. } => vec![(weights, routing.count)],
+            Op::ExpertsDown { weight, routing, .. } => {
+                vec![(std::slice::from_ref(weight), routing.count)]
+            }
+            _ => vec![],
+        }
+    }
+
+    /// The weights used as vectors of floats, but for biases.
+    pub fn vectors(&self) -> Vec<WeightId> {
+        match *self {
+            Op::Norm { weight, bias, .. } => std::iter::once(weight).chain(bias).collect(),
+            Op::NormParts { weight, .. } => weight.into_iter().collect(),
+            Op::QkRopeStore { q_norm, k_norm, .. } => q_norm.into_iter().chain(k_norm).collect(),
+            Op::Attention { sinks, .. } => sinks.into_iter().collect(),
+            Op::Route { bias, .. } => bias.into_iter().collect(),
+            _ => vec![],
+        }
+    }
+
+    /// The matrices that have biases, and these, one for each matrix.
+    pub fn biases(&self) -> (&[WeightId], &[Option<WeightId>]) {
+        match self {
+            Op::Linear { weights, biases, .. } | Op::ExpertsGated { weights, biases, .. } => {
+                (weights, biases)
+            }
+            Op::ExpertsDown { weight, bias, .. } => {
+                (std::slice::from_ref(weight), std::slice::from_ref(bias))
+            }
+            _ => (&[], &[]),
         }
     }
 }

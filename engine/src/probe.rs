@@ -14,6 +14,7 @@ use crate::gpu::choice::Caps;
 use crate::gpu::{Gpu, GpuExecutor, GpuWeights};
 use crate::kv::{BLOCK, Group, KvTable, KvType, Prepared};
 use crate::model::rope::{Rope, RopeStyle};
+use crate::model::spec::{Activation, NormKind, Routing};
 use crate::model::weights::{Weight, WeightId, read_f32};
 use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, Rows, Value, ValueId};
 use crate::reference::Reference;
@@ -79,6 +80,31 @@ pub struct AttentionCase {
     pub value_type: KvType,
     /// The factor of the scores.
     pub scale: f32,
+    /// The cap of the scores.
+    pub softcap: Option<f32>,
+    /// Whether each head has a logit of its own in the sum.
+    pub sinks: bool,
+}
+
+/// A mixture of experts, from the logits of the choice on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpertsCase {
+    /// The format of all matrices.
+    pub format: Format,
+    /// Width of the stream.
+    pub columns: usize,
+    /// Width of an expert.
+    pub width: usize,
+    /// Rows of the input.
+    pub tokens: usize,
+    /// How experts are chosen.
+    pub routing: Routing,
+    /// Whether every matrix has a bias, and the choice too.
+    pub bias: bool,
+    /// The activation.
+    pub activation: Activation,
+    /// Whether gate and up are one matrix.
+    pub fused: bool,
 }
 
 /// How far a product may be off after its inputs were rounded to bytes: half a step of each, 16 with the scale of
@@ -137,7 +163,7 @@ impl Weights {
         let data = format.sample(self.list.len() as u64 + 1, columns * rows);
         let shape = [columns as u64, rows as u64];
         self.writer.tensor(&name, &shape, TensorType(format.id()), data)?;
-        self.list.push(Weight { name, format, columns, rows });
+        self.list.push(Weight { name, format, columns, rows, scale: 1.0 });
         Ok(WeightId(self.list.len() - 1))
     }
 
@@ -181,11 +207,13 @@ impl Probe {
             other => other,
         };
         let (read, out) = (ValueId(if case.norm { 3 } else { 0 }), ValueId(1));
-        let linear = Op::Linear { input: read, weights: ids, biases, epilogue, out };
+        let linear = Op::Linear { input: read, weights: ids, biases, factor: 1.0, epilogue, out };
         let epsilon = 1e-5;
         let norm = factors.map(|weight| Op::Norm {
             input: ValueId(0),
+            kind: NormKind::Rms,
             weight,
+            bias: None,
             epsilon,
             add: false,
             out: ValueId(3),
@@ -244,13 +272,18 @@ impl Probe {
         Ok(Self { precision: case.precision, ..probe })
     }
 
-    /// An RMS norm of rows of `width`. Bound: 2^-20 of the largest result (about 4): half a rounding a term of
-    /// the sum, in a tree of them, and four after it.
-    pub fn norm(width: usize, tokens: usize, add: bool) -> Result<Self> {
+    /// A norm of rows of `width`, by mean and variance with a bias. Bound: 2^-20 of the largest result (about 4): half a
+    /// rounding a term of the sum, in a tree of them, and four after it.
+    pub fn norm(width: usize, tokens: usize, kind: NormKind, add: bool) -> Result<Self> {
         let mut weights = Weights::new();
         let weight = weights.add(Format::F32, width, 1)?;
+        let bias = match kind {
+            NormKind::Layer => Some(weights.add(Format::F32, width, 1)?),
+            NormKind::Rms | NormKind::L2 => None,
+        };
         let (file, list) = weights.finish()?;
-        let op = Op::Norm { input: ValueId(0), weight, epsilon: 1e-5, add, out: ValueId(1) };
+        let (input, out) = (ValueId(0), ValueId(1));
+        let op = Op::Norm { input, kind, weight, bias, epsilon: 1e-5, add, out };
         let plan = Plan {
             ops: vec![op],
             values: vec![value("input", width), value("out", width)],
@@ -301,6 +334,7 @@ impl Probe {
         } else {
             (None, None)
         };
+        let sinks = if case.sinks { Some(weights.add(Format::F32, kv.heads, 1)?) } else { None };
         let (file, list) = weights.finish()?;
         let width = kv.heads * kv.value_length;
         let values = vec![value("qkv", kv.qkv_width()), value("out", width)];
@@ -320,9 +354,17 @@ impl Probe {
                     q_norm: norms.0,
                     k_norm: norms.1,
                     epsilon: 1e-6,
-                    rope: RopeId(0),
+                    rope: (case.turned > 0).then_some(RopeId(0)),
+                    temperature: None,
                 },
-                Op::Attention { qkv: ValueId(0), layer, scale: case.scale, out: ValueId(1) },
+                Op::Attention {
+                    qkv: ValueId(0),
+                    layer,
+                    scale: case.scale,
+                    softcap: case.softcap,
+                    sinks,
+                    out: ValueId(1),
+                },
             ],
             values,
             weights: list,
@@ -337,6 +379,79 @@ impl Probe {
         let cells = case.history + case.tokens;
         let sizes = Sizes { cells, ..sizes(case.tokens, case.key_type, case.value_type) };
         Self::with_history(plan, file, (case.history, case.tokens), sizes, inputs, bound)
+    }
+
+    /// A mixture of experts from the logits of the choice to the sum. Bound: 2^-20 of the largest result for each of as
+    /// many terms as a random walk over both halves' sums adds up (their root).
+    pub fn experts(case: &ExpertsCase) -> Result<Self> {
+        let (routing, columns, width) = (case.routing, case.columns, case.width);
+        let (count, used) = (routing.count, routing.used);
+        let mut weights = Weights::new();
+        let halves = if case.fused { vec![2 * width] } else { vec![width; 2] };
+        let mut ids = Vec::new();
+        for &rows in &halves {
+            ids.push(weights.add(case.format, columns, rows * count)?);
+        }
+        let down = weights.add(case.format, width, columns * count)?;
+        let mut bias = |rows: usize| -> Result<Option<WeightId>> {
+            if case.bias { weights.add(Format::F32, rows, 1).map(Some) } else { Ok(None) }
+        };
+        let biases = halves.iter().map(|rows| bias(rows * count)).collect::<Result<Vec<_>>>()?;
+        let (down_bias, route_bias) = (bias(columns * count)?, bias(count)?);
+        let (file, list) = weights.finish()?;
+        let [input, logits, routes, both, hidden, parts, out] = [0, 1, 2, 3, 4, 5, 6].map(ValueId);
+        let plan = Plan {
+            ops: vec![
+                Op::Route { logits, bias: route_bias, routing, out: routes },
+                Op::ExpertsGated {
+                    input,
+                    routes,
+                    routing,
+                    weights: ids,
+                    biases,
+                    activation: case.activation,
+                    both,
+                    out: hidden,
+                },
+                Op::ExpertsDown {
+                    input: hidden,
+                    routes,
+                    routing,
+                    weight: down,
+                    bias: down_bias,
+                    factor: 0.5,
+                    parts,
+                    out,
+                },
+            ],
+            values: vec![
+                value("input", columns),
+                value("logits", count),
+                value("routes", 2 * used),
+                value("both", used * 2 * width),
+                value("hidden", used * width),
+                value("parts", used * columns),
+                value("out", columns),
+            ],
+            weights: list,
+            ropes: vec![],
+            kv_layers: vec![],
+            logits: out,
+        };
+        let tokens = case.tokens;
+        let spread: Vec<f32> = floats(12, count * tokens).iter().map(|x| x * 8.0).collect();
+        let inputs = vec![
+            (input, floats(7, columns * tokens)),
+            (logits, spread),
+            (out, floats(8, columns * tokens)),
+        ];
+        let sizes = sizes(tokens, KvType::F32, KvType::F32);
+        let mut probe = Self::new(plan, file, tokens, sizes, inputs, vec![])?;
+        // Largest magnitudes: of a hidden number, a sum of products; of the result, a sum of those.
+        let largest = probe.expected.iter().fold(1f64, |most, x| most.max(x.abs()));
+        let terms = ((columns + width) as f64).sqrt();
+        probe.bound = vec![largest * terms / f64::from(1 << 20); columns * tokens];
+        Ok(probe)
     }
 
     fn new(

@@ -11,8 +11,10 @@ use crate::Result;
 use crate::kv::KvType;
 use crate::model::ModelFile;
 use crate::model::rope::{Rope, RopeStyle};
-use crate::model::spec::{Activation, GELU_CUBE, GELU_FACTOR};
-use crate::model::weights::read_f32;
+use crate::model::spec::{
+    Activation, CLAMPED_FACTOR, CLAMPED_LIMIT, GELU_CUBE, GELU_FACTOR, Gating, NormKind, Routing,
+};
+use crate::model::weights::{WeightId, read_f32};
 use crate::plan::{Epilogue, KvLayer, Op, Plan, ValueId};
 use crate::step::{Input, SequenceId, StepToken};
 
@@ -28,6 +30,8 @@ pub struct Reference {
     plan: Plan,
     weights: Vec<Vec<f32>>,
     kv_types: (KvType, KvType),
+    /// How far apart the last expert chosen and the first not chosen were at least, in the last step.
+    margin: f64,
     cells: HashMap<(SequenceId, usize), Cells>,
 }
 
@@ -54,7 +58,13 @@ impl Reference {
             .iter()
             .map(|weight| read_f32(file, &weight.name))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { plan, weights, kv_types: (key_type, value_type), cells: HashMap::new() })
+        Ok(Self {
+            plan,
+            weights,
+            kv_types: (key_type, value_type),
+            margin: f64::INFINITY,
+            cells: HashMap::new(),
+        })
     }
 
     /// Gives a sequence's layer its keys and values, one row a position from 0 on.
@@ -71,8 +81,15 @@ impl Reference {
     /// Computes a step: a row of logits for each token that wants them.
     pub fn step(&mut self, tokens: &[StepToken]) -> Vec<Vec<f64>> {
         let mut values = vec![Vec::new(); self.plan.values.len()];
+        self.margin = f64::INFINITY;
         self.run(tokens, &mut values);
         std::mem::take(&mut values[self.plan.logits.0])
+    }
+
+    /// How far apart the last expert chosen and the first not chosen were at least in the last step, in what they are
+    /// chosen by: below what an executor rounds, another choice is as right.
+    pub fn routing_margin(&self) -> f64 {
+        self.margin
     }
 
     /// Runs all ops on given values: rows of each, by the ids of the plan.
@@ -96,11 +113,18 @@ impl Reference {
                     })
                     .collect();
             }
-            Op::Norm { input, weight, epsilon, add, out } => {
+            Op::Norm { input, kind, weight, bias, epsilon, add, out } => {
                 let rows: Vec<&Vec<f64>> = self.rows_for(*out, tokens, &values[input.0]);
+                let bias = bias.map(|bias| self.weights[bias.0].as_slice());
                 let normed: Vec<Vec<f64>> = rows
                     .into_iter()
-                    .map(|row| rms_norm(row, &self.weights[weight.0], *epsilon))
+                    .map(|row| {
+                        let mut row = norm(row, *kind, Some(&self.weights[weight.0]), *epsilon);
+                        for (index, x) in row.iter_mut().enumerate() {
+                            *x += bias.map_or(0.0, |bias| f64::from(bias[index]));
+                        }
+                        row
+                    })
                     .collect();
                 if *add {
                     add_to(&mut values[out.0], &normed);
@@ -108,20 +132,44 @@ impl Reference {
                     values[out.0] = normed;
                 }
             }
-            Op::Linear { input, weights, biases, epilogue, out } => {
+            Op::NormParts { value, offset, parts, width, kind, weight, epsilon } => {
+                let factors = weight.map(|weight| self.weights[weight.0].as_slice());
+                for row in &mut values[value.0] {
+                    for part in 0..*parts {
+                        // Every part its own factors, or all the same.
+                        let factors =
+                            factors.map(|all| &all[(part * width) % all.len()..][..*width]);
+                        let at = offset + part * width;
+                        let normed = norm(&row[at..at + width], *kind, factors, *epsilon);
+                        row[at..at + width].copy_from_slice(&normed);
+                    }
+                }
+            }
+            Op::Linear { input, weights, biases, factor, epilogue, out } => {
                 let products: Vec<Vec<f64>> = values[input.0]
                     .iter()
                     .map(|row| {
                         let mut product = Vec::new();
                         for (weight, bias) in weights.iter().zip(biases) {
                             let bias = bias.map(|bias| self.weights[bias.0].as_slice());
-                            product.extend(multiply(&self.weights[weight.0], row, bias));
+                            let scale = f64::from(self.plan.weight(*weight).scale);
+                            product.extend(
+                                multiply(&self.weights[weight.0], row, scale, bias)
+                                    .into_iter()
+                                    .map(|y| y * f64::from(*factor)),
+                            );
                         }
                         product
                     })
                     .collect();
                 match epilogue {
                     Epilogue::Store => values[out.0] = products,
+                    Epilogue::Activated(activation) => {
+                        values[out.0] = products
+                            .into_iter()
+                            .map(|row| row.into_iter().map(|x| activate(x, *activation)).collect())
+                            .collect();
+                    }
                     Epilogue::AddTo => add_to(&mut values[out.0], &products),
                     Epilogue::Gated { activation, .. } => {
                         values[out.0] =
@@ -129,12 +177,11 @@ impl Reference {
                     }
                 }
             }
-            Op::QkRopeStore { qkv, layer, q_norm, k_norm, epsilon, rope } => {
+            Op::QkRopeStore { qkv, layer, q_norm, k_norm, epsilon, rope, temperature } => {
                 let kv = *self.plan.kv_layer(*layer);
-                let rope = &self.plan.ropes[rope.0];
-                let norm_of = |norm: &Option<crate::model::weights::WeightId>| {
-                    norm.map(|id| self.weights[id.0].as_slice())
-                };
+                let rope = rope.map(|rope| &self.plan.ropes[rope.0]);
+                let norm_of =
+                    |norm: &Option<WeightId>| norm.map(|id| self.weights[id.0].as_slice());
                 for (token, row) in tokens.iter().zip(&mut values[qkv.0]) {
                     let (q, rest) = row.split_at_mut(kv.query_width());
                     let (k, v) = rest.split_at_mut(kv.key_width());
@@ -144,6 +191,11 @@ impl Reference {
                     for head in k.chunks_exact_mut(kv.key_length) {
                         norm_and_turn(head, norm_of(k_norm), *epsilon, rope, token.position);
                     }
+                    if let Some(temperature) = temperature {
+                        let steps = token.position as usize / temperature.length;
+                        let factor = 1.0 + f64::from(temperature.scale) * (steps as f64).ln_1p();
+                        q.iter_mut().for_each(|x| *x *= factor);
+                    }
                     let cells = self.cells.entry((token.sequence, layer.0)).or_default();
                     cells.keys.truncate(token.position as usize);
                     cells.values.truncate(token.position as usize);
@@ -151,18 +203,106 @@ impl Reference {
                     cells.values.push(v.iter().map(|&x| self.kv_types.1.round(x)).collect());
                 }
             }
-            Op::Attention { qkv, layer, scale, out } => {
+            Op::Attention { qkv, layer, scale, softcap, sinks, out } => {
                 let kv = self.plan.kv_layer(*layer);
+                let scores = Scores {
+                    scale: f64::from(*scale),
+                    softcap: softcap.map(f64::from),
+                    sinks: sinks.map(|sinks| self.weights[sinks.0].as_slice()),
+                };
                 values[out.0] = tokens
                     .iter()
                     .zip(&values[qkv.0])
                     .map(|(token, row)| {
                         let cells = &self.cells[&(token.sequence, layer.0)];
-                        attention(kv, &row[..kv.query_width()], cells, token.position, *scale)
+                        attention(kv, &row[..kv.query_width()], cells, token.position, &scores)
                     })
                     .collect();
             }
+            Op::Route { logits, bias, routing, out } => {
+                let bias = bias.map(|bias| self.weights[bias.0].as_slice());
+                let one_more = Routing { used: routing.used + 1, ..*routing };
+                values[out.0] = values[logits.0]
+                    .iter()
+                    .map(|logits| {
+                        if let [.., last, next] = route(logits, None, &one_more).as_slice() {
+                            self.margin = self.margin.min((logits[last.0] - logits[next.0]).abs());
+                        }
+                        let chosen = route(logits, bias, routing);
+                        chosen.into_iter().flat_map(|(e, weight)| [e as f64, weight]).collect()
+                    })
+                    .collect();
+            }
+            Op::ExpertsGated {
+                input, routes, routing, weights, biases, activation, out, ..
+            } => {
+                let rows = values[input.0].iter().zip(&values[routes.0]);
+                let hidden = rows.map(|(x, routes)| {
+                    let each = routes.chunks_exact(2).map(|route| {
+                        let mut both = Vec::new();
+                        for (weight, bias) in weights.iter().zip(biases) {
+                            both.extend(self.expert(*weight, *bias, route[0], routing, x));
+                        }
+                        gated(&both, *activation)
+                    });
+                    each.flatten().collect()
+                });
+                values[out.0] = hidden.collect();
+            }
+            Op::ExpertsDown { input, routes, routing, weight, bias, factor, out, .. } => {
+                let rows = values[input.0].iter().zip(&values[routes.0]);
+                let sums: Vec<Vec<f64>> = rows
+                    .map(|(hidden, routes)| {
+                        let mut sum = vec![0.0; self.plan.value(*out).width];
+                        let slots = hidden.chunks_exact(hidden.len() / routing.used);
+                        for (hidden, route) in slots.zip(routes.chunks_exact(2)) {
+                            let product = self.expert(*weight, *bias, route[0], routing, hidden);
+                            for (sum, y) in sum.iter_mut().zip(product) {
+                                *sum += f64::from(*factor) * route[1] * y;
+                            }
+                        }
+                        sum
+                    })
+                    .collect();
+                add_to(&mut values[out.0], &sums);
+            }
+            Op::AddGated { gate, activation, input, factor, out } => {
+                let gated: Vec<Vec<f64>> = values[input.0]
+                    .iter()
+                    .zip(&values[gate.0])
+                    .map(|(row, gate)| {
+                        let gate = activate(gate[0], *activation) * f64::from(*factor);
+                        row.iter().map(|x| x * gate).collect()
+                    })
+                    .collect();
+                add_to(&mut values[out.0], &gated);
+            }
+            Op::Softcap { value, cap } => {
+                let cap = f64::from(*cap);
+                for x in values[value.0].iter_mut().flatten() {
+                    *x = cap * (*x / cap).tanh();
+                }
+            }
         }
+    }
+
+    /// The product of one expert's part of a weight with `x`.
+    fn expert(
+        &self,
+        weight: WeightId,
+        bias: Option<WeightId>,
+        expert: f64,
+        routing: &Routing,
+        x: &[f64],
+    ) -> Vec<f64> {
+        let part = |weights: &'_ [f32]| {
+            let length = weights.len() / routing.count;
+            expert as usize * length..(expert as usize + 1) * length
+        };
+        let matrix = &self.weights[weight.0];
+        let bias = bias.map(|bias| &self.weights[bias.0]);
+        let bias = bias.map(|bias| &bias[part(bias)]);
+        multiply(&matrix[part(matrix)], x, f64::from(self.plan.weight(weight).scale), bias)
     }
 
     /// The input's rows that a norm reads: all, or those whose logits are wanted.
@@ -192,43 +332,121 @@ fn add_to(out: &mut [Vec<f64>], rows: &[Vec<f64>]) {
     }
 }
 
-/// x w / sqrt(mean(x^2) + epsilon).
-pub fn rms_norm(x: &[f64], weight: &[f32], epsilon: f32) -> Vec<f64> {
-    let mean_square = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
-    let scale = 1.0 / (mean_square + f64::from(epsilon)).sqrt();
-    x.iter().zip(weight).map(|(x, &w)| x * scale * f64::from(w)).collect()
+/// A norm of x, times factors where there are some.
+pub fn norm(x: &[f64], kind: NormKind, factors: Option<&[f32]>, epsilon: f32) -> Vec<f64> {
+    let (count, epsilon) = (x.len() as f64, f64::from(epsilon));
+    let mean = if kind == NormKind::Layer { x.iter().sum::<f64>() / count } else { 0.0 };
+    let squares: f64 = x.iter().map(|x| (x - mean).powi(2)).sum();
+    let scale = match kind {
+        NormKind::Rms | NormKind::Layer => 1.0 / (squares / count + epsilon).sqrt(),
+        NormKind::L2 => 1.0 / (squares + epsilon).sqrt(),
+    };
+    let factor = |index: usize| factors.map_or(1.0, |factors| f64::from(factors[index]));
+    x.iter().enumerate().map(|(index, x)| (x - mean) * scale * factor(index)).collect()
 }
 
-/// The product of a matrix (rows of `x.len()` weights) with `x`, plus the bias.
-pub fn multiply(matrix: &[f32], x: &[f64], bias: Option<&[f32]>) -> Vec<f64> {
+/// The product of a matrix (rows of `x.len()` weights) with `x`, times `scale`, plus the bias.
+pub fn multiply(matrix: &[f32], x: &[f64], scale: f64, bias: Option<&[f32]>) -> Vec<f64> {
     matrix
         .chunks_exact(x.len())
         .enumerate()
         .map(|(row, weights)| {
             let product: f64 = weights.iter().zip(x).map(|(&w, x)| f64::from(w) * x).sum();
-            product + bias.map_or(0.0, |bias| f64::from(bias[row]))
+            product * scale + bias.map_or(0.0, |bias| f64::from(bias[row]))
         })
         .collect()
 }
 
+/// The chosen experts with their weights, the best first; of equals the first.
+pub fn route(logits: &[f64], bias: Option<&[f32]>, routing: &Routing) -> Vec<(usize, f64)> {
+    let softmax = |x: &[f64]| -> Vec<f64> {
+        let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let powers: Vec<f64> = x.iter().map(|x| (x - max).exp()).collect();
+        let total: f64 = powers.iter().sum();
+        powers.iter().map(|power| power / total).collect()
+    };
+    let weights = match routing.gating {
+        Gating::Softmax => softmax(logits),
+        Gating::Sigmoid => logits.iter().map(|x| activate(*x, Activation::Sigmoid)).collect(),
+        Gating::SoftmaxOfChosen => logits.to_vec(),
+    };
+    let best = |of: &[f64], count: usize| -> Vec<usize> {
+        let mut order: Vec<usize> = (0..of.len()).collect();
+        order.sort_by(|&a, &b| of[b].total_cmp(&of[a]));
+        order.truncate(count);
+        order
+    };
+    let bias = |expert: usize| bias.map_or(0.0, |bias| f64::from(bias[expert]));
+    let mut values: Vec<f64> = weights.iter().enumerate().map(|(e, w)| w + bias(e)).collect();
+    if routing.groups > 1 {
+        let per_group = routing.count / routing.groups;
+        let scores: Vec<f64> = values
+            .chunks_exact(per_group)
+            .map(|group| best(group, 2).iter().map(|&e| group[e]).sum())
+            .collect();
+        let kept = best(&scores, routing.groups_used);
+        for (expert, value) in values.iter_mut().enumerate() {
+            if !kept.contains(&(expert / per_group)) {
+                *value = f64::NEG_INFINITY;
+            }
+        }
+    }
+    let chosen = best(&values, routing.used);
+    let mut of_chosen: Vec<f64> = chosen.iter().map(|&expert| weights[expert]).collect();
+    if routing.gating == Gating::SoftmaxOfChosen {
+        of_chosen = softmax(&of_chosen);
+    }
+    if routing.normalize {
+        let sum = of_chosen.iter().sum::<f64>().max(LEAST_SUM);
+        of_chosen.iter_mut().for_each(|weight| *weight /= sum);
+    }
+    let scale = f64::from(routing.scale);
+    chosen.into_iter().zip(of_chosen).map(|(expert, weight)| (expert, weight * scale)).collect()
+}
+
+/// What the sum of weights counts as at least when they are divided by it (`build_moe_ffn` in llama.cpp).
+pub const LEAST_SUM: f64 = 1.0 / 16384.0;
+
 /// activation(first half) * second half.
 pub fn gated(both: &[f64], activation: Activation) -> Vec<f64> {
     let (gate, up) = both.split_at(both.len() / 2);
-    gate.iter().zip(up).map(|(&gate, up)| activate(gate, activation) * up).collect()
+    gate.iter().zip(up).map(|(&gate, &up)| gate_times_up(gate, up, activation)).collect()
+}
+
+/// activation(gate) * up.
+pub fn gate_times_up(gate: f64, up: f64, activation: Activation) -> f64 {
+    match activation {
+        Activation::ClampedSwiglu => {
+            activate(gate, activation) * (up.clamp(-CLAMPED_LIMIT, CLAMPED_LIMIT) + 1.0)
+        }
+        _ => activate(gate, activation) * up,
+    }
 }
 
 /// The activation of one number.
 pub fn activate(x: f64, activation: Activation) -> f64 {
     match activation {
         Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+        Activation::ClampedSwiglu => {
+            let x = x.min(CLAMPED_LIMIT);
+            x / (1.0 + (-CLAMPED_FACTOR * x).exp())
+        }
         Activation::Gelu => 0.5 * x * (1.0 + (GELU_FACTOR * (x + GELU_CUBE * x * x * x)).tanh()),
     }
 }
 
-fn norm_and_turn(head: &mut [f64], norm: Option<&[f32]>, epsilon: f32, rope: &Rope, position: u32) {
-    if let Some(norm) = norm {
-        head.copy_from_slice(&rms_norm(head, norm, epsilon));
+fn norm_and_turn(
+    head: &mut [f64],
+    factors: Option<&[f32]>,
+    epsilon: f32,
+    rope: Option<&Rope>,
+    position: u32,
+) {
+    if factors.is_some() {
+        head.copy_from_slice(&norm(head, NormKind::Rms, factors, epsilon));
     }
+    let Some(rope) = rope else { return };
     for (pair, (cos, sin)) in rope.angles(position).enumerate() {
         let (a, b) = match rope.style {
             RopeStyle::Interleaved => (2 * pair, 2 * pair + 1),
@@ -240,7 +458,14 @@ fn norm_and_turn(head: &mut [f64], norm: Option<&[f32]>, epsilon: f32, rope: &Ro
     }
 }
 
-fn attention(kv: &KvLayer, q: &[f64], cells: &Cells, position: u32, scale: f32) -> Vec<f64> {
+/// How scores are made of products.
+struct Scores<'a> {
+    scale: f64,
+    softcap: Option<f64>,
+    sinks: Option<&'a [f32]>,
+}
+
+fn attention(kv: &KvLayer, q: &[f64], cells: &Cells, position: u32, how: &Scores) -> Vec<f64> {
     let position = position as usize;
     let start = kv.window.map_or(0, |window| (position + 1).saturating_sub(window));
     let mut out = Vec::new();
@@ -249,12 +474,14 @@ fn attention(kv: &KvLayer, q: &[f64], cells: &Cells, position: u32, scale: f32) 
         let scores: Vec<f64> = (start..=position)
             .map(|cell| {
                 let k = &cells.keys[cell][kv_head * kv.key_length..][..kv.key_length];
-                q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>() * f64::from(scale)
+                let score = q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>() * how.scale;
+                how.softcap.map_or(score, |cap| cap * (score / cap).tanh())
             })
             .collect();
-        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sink = how.sinks.map(|sinks| f64::from(sinks[head]));
+        let max = scores.iter().copied().chain(sink).fold(f64::NEG_INFINITY, f64::max);
         let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
-        let total: f64 = weights.iter().sum();
+        let total = weights.iter().sum::<f64>() + sink.map_or(0.0, |sink| (sink - max).exp());
         for element in 0..kv.value_length {
             let sum: f64 = (start..=position)
                 .zip(&weights)

@@ -13,7 +13,16 @@ fn variants() -> Vec<Variant> {
     let formats = |kernel| names_in("format").map(move |f| Variant::new(kernel).format(f));
     let mut all = Vec::new();
     all.extend(formats("embed"));
-    all.extend(both(both(both(vec![Variant::new("norm")], "SUBGROUP"), "ADD"), "GATHER"));
+    let layer = both(vec![Variant::new("norm")], "LAYER");
+    all.extend(both(both(both(both(layer, "SUBGROUP"), "ADD"), "GATHER"), "BIAS"));
+    let parts = [None, Some("LAYER"), Some("L2")].map(|kind| {
+        let variant = Variant::new("norm_parts");
+        match kind {
+            Some(kind) => variant.define(kind),
+            None => variant,
+        }
+    });
+    all.extend(both(both(parts.to_vec(), "SUBGROUP"), "FACTORS"));
     // Each format with each use, and a few shapes of tiles.
     let uses = |variant: Variant| {
         let gated = |v: Variant| v.define("GATED").number("MATRICES", 2);
@@ -23,7 +32,8 @@ fn variants() -> Vec<Variant> {
             plain.clone().define("BIAS").define("NORM"),
             plain.clone().define("ADD").define("NORM"),
             gated(plain.clone()).define("NORM"),
-            gated(plain).define("GELU").define("BIAS"),
+            gated(plain.clone()).define("GELU").define("BIAS"),
+            plain.define("ACTIVATED").define("GELU").define("BIAS"),
         ]
     };
     let shaped =
@@ -49,13 +59,28 @@ fn variants() -> Vec<Variant> {
             all.push(Variant::new("matmul").format(format).define("INT8"));
         }
         all.push(Variant::new("matmul").format(format).define("F16"));
+        let experts = Variant::new("expert_matvec").format(format).number("ROWS", 2);
+        let plain = experts.clone().number("MATRICES", 1);
+        all.push(plain.clone().define("BIAS"));
+        all.push(plain.define("DOWN").define("ADD").define("BIAS").define("SUBGROUP"));
+        all.push(experts.number("MATRICES", 2).define("GATED").define("CLAMPED_SWIGLU"));
+        all.push(Variant::new("matmul").format(format).define("EXPERTS").define("BIAS"));
     }
     for kernel in ["matmul", "matmul_cooperative"] {
         all.extend(both(both(formats(kernel).collect(), "BIAS"), "ADD"));
     }
-    all.extend(both(vec![Variant::new("gate")], "GELU"));
+    for activation in ["SILU", "GELU", "CLAMPED_SWIGLU", "SIGMOID"] {
+        all.extend(["gate", "add_gated"].map(|kernel| Variant::new(kernel).define(activation)));
+    }
+    for gating in ["SOFTMAX", "SIGMOID", "OF_CHOSEN"] {
+        let route = vec![Variant::new("route").define(gating)];
+        all.extend(both(both(both(route, "BIAS"), "GROUPS"), "NORMALIZE"));
+    }
+    all.extend(["expert_lists", "expert_sum", "softcap"].map(Variant::new));
     let kv = |kernel| both(both(vec![Variant::new(kernel)], "KEYS_F32"), "VALUES_F32");
-    all.extend(both(both(both(kv("qk_rope_store"), "SUBGROUP"), "QK_NORM"), "HALVES"));
+    all.extend(both(both(both(kv("qk_rope_store"), "SUBGROUP"), "QK_NORM"), "ROPE"));
+    let turned = kv("qk_rope_store").into_iter().map(|v| v.define("ROPE").define("TEMPERATURE"));
+    all.extend(both(turned.collect(), "HALVES"));
     for (heads, tokens, vectors) in [(1, 1, 16), (3, 2, 96), (2, 1, 512)] {
         let slices = if vectors == 512 { 4 } else { 1 };
         let shaped = |v: Variant| {
@@ -65,9 +90,11 @@ fn variants() -> Vec<Variant> {
                 .number("QUERY_VECTORS", vectors)
                 .number("SLICES", slices)
         };
-        all.extend(both(kv("attention"), "PARTS").into_iter().map(shaped));
+        let parts = kv("attention").into_iter().map(|v| v.define("PARTS"));
+        let all_of = both(kv("attention"), "SINKS").into_iter().chain(parts).collect();
+        all.extend(both(all_of, "SOFTCAP").into_iter().map(shaped));
     }
-    all.push(Variant::new("attention_merge"));
+    all.extend(both(vec![Variant::new("attention_merge")], "SINKS"));
     all.push(Variant::new("select_penalty"));
     all.extend(both(vec![Variant::new("select_top")], "FIRST"));
     all.push(Variant::new("select_pick"));

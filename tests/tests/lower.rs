@@ -103,6 +103,7 @@ fn every_dispatch_is_complete_and_within_limits() {
                     value_type: KvType::F32,
                     table_blocks: [8, 3],
                     blocks: [8, 3],
+                    chunk: 512,
                     class,
                 };
                 let dispatches = lowering.lower().unwrap();

@@ -9,9 +9,9 @@ use engine::gpu::choice::{Caps, Count, Family, ProductShape};
 use engine::gpu::{Gpu, GpuOptions};
 use engine::kv::KvType;
 use engine::model::rope::RopeStyle;
-use engine::model::spec::Activation;
+use engine::model::spec::{Activation, Gating, NormKind, Routing};
 use engine::plan::{Epilogue, KvLayer, ValueId};
-use engine::probe::{AttentionCase, LinearCase, Probe};
+use engine::probe::{AttentionCase, ExpertsCase, LinearCase, Probe};
 use engine_tests::devices::gpu;
 use engine_tests::real::full_tier;
 use gguf::Format;
@@ -308,8 +308,12 @@ fn embeddings_and_norms() {
         }
     }
     for (width, tokens) in [(32, 1), (96, 3), (576, 9), (2048, 33), (8192, 2)] {
-        for add in [false, true] {
-            check(&format!("norm {width}"), &Probe::norm(width, tokens, add).unwrap(), &gpu, &caps);
+        for (kind, add) in [NormKind::Rms, NormKind::Layer]
+            .into_iter()
+            .flat_map(|kind| [(kind, false), (kind, true)])
+        {
+            let probe = Probe::norm(width, tokens, kind, add).unwrap();
+            check(&format!("norm {width} {kind:?}"), &probe, &gpu, &caps);
         }
     }
 }
@@ -353,6 +357,8 @@ fn attention_with_rope_and_norm() {
                 key_type,
                 value_type,
                 scale: 1.0 / (layer.key_length as f32).sqrt(),
+                softcap: (tokens % 3 == 1).then_some(0.5),
+                sinks: tokens % 2 == 1,
             };
             let name = format!("attention {case:?}");
             check(&name, &Probe::attention(&case).unwrap(), &gpu, &caps[..1]);
@@ -394,9 +400,81 @@ fn attention_over_long_histories() {
                 key_type: kv,
                 value_type: kv,
                 scale: 1.0 / (layer.key_length as f32).sqrt(),
+                softcap: None,
+                sinks: true,
             };
             let ratio = check(&format!("{case:?}"), &Probe::attention(&case).unwrap(), &gpu, &caps);
             println!("{history} positions, {}: {ratio:.3} of the bound", kv.name());
         }
+    }
+}
+
+/// Every way of choosing experts, with few tokens and many, gate and up together and fused, biases, and a matrix that does
+/// not fit a binding.
+#[test]
+fn experts() {
+    let gpu = gpu(&GpuOptions::default());
+    let caps = both_caps(&gpu);
+    let plain = Routing {
+        count: 8,
+        used: 2,
+        gating: Gating::Softmax,
+        normalize: true,
+        scale: 1.0,
+        groups: 1,
+        groups_used: 1,
+    };
+    let grouped = Routing { count: 32, used: 6, groups: 8, groups_used: 3, scale: 2.5, ..plain };
+    let routings = [
+        (plain, false, Activation::Silu),
+        (Routing { normalize: false, used: 1, ..plain }, false, Activation::Gelu),
+        (Routing { gating: Gating::Sigmoid, ..grouped }, true, Activation::Silu),
+        (
+            Routing { gating: Gating::SoftmaxOfChosen, normalize: false, ..grouped },
+            true,
+            Activation::ClampedSwiglu,
+        ),
+        (
+            Routing { count: 130, used: 8, groups: 1, groups_used: 1, ..grouped },
+            false,
+            Activation::Silu,
+        ),
+    ];
+    let mut worst = 0f64;
+    for (index, (routing, bias, activation)) in routings.into_iter().enumerate() {
+        for (tokens, fused) in [(1, false), (5, true), (9, true), (70, false)] {
+            let format = [Format::Q8_0, Format::MXFP4, Format::F16][(index + tokens) % 3];
+            let case = ExpertsCase {
+                format,
+                columns: 96,
+                width: 64,
+                tokens,
+                routing,
+                bias,
+                activation,
+                fused,
+            };
+            let probe = Probe::experts(&case).unwrap();
+            worst = worst.max(check(&format!("{case:?}"), &probe, &gpu, &caps));
+        }
+    }
+    println!("experts: {worst:.3} of the bound");
+    let small = engine_tests::devices::gpu(&GpuOptions {
+        max_binding_bytes: Some(40_000),
+        ..GpuOptions::default()
+    });
+    for tokens in [2, 40] {
+        let case = ExpertsCase {
+            format: Format::F16,
+            columns: 96,
+            width: 64,
+            tokens,
+            routing: plain,
+            bias: true,
+            activation: Activation::Silu,
+            fused: tokens == 2,
+        };
+        let probe = Probe::experts(&case).unwrap();
+        check(&format!("in pieces: {case:?}"), &probe, &small, &[small.caps.clone()]);
     }
 }

@@ -3,7 +3,7 @@
 //! when a single token is generated, a tile's cells are split among threads and the parts merged.
 
 use super::cells::Cells;
-use super::math::exp;
+use super::math::{exp, tanh};
 use super::slots::Slots;
 use super::team::Team;
 use super::vector::{InstructionSet, Plain, Vector};
@@ -24,6 +24,10 @@ pub(super) struct Attention<'a> {
     pub values: &'a Cells,
     /// The factor of the scores.
     pub scale: f32,
+    /// Scores become cap * tanh(score / cap).
+    pub softcap: Option<f32>,
+    /// A logit a head that takes its share of the sum.
+    pub sinks: Option<&'a [f32]>,
     pub tokens: &'a [Placed],
     /// `[q | k | v]` of each token.
     pub qkv: &'a [f32],
@@ -154,9 +158,11 @@ impl Attention<'_> {
         for query in 0..tile.tokens.len() * per_token {
             let token = tile.tokens.start + query / per_token;
             let head = tile.kv_head * per_token + query % per_token;
-            let max = parts.iter().map(|part| part.max[query]).fold(f32::MIN, f32::max);
+            let sink = self.sinks.map_or(f32::MIN, |sinks| sinks[head]);
+            let max = parts.iter().map(|part| part.max[query]).fold(sink, f32::max);
             let total: f32 =
                 parts.iter().map(|part| part.sum[query] * exp(part.max[query] - max)).sum();
+            let total = total + exp(sink - max);
             heads.with(token * kv.heads + head, |out| {
                 out.fill(0.0);
                 for part in parts {
@@ -234,6 +240,11 @@ fn part<V: Vector>(
                 attention.tokens[tile.tokens.start + query / per_token].position as usize;
             let seen = attention.first_visible(position)..position + 1;
             let scores = &mut scores[query * BLOCK..][..count];
+            if let Some(cap) = attention.softcap {
+                for score in scores.iter_mut() {
+                    *score = cap * tanh(*score / cap);
+                }
+            }
             for (index, score) in scores.iter_mut().enumerate() {
                 if !seen.contains(&(at + index)) {
                     *score = -1e30;

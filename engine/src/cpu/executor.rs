@@ -1,11 +1,13 @@
 //! A context on the CPU: the plan's ops as loops, shared out among a team of threads.
 
+mod experts;
+
 use std::sync::Arc;
 
 use super::CpuLoops;
 use super::attention::Attention;
 use super::cells::Cells;
-use super::math::{activate, rms_norm};
+use super::math::{activate, gate_times_up, norm, norm_in_place, tanh};
 use super::product::{Output, Panels, multiply};
 use super::slots::Slots;
 use super::team::Team;
@@ -14,6 +16,7 @@ use super::weights::CpuWeights;
 use crate::executor::{Executor, Memory, Precision, Sizes};
 use crate::kv::{BLOCK, Group, KvTable, Prepared};
 use crate::model::rope::{Rope, RopeStyle};
+use crate::model::spec::{Activation, NormKind};
 use crate::model::weights::WeightId;
 use crate::plan::{Epilogue, KvLayer, Op, Placement, Plan, Rows, ValueId, place};
 use crate::step::Input;
@@ -144,7 +147,7 @@ impl CpuExecutor {
     fn compute(&mut self, op: &Op, step: &Prepared) -> Result<()> {
         match op {
             Op::Embed { table: weight, scale, out } => self.embed(*weight, *scale, *out, step),
-            Op::Norm { input, weight, epsilon, add, out } => {
+            Op::Norm { input, kind, weight, bias, epsilon, add, out } => {
                 let mut result = self.take(*out);
                 let width = self.plan.value(*out).width;
                 let gather = self.plan.value(*out).rows == Rows::Outputs;
@@ -152,40 +155,114 @@ impl CpuExecutor {
                     .filter(|&index| !gather || step.tokens[index].want_logits)
                     .collect();
                 let factors = self.weights.vector(*weight);
+                let bias = bias.map(|bias| self.weights.vector(bias));
                 let input = self.value(*input);
                 let outputs = Slots::new(&mut result, width);
                 self.team.share(rows.len(), ROWS_TOGETHER, &|range| {
                     for index in range {
                         let x = &input[rows[index] * width..][..width];
-                        outputs.with(index, |out| rms_norm(x, factors, *epsilon, *add, out));
+                        outputs.with(index, |out| {
+                            norm(x, *kind, (factors, bias), *epsilon, *add, out);
+                        });
                     }
                 });
                 self.put(*out, result);
                 Ok(())
             }
-            Op::Linear { input, weights, biases, epilogue, out } => {
-                self.linear(*input, weights, biases, *epilogue, *out, step);
+            Op::NormParts { value, offset, parts, width, kind, weight, epsilon } => {
+                let mut buffer = self.take(*value);
+                let factors = weight.map(|weight| self.weights.vector(weight));
+                let rows = Slots::new(&mut buffer, self.plan.value(*value).width);
+                self.team.share(self.rows(*value, step), ROWS_TOGETHER, &|range| {
+                    for index in range {
+                        rows.with(index, |row| {
+                            let row = &mut row[*offset..][..parts * width];
+                            for (part, x) in row.chunks_exact_mut(*width).enumerate() {
+                                // Every part its own factors, or all the same.
+                                let factors =
+                                    factors.map(|all| &all[part * width % all.len()..][..*width]);
+                                norm_in_place(x, *kind, factors, *epsilon);
+                            }
+                        });
+                    }
+                });
+                self.put(*value, buffer);
                 Ok(())
             }
-            Op::QkRopeStore { qkv, layer, q_norm, k_norm, epsilon, rope } => {
+            Op::Linear { .. } => {
+                self.linear(op, step);
+                Ok(())
+            }
+            Op::Route { logits, bias, routing, out } => {
+                let mut result = self.take(*out);
+                let bias = bias.map(|bias| self.weights.vector(bias));
+                let logits = self.value(*logits).chunks_exact(routing.count);
+                for (row, logits) in
+                    result.chunks_exact_mut(2 * routing.used).zip(logits).take(step.tokens.len())
+                {
+                    experts::route(logits, bias, routing, row);
+                }
+                self.put(*out, result);
+                Ok(())
+            }
+            Op::ExpertsGated { .. } => {
+                self.experts_gated(op, step);
+                Ok(())
+            }
+            Op::ExpertsDown { .. } => {
+                self.experts_down(op, step);
+                Ok(())
+            }
+            Op::AddGated { gate, activation, input, factor, out } => {
+                let mut result = self.take(*out);
+                let width = self.plan.value(*out).width;
+                let rows = self.value(*input).chunks_exact(width).zip(self.value(*gate));
+                for (out, (row, &gate)) in
+                    result.chunks_exact_mut(width).zip(rows).take(step.tokens.len())
+                {
+                    let gate = activate(gate, *activation) * factor;
+                    for (out, x) in out.iter_mut().zip(row) {
+                        *out += gate * x;
+                    }
+                }
+                self.put(*out, result);
+                Ok(())
+            }
+            Op::Softcap { value, cap } => {
+                let mut buffer = self.take(*value);
+                let floats = self.rows(*value, step) * self.plan.value(*value).width;
+                for x in &mut buffer[..floats] {
+                    *x = cap * tanh(*x / cap);
+                }
+                self.put(*value, buffer);
+                Ok(())
+            }
+            Op::QkRopeStore { qkv, layer, q_norm, k_norm, epsilon, rope, temperature } => {
                 let kv = *self.plan.kv_layer(*layer);
                 let mut buffer = self.take(*qkv);
                 let norms = [q_norm, k_norm].map(|norm| norm.map(|id| self.weights.vector(id)));
-                let rope = &self.plan.ropes[rope.0];
+                let rope = rope.map(|rope| &self.plan.ropes[rope.0]);
                 let group = usize::from(kv.window.is_some());
                 let rows = Slots::new(&mut buffer, kv.qkv_width());
                 self.team.share(step.tokens.len(), ROWS_TOGETHER, &|range| {
                     for index in range {
                         let position = step.tokens[index].position;
-                        let angles: Vec<(f32, f32)> =
-                            rope.angles(position).map(|(c, s)| (c as f32, s as f32)).collect();
+                        let turned = rope.map(|rope| {
+                            let angles = rope.angles(position);
+                            (rope, angles.map(|(c, s)| (c as f32, s as f32)).collect::<Vec<_>>())
+                        });
                         rows.with(index, |row| {
                             let (q, k) = row.split_at_mut(kv.query_width());
                             let k = &mut k[..kv.key_width()];
-                            for (part, norm) in [(q, norms[0]), (k, norms[1])] {
+                            for (part, norm) in [(&mut *q, norms[0]), (k, norms[1])] {
                                 for head in part.chunks_exact_mut(kv.key_length) {
-                                    norm_and_turn(head, norm, *epsilon, rope, &angles);
+                                    norm_and_turn(head, norm, *epsilon, turned.as_ref());
                                 }
+                            }
+                            if let Some(temperature) = temperature {
+                                let steps = (position as usize / temperature.length) as f32;
+                                let factor = 1.0 + temperature.scale * steps.ln_1p();
+                                q.iter_mut().for_each(|x| *x *= factor);
                             }
                         });
                     }
@@ -200,7 +277,7 @@ impl CpuExecutor {
                 self.put(*qkv, buffer);
                 Ok(())
             }
-            Op::Attention { qkv, layer, scale, out } => {
+            Op::Attention { qkv, layer, scale, softcap, sinks, out } => {
                 let kv = *self.plan.kv_layer(*layer);
                 let group = usize::from(kv.window.is_some());
                 let mut result = self.take(*out);
@@ -210,6 +287,8 @@ impl CpuExecutor {
                     keys: &self.keys[layer.0],
                     values: &self.kv_values[layer.0],
                     scale: *scale,
+                    softcap: *softcap,
+                    sinks: sinks.map(|sinks| self.weights.vector(sinks)),
                     tokens: &step.tokens,
                     qkv: self.value(*qkv),
                     tables: &self.tables[group],
@@ -244,15 +323,10 @@ impl CpuExecutor {
         Ok(())
     }
 
-    fn linear(
-        &mut self,
-        input: ValueId,
-        weights: &[WeightId],
-        biases: &[Option<WeightId>],
-        epilogue: Epilogue,
-        out: ValueId,
-        step: &Prepared,
-    ) {
+    fn linear(&mut self, op: &Op, step: &Prepared) {
+        let &Op::Linear { input, ref weights, ref biases, factor, epilogue, out } = op else {
+            return;
+        };
         let rows = self.rows(out, step);
         // Gate and up are both needed for an element: their products go to `both` first.
         let to = match epilogue {
@@ -263,52 +337,100 @@ impl CpuExecutor {
         let stride = self.plan.value(to).width;
         let columns = self.plan.value(input).width;
         let mut panels = std::mem::take(&mut self.panels);
-        let codes = |id: &WeightId| self.plan.weight(*id).format.has_codes();
-        let int8 = self.int8 && weights.iter().any(codes);
-        panels.fill(self.set, &self.value(input)[..rows * columns], columns, int8);
+        panels.fill(
+            self.set,
+            &self.value(input)[..rows * columns],
+            columns,
+            self.rounds_inputs(weights),
+        );
         let mut offset = 0;
         for (&weight, bias) in weights.iter().zip(biases) {
             let info = self.plan.weight(weight);
-            let blocks = self.weights.blocks(weight);
             let output = Output {
                 cells: Slots::new(&mut result[..rows * stride], 1),
                 stride,
                 offset,
+                scale: info.scale,
                 bias: bias.map(|id| self.weights.vector(id)),
+                factor,
                 add: epilogue == Epilogue::AddTo,
             };
-            // A few runs a thread balance the load; a run is long enough to be worth handing out.
-            let grain = (info.rows / (self.team.threads() * 4))
-                .clamp(8, 256)
-                .next_multiple_of(self.set.tile_rows());
-            self.team.share(info.rows, grain, &|range| {
-                let bytes = range.start * info.row_bytes()..range.end * info.row_bytes();
-                SCRATCH.with_borrow_mut(|scratch| {
-                    let format = info.format;
-                    let rows = &blocks[bytes.clone()];
-                    multiply(self.set, format, rows, range.start, &panels, scratch, &output);
-                });
-            });
+            self.multiply_rows(weight, 0..info.rows, &panels, &output);
             offset += info.rows;
         }
         self.panels = panels;
-        if let Epilogue::Gated { activation, .. } = epilogue {
-            let width = stride / 2;
-            let mut gated = self.take(out);
-            let outputs = Slots::new(&mut gated, width);
-            self.team.share(rows, ROWS_TOGETHER, &|range| {
-                for index in range {
-                    let (gate, up) = result[index * stride..][..stride].split_at(width);
-                    outputs.with(index, |out| {
-                        for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-                            *out = activate(gate, activation) * up;
-                        }
-                    });
-                }
-            });
-            self.put(out, gated);
+        match epilogue {
+            Epilogue::Gated { activation, .. } => {
+                self.gate(activation, &result, stride / 2, rows, out);
+            }
+            Epilogue::Activated(activation) => {
+                let outputs = Slots::new(&mut result, stride);
+                self.team.share(rows, ROWS_TOGETHER, &|range| {
+                    for index in range {
+                        outputs.with(index, |row| {
+                            for x in row {
+                                *x = activate(*x, activation);
+                            }
+                        });
+                    }
+                });
+            }
+            Epilogue::Store | Epilogue::AddTo => {}
         }
         self.put(to, result);
+    }
+
+    /// Whether the inputs of products with these weights are rounded to bytes.
+    pub(super) fn rounds_inputs(&self, weights: &[WeightId]) -> bool {
+        self.int8 && weights.iter().any(|&id| self.plan.weight(id).format.has_codes())
+    }
+
+    /// Multiplies some rows of a weight with all inputs, shared out among the team; the first is row 0 of the output.
+    pub(super) fn multiply_rows(
+        &self,
+        weight: WeightId,
+        rows: std::ops::Range<usize>,
+        panels: &Panels,
+        output: &Output,
+    ) {
+        let info = self.plan.weight(weight);
+        let bytes = rows.start * info.row_bytes()..rows.end * info.row_bytes();
+        let blocks = &self.weights.blocks(weight)[bytes];
+        // A few runs a thread balance the load; a run is long enough to be worth handing out.
+        let grain = (rows.len() / (self.team.threads() * 4))
+            .clamp(8, 256)
+            .next_multiple_of(self.set.tile_rows());
+        self.team.share(rows.len(), grain, &|range| {
+            let bytes = range.start * info.row_bytes()..range.end * info.row_bytes();
+            SCRATCH.with_borrow_mut(|scratch| {
+                let rows = &blocks[bytes.clone()];
+                multiply(self.set, info.format, rows, range.start, panels, scratch, output);
+            });
+        });
+    }
+
+    /// activation(gate) * up for `rows` rows of gate and up side by side, each of `width`.
+    pub(super) fn gate(
+        &mut self,
+        activation: Activation,
+        both: &[f32],
+        width: usize,
+        rows: usize,
+        out: ValueId,
+    ) {
+        let mut gated = self.take(out);
+        let outputs = Slots::new(&mut gated, width);
+        self.team.share(rows, ROWS_TOGETHER, &|range| {
+            for index in range {
+                let (gate, up) = both[index * 2 * width..][..2 * width].split_at(width);
+                outputs.with(index, |out| {
+                    for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+                        *out = gate_times_up(gate, up, activation);
+                    }
+                });
+            }
+        });
+        self.put(out, gated);
     }
 
     /// Each layer's cells with their elements per block, for a group.
@@ -331,17 +453,17 @@ impl CpuExecutor {
     }
 }
 
+/// Norms a head, where there are factors, and turns it, where there are angles.
 fn norm_and_turn(
     head: &mut [f32],
-    norm: Option<&[f32]>,
+    factors: Option<&[f32]>,
     epsilon: f32,
-    rope: &Rope,
-    angles: &[(f32, f32)],
+    turned: Option<&(&Rope, Vec<(f32, f32)>)>,
 ) {
-    if let Some(norm) = norm {
-        let copy = head.to_vec();
-        rms_norm(&copy, norm, epsilon, false, head);
+    if factors.is_some() {
+        norm_in_place(head, NormKind::Rms, factors, epsilon);
     }
+    let Some((rope, angles)) = turned else { return };
     for (pair, &(cos, sin)) in angles.iter().enumerate() {
         let (a, b) = match rope.style {
             RopeStyle::Interleaved => (2 * pair, 2 * pair + 1),

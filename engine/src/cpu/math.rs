@@ -1,6 +1,8 @@
 //! Functions of floats in forms that become vector code.
 
-use crate::model::spec::{Activation, GELU_CUBE, GELU_FACTOR};
+use crate::model::spec::{
+    Activation, CLAMPED_FACTOR, CLAMPED_LIMIT, GELU_CUBE, GELU_FACTOR, NormKind,
+};
 
 /// e^x to about two units in the last place; 0 below -87, where results would be subnormal.
 ///
@@ -24,26 +26,87 @@ pub(super) fn exp(x: f32) -> f32 {
     if x < -87.0 { 0.0 } else { y }
 }
 
-/// The activation of a gate.
+/// tanh x, to a few units of 2^-24 of 1.
+#[inline(always)]
+pub(super) fn tanh(x: f32) -> f32 {
+    // 1 - 2 / (e^2x + 1) loses small x to rounding; their cube is then all that is missing.
+    if x.abs() < 0.02 { x - x * x * x / 3.0 } else { 1.0 - 2.0 / (exp(2.0 * x) + 1.0) }
+}
+
+/// The activation of one number.
 #[inline(always)]
 pub(super) fn activate(x: f32, activation: Activation) -> f32 {
     match activation {
         Activation::Silu => x / (1.0 + exp(-x)),
+        Activation::Sigmoid => 1.0 / (1.0 + exp(-x)),
         Activation::Gelu => {
             let inner = GELU_FACTOR as f32 * (x + GELU_CUBE as f32 * x * x * x);
             // 0.5 (1 + tanh y) = 1 / (1 + e^-2y)
             x / (1.0 + exp(-2.0 * inner))
         }
+        Activation::ClampedSwiglu => {
+            let x = x.min(CLAMPED_LIMIT as f32);
+            x / (1.0 + exp(-CLAMPED_FACTOR as f32 * x))
+        }
     }
 }
 
-/// y = x w / sqrt(mean(x^2) + epsilon), stored in `out` or added to it.
-pub(super) fn rms_norm(x: &[f32], factors: &[f32], epsilon: f32, add: bool, out: &mut [f32]) {
-    let squares: f32 = x.chunks(16).map(|chunk| chunk.iter().map(|x| x * x).sum::<f32>()).sum();
-    let scale = 1.0 / (squares / x.len() as f32 + epsilon).sqrt();
+/// activation(gate) * up.
+#[inline(always)]
+pub(super) fn gate_times_up(gate: f32, up: f32, activation: Activation) -> f32 {
+    let limit = CLAMPED_LIMIT as f32;
+    let up =
+        if activation == Activation::ClampedSwiglu { up.clamp(-limit, limit) + 1.0 } else { up };
+    activate(gate, activation) * up
+}
+
+/// What x less its mean (0 where `kind` takes none) is multiplied by, and that mean.
+#[inline(always)]
+pub(super) fn norm_scale(x: &[f32], kind: NormKind, epsilon: f32) -> (f32, f32) {
+    let sum = |f: &dyn Fn(f32) -> f32| -> f32 {
+        x.chunks(16).map(|chunk| chunk.iter().map(|&x| f(x)).sum::<f32>()).sum()
+    };
+    let count = x.len() as f32;
+    match kind {
+        NormKind::Rms => {
+            let squares: f32 =
+                x.chunks(16).map(|chunk| chunk.iter().map(|x| x * x).sum::<f32>()).sum();
+            (1.0 / (squares / count + epsilon).sqrt(), 0.0)
+        }
+        NormKind::L2 => (1.0 / (sum(&|x| x * x) + epsilon).sqrt(), 0.0),
+        NormKind::Layer => {
+            let mean = sum(&|x| x) / count;
+            (1.0 / (sum(&|x| (x - mean) * (x - mean)) / count + epsilon).sqrt(), mean)
+        }
+    }
+}
+
+/// A norm of x times factors, plus a bias, stored in `out` or added to it.
+pub(super) fn norm(
+    x: &[f32],
+    kind: NormKind,
+    (factors, bias): (&[f32], Option<&[f32]>),
+    epsilon: f32,
+    add: bool,
+    out: &mut [f32],
+) {
+    let (scale, mean) = norm_scale(x, kind, epsilon);
     for ((out, &x), &factor) in out.iter_mut().zip(x).zip(factors) {
-        let y = x * scale * factor;
+        let y = (x - mean) * scale * factor;
         *out = if add { *out + y } else { y };
+    }
+    if let Some(bias) = bias {
+        for (out, bias) in out.iter_mut().zip(bias) {
+            *out += bias;
+        }
+    }
+}
+
+/// A norm of x times factors, where there are some, in place.
+pub(super) fn norm_in_place(x: &mut [f32], kind: NormKind, factors: Option<&[f32]>, epsilon: f32) {
+    let (scale, mean) = norm_scale(x, kind, epsilon);
+    for (index, x) in x.iter_mut().enumerate() {
+        *x = (*x - mean) * scale * factors.map_or(1.0, |factors| factors[index]);
     }
 }
 
@@ -61,6 +124,15 @@ mod tests {
         }
         assert!(worst < 3e-7, "{worst:e}");
         assert_eq!((exp(-88.0), exp(f32::NEG_INFINITY), exp(0.0)), (0.0, 0.0, 1.0));
+    }
+
+    #[test]
+    fn tanh_is_exact_to_a_few_units_of_one() {
+        for index in -30_000..30_000 {
+            let x = index as f32 / 3000.0;
+            let error = (f64::from(tanh(x)) - f64::from(x).tanh()).abs();
+            assert!(error < 3e-7 * f64::from(x.abs()).min(1.0) + 1e-9, "{x}: {error:e}");
+        }
     }
 
     #[test]

@@ -102,8 +102,12 @@ pub(super) struct Output<'a> {
     pub stride: usize,
     /// Where the first row's output is.
     pub offset: usize,
+    /// What each row's product is multiplied by.
+    pub scale: f32,
     /// Added to each row's product.
     pub bias: Option<&'a [f32]>,
+    /// What both are multiplied by.
+    pub factor: f32,
     /// Whether the result is added to what is there.
     pub add: bool,
 }
@@ -111,7 +115,7 @@ pub(super) struct Output<'a> {
 impl Output<'_> {
     #[inline(always)]
     fn put(&self, row: usize, token: usize, product: f32) {
-        let y = product + self.bias.map_or(0.0, |bias| bias[row]);
+        let y = (product * self.scale + self.bias.map_or(0.0, |bias| bias[row])) * self.factor;
         self.cells.with(token * self.stride + self.offset + row, |cell| {
             cell[0] = if self.add { cell[0] + y } else { y };
         });

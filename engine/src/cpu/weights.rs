@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gguf::{Gguf, Source};
 
 use crate::model::weights::{WeightId, read_f32};
-use crate::plan::{Op, Plan};
+use crate::plan::Plan;
 use crate::{Error, Result};
 
 /// Where a file's bytes are.
@@ -94,13 +94,6 @@ impl CpuWeights {
 fn vector_weights(plan: &Plan) -> Vec<WeightId> {
     plan.ops
         .iter()
-        .flat_map(|op| match op {
-            Op::Norm { weight, .. } => vec![*weight],
-            Op::Linear { biases, .. } => biases.iter().flatten().copied().collect(),
-            Op::QkRopeStore { q_norm, k_norm, .. } => {
-                q_norm.iter().chain(k_norm).copied().collect()
-            }
-            _ => Vec::new(),
-        })
+        .flat_map(|op| op.vectors().into_iter().chain(op.biases().1.iter().flatten().copied()))
         .collect()
 }

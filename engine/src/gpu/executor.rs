@@ -25,7 +25,7 @@ use super::upload::GpuWeights;
 use crate::executor::{Executor, Memory, Selection, Sizes};
 use crate::kv::{BLOCK, Group, KvTable, Prepared};
 use crate::model::rope::Rope;
-use crate::plan::{Placement, Plan, Rows, ValueId, place};
+use crate::plan::{Placement, Plan, ValueId, place};
 use crate::select::Sampling;
 use crate::step::Input;
 use crate::{Error, Result};
@@ -69,6 +69,7 @@ pub struct GpuExecutor {
     candidates: [wgpu::Buffer; 2],
     part_sums: wgpu::Buffer,
     part_maxima: wgpu::Buffer,
+    expert_tiles: wgpu::Buffer,
     selection: wgpu::Buffer,
     recent: wgpu::Buffer,
     flags: wgpu::Buffer,
@@ -136,6 +137,7 @@ impl GpuExecutor {
             candidates: [0, 1].map(|_| gpu.buffer("candidates", bytes.candidates, storage)),
             part_sums: gpu.buffer("part sums", bytes.part_sums, storage),
             part_maxima: gpu.buffer("part maxima", bytes.part_maxima, storage),
+            expert_tiles: gpu.buffer("expert tiles", bytes.expert_tiles, storage),
             selection: gpu.buffer("selection", SELECTION_BYTES, Usage::UNIFORM | Usage::COPY_DST),
             recent: gpu.buffer("recent", RECENT_BYTES, storage),
             flags: gpu.buffer("flags", 4, storage),
@@ -239,7 +241,7 @@ impl GpuExecutor {
                 dispatch.params.iter().find(|(n, _)| *n == name).map_or(1, |(_, v)| u64::from(*v))
             };
             let work = match dispatch.variant.kernel {
-                "matvec" | "lanewise" | "matmul" | "matmul_cooperative" => {
+                "matvec" | "lanewise" | "matmul" | "matmul_cooperative" | "expert_matvec" => {
                     param("rows") * param("groups") * 32
                 }
                 _ => 0,
@@ -276,6 +278,7 @@ impl GpuExecutor {
             Resource::PartSums => self.part_sums.as_entire_binding(),
             Resource::PartMaxima => self.part_maxima.as_entire_binding(),
             Resource::Candidates(index) => self.candidates[index].as_entire_binding(),
+            Resource::ExpertTiles => self.expert_tiles.as_entire_binding(),
         }
     }
 
@@ -410,6 +413,7 @@ fn lower(
         value_type: sizes.value_type,
         table_blocks: [0, 1].map(|group| of(group, &|group| group.table_blocks)),
         blocks: [0, 1].map(|group| of(group, &|group| group.blocks)),
+        chunk: sizes.chunk,
         class,
     }
     .lower()
@@ -474,11 +478,7 @@ impl Executor for GpuExecutor {
             let mut work = 0;
             let mut count = 0;
             for recorded in rest {
-                let [x, y, z] = recorded.grid.map(|extent| match extent {
-                    Extent::Fixed(n) => n,
-                    Extent::Per(Rows::Tokens, per) => tokens.div_ceil(per),
-                    Extent::Per(Rows::Outputs, per) => outputs.div_ceil(per),
-                });
+                let [x, y, z] = recorded.grid.map(|extent| extent.count(tokens, outputs));
                 count += 1;
                 if x * y * z > 0 {
                     pass.set_pipeline(&recorded.pipeline.pipeline);
@@ -544,10 +544,7 @@ impl Executor for GpuExecutor {
             self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for recorded in recording.iter() {
-            let [x, y, z] = recorded.grid.map(|extent| match extent {
-                Extent::Fixed(n) => n,
-                Extent::Per(..) => 1,
-            });
+            let [x, y, z] = recorded.grid.map(|extent| extent.count(1, 1));
             pass.set_pipeline(&recorded.pipeline.pipeline);
             pass.set_bind_group(0, &recorded.bind_group, &[]);
             pass.dispatch_workgroups(x, y, z);

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use gguf::Format;
 
 use crate::model::weights::WeightId;
-use crate::plan::{Op, Plan};
+use crate::plan::Plan;
 use crate::{Error, Result};
 
 /// Rows of matrices in one buffer, repacked into planes.
@@ -100,29 +100,29 @@ impl Layout {
         };
         let limit = usize::try_from(max_binding_bytes).unwrap_or(usize::MAX);
         for op in &plan.ops {
-            match op {
-                Op::Embed { table, .. } => layout.matrix(plan, &[*table], limit)?,
-                Op::Norm { weight, .. } => layout.vector(plan, &[Some(*weight)], &[0]),
-                Op::Linear { weights, biases, .. } => {
-                    layout.matrix(plan, weights, limit)?;
-                    if biases.iter().any(Option::is_some) {
-                        let rows: Vec<_> = weights.iter().map(|&w| plan.weight(w).rows).collect();
-                        layout.vector(plan, biases, &rows);
-                    }
-                }
-                Op::QkRopeStore { q_norm, k_norm, .. } => {
-                    for norm in [q_norm, k_norm].into_iter().flatten() {
-                        layout.vector(plan, &[Some(*norm)], &[0]);
-                    }
-                }
-                Op::Attention { .. } => {}
+            for (weights, experts) in op.matrices() {
+                layout.matrix(plan, weights, experts, limit)?;
+            }
+            for weight in op.vectors() {
+                layout.vector(plan, &[Some(weight)], &[0]);
+            }
+            let (weights, biases) = op.biases();
+            if biases.iter().any(Option::is_some) {
+                let rows: Vec<_> = weights.iter().map(|&w| plan.weight(w).rows).collect();
+                layout.vector(plan, biases, &rows);
             }
         }
         Ok(layout)
     }
 
-    /// Places the rows of `weights`, in one buffer if formats and limit allow it.
-    fn matrix(&mut self, plan: &Plan, weights: &[WeightId], limit: usize) -> Result<()> {
+    /// Places the rows of `weights`, in one buffer if formats and limit allow it; those of an expert are never parted.
+    fn matrix(
+        &mut self,
+        plan: &Plan,
+        weights: &[WeightId],
+        experts: usize,
+        limit: usize,
+    ) -> Result<()> {
         if self.parts.contains_key(weights) {
             return Ok(());
         }
@@ -137,7 +137,10 @@ impl Layout {
                 .all(|plane| (blocks * plane.block_bytes).is_multiple_of(8))
         };
         let together = weights.len() > 1
-            && weights.iter().all(|&id| plan.weight(id).format == first.format)
+            && weights.iter().all(|&id| {
+                let weight = plan.weight(id);
+                weight.format == first.format && weight.scale == first.scale
+            })
             && weights.iter().all(aligned);
         if together {
             let sources = weights.iter().map(|&id| (id, 0, plan.weight(id).rows)).collect();
@@ -155,7 +158,7 @@ impl Layout {
             let weight = plan.weight(id);
             let pieces = match self.parts.get(&vec![id]) {
                 Some(pieces) => pieces.clone(),
-                None => self.pieces(plan, id, limit)?,
+                None => self.pieces(plan, id, experts, limit)?,
             };
             parts.extend(
                 pieces.iter().map(|part| Part { first_row: part.first_row + base, ..*part }),
@@ -168,7 +171,13 @@ impl Layout {
     }
 
     /// One weight in as few buffers as the limit allows.
-    fn pieces(&mut self, plan: &Plan, id: WeightId, limit: usize) -> Result<Vec<Part>> {
+    fn pieces(
+        &mut self,
+        plan: &Plan,
+        id: WeightId,
+        experts: usize,
+        limit: usize,
+    ) -> Result<Vec<Part>> {
         let weight = plan.weight(id);
         let whole = MatrixBuffer::new(weight.format, weight.columns, vec![(id, 0, weight.rows)]);
         let piece_rows = if whole.bytes <= limit {
@@ -176,10 +185,11 @@ impl Layout {
         } else {
             // Each plane may be padded by up to 15 bytes.
             let room = limit.saturating_sub(64 + weight.format.table().len() * 4);
-            let rows = room / (whole.bytes / weight.rows + 1) / PIECE_ROWS * PIECE_ROWS;
+            let unit = if experts > 1 { weight.rows / experts } else { PIECE_ROWS };
+            let rows = room / (whole.bytes / weight.rows + 1) / unit * unit;
             if rows == 0 {
                 return Err(Error::Device(format!(
-                    "{PIECE_ROWS} rows of tensor {} do not fit into the {limit} bytes that this device can bind; use another device, or --device cpu",
+                    "{unit} rows of tensor {} do not fit into the {limit} bytes that this device can bind; use another device, or --device cpu",
                     weight.name
                 )));
             }

@@ -1,20 +1,22 @@
 //! Ops to dispatches: which kernel in which form, what it binds, how large its grid is. Pure: no GPU.
 
 mod attention;
+mod elementwise;
+mod experts;
 mod selection;
 
 use shaders::Variant;
 
 pub use self::attention::MOST_PARTS;
+pub use self::experts::tile_words;
 pub use self::selection::{MOST_CANDIDATES, candidate_room, kept_candidates, lower_selection};
 pub use super::choice::{Caps, Count, Family};
 use super::choice::{ProductKernel, ProductShape};
 use super::layout::{Layout, Part, VectorId};
+use crate::Result;
 use crate::kv::{KvType, Placed, Prepared};
-use crate::model::rope::RopeStyle;
-use crate::model::spec::Activation;
+use crate::model::spec::{Activation, NormKind};
 use crate::plan::{Epilogue, KvLayerId, Op, Plan, RopeId, Rows, ValueId};
-use crate::{Error, Result};
 
 /// What a dispatch binds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +55,8 @@ pub enum Resource {
     PartMaxima,
     /// One of the two buffers of candidates for the next id.
     Candidates(usize),
+    /// Slots of experts, cut into tiles.
+    ExpertTiles,
 }
 
 /// A number of workgroups.
@@ -62,6 +66,33 @@ pub enum Extent {
     Fixed(u32),
     /// One for each so many rows of a value.
     Per(Rows, u32),
+    /// So many for each token.
+    Times(u32),
+    /// As many tiles as slots of experts can make: `used` a token, `per` a tile, and one begun for each expert.
+    Tiles {
+        /// Slots a token.
+        used: u32,
+        /// Slots a tile.
+        per: u32,
+        /// Experts.
+        experts: u32,
+    },
+}
+
+impl Extent {
+    /// The number for a step of `tokens` tokens, of which `outputs` want logits.
+    pub fn count(self, tokens: u32, outputs: u32) -> u32 {
+        match self {
+            Extent::Fixed(n) => n,
+            Extent::Per(Rows::Tokens, per) => tokens.div_ceil(per),
+            Extent::Per(Rows::Outputs, per) => outputs.div_ceil(per),
+            Extent::Times(n) => tokens * n,
+            Extent::Tiles { used, per, experts } => {
+                // Every expert that has slots may leave one tile begun.
+                (tokens * used) / per + experts.min(tokens * used)
+            }
+        }
+    }
 }
 
 /// One dispatch.
@@ -137,6 +168,8 @@ pub struct Lowering<'a> {
     pub table_blocks: [usize; 2],
     /// Blocks of keys and values in all, for full and windowed layers.
     pub blocks: [usize; 2],
+    /// The most tokens of a step.
+    pub chunk: usize,
     /// The rows of the step.
     pub class: StepClass,
 }
@@ -159,10 +192,9 @@ struct Input {
 
 /// Weights of a group, the unit of all kernels.
 const GROUP: usize = 32;
-/// The longest head that the kernels' workgroup memory holds.
-const LONGEST_HEAD: usize = 1024;
 /// Invocations of element-wise kernels and of attention.
 const LANES: u32 = 64;
+
 impl Lowering<'_> {
     /// Lowers a plan.
     pub fn lower(&self) -> Result<Vec<Dispatch>> {
@@ -185,7 +217,15 @@ impl Lowering<'_> {
     /// The norm of op `index` if the next op's products can norm their input themselves, and nothing else
     /// reads it.
     fn fused_norm(&self, index: usize) -> Option<Norm> {
-        let Op::Norm { input, weight, epsilon, add: false, out: normed } = self.plan.ops[index]
+        let Op::Norm {
+            input,
+            kind: NormKind::Rms,
+            weight,
+            bias: None,
+            epsilon,
+            add: false,
+            out: normed,
+        } = self.plan.ops[index]
         else {
             return None;
         };
@@ -216,138 +256,54 @@ impl Lowering<'_> {
 
     fn op(&self, op: &Op, norm: Option<Norm>, out: &mut Vec<Dispatch>) -> Result<()> {
         match op {
-            Op::Embed { table, scale, out: value } => {
-                let groups = self.plan.value(*value).width / GROUP;
-                for part in self.layout.parts(&[*table]) {
-                    let (variant, mut params) = self.matrix("embed", part);
-                    params.extend([
-                        ("groups", groups as u32),
-                        ("first_row", part.first_row as u32),
-                        ("rows", part.rows as u32),
-                        ("vocabulary", self.plan.weight(*table).rows as u32),
-                        ("scale", scale.to_bits()),
-                    ]);
-                    out.push(Dispatch {
-                        variant,
-                        bindings: vec![
-                            ("weights", Resource::Matrix(part.buffer)),
-                            ("tokens", Resource::Tokens),
-                            ("selected", Resource::Selected),
-                            ("out", Resource::Value(*value)),
-                        ],
-                        params,
-                        grid: [
-                            Extent::Fixed((groups as u32).div_ceil(LANES)),
-                            Extent::Per(Rows::Tokens, 1),
-                            Extent::Fixed(1),
-                        ],
-                        op: 0,
-                    });
-                }
-            }
-            Op::Norm { input, weight, epsilon, add, out: value } => {
-                let to = self.plan.value(*value);
-                let gather = to.rows == Rows::Outputs;
-                let mut bindings = vec![
-                    ("input", Resource::Value(*input)),
-                    ("weight", Resource::Vector(self.layout.vector_of(self.plan, *weight))),
-                    ("out", Resource::Value(*value)),
-                ];
-                if gather {
-                    bindings.push(("outputs", Resource::Outputs));
-                }
-                out.push(Dispatch {
-                    variant: Variant::new("norm")
-                        .define_if(self.caps.subgroups, "SUBGROUP")
-                        .define_if(*add, "ADD")
-                        .define_if(gather, "GATHER")
-                        .constant("LANES", LANES),
-                    bindings,
-                    params: vec![("width4", to.width as u32 / 4), ("epsilon", epsilon.to_bits())],
-                    grid: [Extent::Per(to.rows, 1), Extent::Fixed(1), Extent::Fixed(1)],
-                    op: 0,
-                });
-            }
-            Op::Linear { input, weights, biases, epilogue, out: value } => {
-                let bias = self.layout.biases_of(self.plan, weights, biases);
-                let parts = self.layout.parts(weights);
-                let from = Input { value: *input, norm };
-                let linear = |part: &Part, value: ValueId, add: bool| {
-                    let kernel = self.kernel(part, value, false);
-                    self.product(kernel, from, part, bias, add, value)
-                };
-                match *epilogue {
-                    Epilogue::Store => {
-                        out.extend(parts.iter().map(|part| linear(part, *value, false)));
-                    }
-                    Epilogue::AddTo => {
-                        out.extend(parts.iter().map(|part| linear(part, *value, true)));
-                    }
-                    Epilogue::Gated { activation, both } => {
-                        let fused = match parts {
-                            [part] => Some((part, self.kernel(part, *value, true))),
-                            _ => None,
-                        };
-                        if let Some((part, kernel)) = fused.filter(|(_, k)| k.can_fuse()) {
-                            out.push(self.gated(kernel, from, part, bias, activation, *value));
-                        } else {
-                            out.extend(parts.iter().map(|part| linear(part, both, false)));
-                            out.push(self.gate(activation, both, *value));
-                        }
-                    }
-                }
-            }
-            Op::QkRopeStore { qkv, layer, q_norm, k_norm, epsilon, rope } => {
-                let kv = self.plan.kv_layer(*layer);
-                if kv.key_length.max(kv.value_length) > LONGEST_HEAD {
-                    return Err(Error::Device(format!(
-                        "heads of {} elements are longer than the {LONGEST_HEAD} that the GPU kernels hold; use --device cpu",
-                        kv.key_length.max(kv.value_length)
-                    )));
-                }
-                let rotation = &self.plan.ropes[rope.0];
-                let mut bindings = vec![
-                    ("qkv", Resource::Value(*qkv)),
-                    ("keys", Resource::Keys(*layer)),
-                    ("values", Resource::Values(*layer)),
-                    ("tokens", Resource::Tokens),
-                    ("angles", Resource::Angles(*rope)),
-                ];
-                if let (Some(q_norm), Some(k_norm)) = (q_norm, k_norm) {
-                    let vector = |id| Resource::Vector(self.layout.vector_of(self.plan, id));
-                    bindings.push(("q_norm", vector(*q_norm)));
-                    bindings.push(("k_norm", vector(*k_norm)));
-                }
-                out.push(Dispatch {
-                    variant: self
-                        .kv_types(Variant::new("qk_rope_store"))
-                        .define_if(self.caps.subgroups, "SUBGROUP")
-                        .define_if(q_norm.is_some(), "QK_NORM")
-                        .define_if(rotation.style == RopeStyle::Halves, "HALVES")
-                        .constant("LANES", LANES),
-                    bindings,
-                    params: vec![
-                        ("heads", kv.heads as u32),
-                        ("kv_heads", kv.kv_heads as u32),
-                        ("key_length", kv.key_length as u32),
-                        ("value_length", kv.value_length as u32),
-                        ("pairs", rotation.pairs() as u32),
-                        ("epsilon", epsilon.to_bits()),
-                        ("windowed", u32::from(kv.window.is_some())),
-                    ],
-                    grid: [
-                        Extent::Fixed((kv.heads + 2 * kv.kv_heads) as u32),
-                        Extent::Per(Rows::Tokens, 1),
-                        Extent::Fixed(1),
-                    ],
-                    op: 0,
-                });
-            }
-            Op::Attention { qkv, layer, scale, out: value } => {
-                self.attention(*qkv, *layer, *scale, *value, out)?;
-            }
+            Op::Embed { table, scale, out: value } => self.embed(*table, *scale, *value, out),
+            Op::Norm { .. } => out.push(self.norm(op)),
+            Op::NormParts { .. } => out.push(self.norm_parts(op)),
+            Op::Linear { .. } => self.linear(op, norm, out),
+            Op::QkRopeStore { .. } => out.push(self.qk_rope_store(op)?),
+            Op::Attention { .. } => self.attention(op, out)?,
+            Op::Route { .. } => out.push(self.route(op)),
+            Op::ExpertsGated { .. } => self.experts_gated(op, out),
+            Op::ExpertsDown { .. } => self.experts_down(op, out),
+            Op::AddGated { .. } => out.push(self.add_gated(op)),
+            Op::Softcap { value, cap } => out.push(self.softcap(*value, *cap)),
         }
         Ok(())
+    }
+
+    fn linear(&self, op: &Op, norm: Option<Norm>, out: &mut Vec<Dispatch>) {
+        let Op::Linear { input, weights, biases, factor, epilogue, out: value } = op else {
+            return;
+        };
+        let bias = self.layout.biases_of(self.plan, weights, biases);
+        let parts = self.layout.parts(weights);
+        let from = Input { value: *input, norm };
+        let linear = |part: &Part, value: ValueId, add: bool| {
+            let kernel = self.kernel(part, value, false);
+            self.product(kernel, from, part, (bias, *factor), add, value)
+        };
+        match *epilogue {
+            Epilogue::Store => out.extend(parts.iter().map(|part| linear(part, *value, false))),
+            Epilogue::AddTo => out.extend(parts.iter().map(|part| linear(part, *value, true))),
+            Epilogue::Activated(activation) => out.extend(parts.iter().map(|part| {
+                let mut dispatch = linear(part, *value, false);
+                dispatch.variant = activated(dispatch.variant.define("ACTIVATED"), activation);
+                dispatch
+            })),
+            Epilogue::Gated { activation, both } => {
+                let fused = match parts {
+                    [part] => Some((part, self.kernel(part, *value, true))),
+                    _ => None,
+                };
+                if let Some((part, kernel)) = fused.filter(|(_, k)| k.can_fuse()) {
+                    out.push(self.gated(kernel, from, part, bias, activation, *value));
+                } else {
+                    out.extend(parts.iter().map(|part| linear(part, both, false)));
+                    let rows = Extent::Per(self.plan.value(*value).rows, 1);
+                    out.push(self.gate(activation, both, *value, 1, rows));
+                }
+            }
+        }
     }
 
     fn kv_types(&self, variant: Variant) -> Variant {
@@ -395,7 +351,7 @@ impl Lowering<'_> {
         kernel: ProductKernel,
         input: Input,
         part: &Part,
-        bias: Option<VectorId>,
+        (bias, factor): (Option<VectorId>, f32),
         add: bool,
         out: ValueId,
     ) -> Dispatch {
@@ -420,7 +376,11 @@ impl Lowering<'_> {
         if let Some(norm) = input.norm {
             bindings.push(("norm_weight", Resource::Vector(norm.weight)));
         }
-        params.push(("epsilon", input.norm.map_or(0, |norm| norm.epsilon.to_bits())));
+        params.extend([
+            ("epsilon", input.norm.map_or(0, |norm| norm.epsilon.to_bits())),
+            ("scale", self.scale_of(part).to_bits()),
+            ("factor", factor.to_bits()),
+        ]);
         let variant = variant
             .define_if(bias.is_some(), "BIAS")
             .define_if(add, "ADD")
@@ -480,29 +440,25 @@ impl Lowering<'_> {
         out: ValueId,
     ) -> Dispatch {
         let half = Part { rows: part.rows / 2, ..*part };
-        let mut dispatch = self.product(kernel, input, &half, bias, false, out);
-        dispatch.variant = dispatch
-            .variant
-            .define("GATED")
-            .define_if(activation == Activation::Gelu, "GELU")
-            .number("MATRICES", 2);
+        let mut dispatch = self.product(kernel, input, &half, (bias, 1.0), false, out);
+        let gated = dispatch.variant.define("GATED").number("MATRICES", 2);
+        dispatch.variant = activated(gated, activation);
         dispatch
     }
 
-    fn gate(&self, activation: Activation, both: ValueId, out: ValueId) -> Dispatch {
-        let value = self.plan.value(out);
-        Dispatch {
-            variant: Variant::new("gate")
-                .define_if(activation == Activation::Gelu, "GELU")
-                .constant("LANES", LANES),
-            bindings: vec![("both", Resource::Value(both)), ("out", Resource::Value(out))],
-            params: vec![("width", value.width as u32)],
-            grid: [
-                Extent::Fixed((value.width as u32).div_ceil(LANES)),
-                Extent::Per(value.rows, 1),
-                Extent::Fixed(1),
-            ],
-            op: 0,
-        }
+    /// What products with a part's rows are multiplied by.
+    fn scale_of(&self, part: &Part) -> f32 {
+        let (weight, ..) = self.layout.matrices[part.buffer].sources[0];
+        self.plan.weight(weight).scale
+    }
+}
+
+/// A variant with its activation.
+fn activated(variant: Variant, activation: Activation) -> Variant {
+    match activation {
+        Activation::Silu => variant,
+        Activation::Gelu => variant.define("GELU"),
+        Activation::ClampedSwiglu => variant.define("CLAMPED_SWIGLU"),
+        Activation::Sigmoid => variant.define("SIGMOID"),
     }
 }

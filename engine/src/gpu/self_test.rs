@@ -11,8 +11,9 @@ use super::adapter::Gpu;
 use super::choice::{Caps, Count, ProductKernel, ProductShape};
 use crate::executor::Sizes;
 use crate::model::rope::RopeStyle;
+use crate::model::spec::{NormKind, Routing};
 use crate::plan::{Epilogue, Op, Plan, Rows};
-use crate::probe::{AttentionCase, LinearCase, Probe, choose_both};
+use crate::probe::{AttentionCase, ExpertsCase, LinearCase, Probe, choose_both};
 use crate::select::Sampling;
 use crate::{Error, Result, cache};
 
@@ -123,18 +124,20 @@ fn describe(gpu: &Gpu, caps: &Caps, who: &str) -> Vec<String> {
 #[derive(Debug, Clone, PartialEq)]
 enum Case {
     Linear(LinearCase, ProductKernel),
-    Norm(usize, bool),
+    Norm(usize, NormKind, bool),
     Embed(gguf::Format, usize),
     Attention(AttentionCase),
+    Experts(ExpertsCase),
 }
 
 impl Case {
     fn probe(&self) -> Result<Probe> {
         match self {
             Case::Linear(case, _) => Probe::linear(case),
-            Case::Norm(width, add) => Probe::norm(*width, 3, *add),
+            Case::Norm(width, kind, add) => Probe::norm(*width, 3, *kind, *add),
             Case::Embed(format, columns) => Probe::embed(*format, *columns, ROWS, 5),
             Case::Attention(case) => Probe::attention(case),
+            Case::Experts(case) => Probe::experts(case),
         }
     }
 
@@ -146,9 +149,12 @@ impl Case {
                 let formats: Vec<_> = formats.into_iter().collect();
                 format!("{} {} of {} columns", kernel.name(), formats.join(", "), case.columns)
             }
-            Case::Norm(width, _) => format!("norm of {width}"),
+            Case::Norm(width, ..) => format!("norm of {width}"),
             Case::Embed(format, columns) => format!("embed {} of {columns}", format.name()),
             Case::Attention(case) => format!("attention with heads of {}", case.layer.key_length),
+            Case::Experts(case) => {
+                format!("experts {} of {} columns", case.format.name(), case.columns)
+            }
         }
     }
 }
@@ -162,14 +168,17 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
         }
     };
     let mut norms = None;
+    let mut experts: Option<Routing> = None;
     for (index, op) in plan.ops.iter().enumerate() {
         let normed = index > 0 && matches!(plan.ops[index - 1], Op::Norm { add: false, .. });
         match op {
             Op::Embed { table, out, .. } => {
                 add(Case::Embed(plan.weight(*table).format, plan.value(*out).width));
             }
-            Op::Norm { out, add: added, .. } => add(Case::Norm(plan.value(*out).width, *added)),
-            Op::Linear { input, weights, biases, epilogue, out } => {
+            Op::Norm { out, kind, add: added, .. } => {
+                add(Case::Norm(plan.value(*out).width, *kind, *added));
+            }
+            Op::Linear { input, weights, biases, epilogue, out, .. } => {
                 let most = match plan.value(*out).rows {
                     Rows::Tokens => sizes.chunk,
                     Rows::Outputs => sizes.outputs,
@@ -221,9 +230,9 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
                 }
             }
             Op::QkRopeStore { q_norm, rope, .. } => norms = Some((q_norm.is_some(), *rope)),
-            Op::Attention { layer, scale, .. } => {
-                let (qk_norm, rope) = norms.unwrap_or((false, crate::plan::RopeId(0)));
-                let rope = plan.ropes.get(rope.0);
+            Op::Attention { layer, scale, softcap, sinks, .. } => {
+                let (qk_norm, rope) = norms.unwrap_or((false, None));
+                let rope = rope.map(|rope| &plan.ropes[rope.0]);
                 let mut layer = *plan.kv_layer(*layer);
                 layer.window = layer.window.map(|_| 24);
                 add(Case::Attention(AttentionCase {
@@ -231,13 +240,38 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
                     tokens: 70,
                     history: 0,
                     style: rope.map_or(RopeStyle::Halves, |rope| rope.style),
-                    turned: rope.map_or(layer.key_length, |rope| rope.pairs() * 2),
+                    turned: rope.map_or(0, |rope| rope.pairs() * 2),
                     qk_norm,
                     key_type: sizes.key_type,
                     value_type: sizes.value_type,
                     scale: *scale,
+                    softcap: *softcap,
+                    sinks: sinks.is_some(),
                 }));
             }
+            Op::Route { routing, .. } => {
+                experts = Some(routing.clone());
+            }
+            Op::ExpertsGated { input, weights, biases, activation, .. } => {
+                let Some(routing) = &experts else { continue };
+                let format = plan.weight(weights[0]).format;
+                for tokens in [2, TOKENS] {
+                    add(Case::Experts(ExpertsCase {
+                        format,
+                        columns: plan.value(*input).width,
+                        width: 64,
+                        tokens,
+                        routing: routing.in_small(),
+                        bias: biases.iter().any(Option::is_some),
+                        activation: *activation,
+                        fused: weights.len() == 1,
+                    }));
+                }
+            }
+            Op::NormParts { .. }
+            | Op::ExpertsDown { .. }
+            | Op::AddGated { .. }
+            | Op::Softcap { .. } => {}
         }
     }
     cases

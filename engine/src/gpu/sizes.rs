@@ -3,11 +3,11 @@
 use super::adapter::buffer_bytes;
 use super::choice::{Caps, FEW};
 use super::layout::Layout;
-use super::lower::{MOST_PARTS, candidate_room};
+use super::lower::{MOST_PARTS, candidate_room, tile_words};
 use crate::Result;
 use crate::executor::{Memory, Sizes};
 use crate::kv::{BLOCK, Group};
-use crate::plan::{KvLayer, Placement, Plan, place};
+use crate::plan::{KvLayer, Op, Placement, Plan, place};
 
 /// Words of a token in the kernels' `Token`.
 pub(super) const TOKEN_WORDS: usize = 8;
@@ -31,6 +31,7 @@ pub(super) struct BufferSizes {
     pub candidates: u64,
     pub part_sums: u64,
     pub part_maxima: u64,
+    pub expert_tiles: u64,
 }
 
 /// Bytes of the kernels' `Selection`.
@@ -85,6 +86,15 @@ impl BufferSizes {
             candidates: candidate_room(plan.vocabulary()) as u64 * 8,
             part_sums: part_heads(&|layer| layer.heads * layer.value_length) * 4,
             part_maxima: part_heads(&|layer| layer.heads) * 8,
+            expert_tiles: plan
+                .ops
+                .iter()
+                .filter_map(|op| match op {
+                    Op::Route { routing, .. } => Some(tile_words(sizes.chunk, routing) as u64 * 4),
+                    _ => None,
+                })
+                .max()
+                .unwrap_or(0),
         }
     }
 
@@ -100,6 +110,7 @@ impl BufferSizes {
             self.block_copy,
             self.part_sums,
             self.part_maxima,
+            self.expert_tiles,
         ];
         let selection = [self.candidates, self.candidates, SELECTION_BYTES, RECENT_BYTES, 4];
         Memory {

@@ -131,7 +131,13 @@ impl Bench {
                 let dimensions = [shape.columns as u64, rows as u64];
                 writer.tensor(&name, &dimensions, TensorType(shape.format.id()), data.clone())?;
                 ids.push(WeightId(list.len()));
-                list.push(Weight { name, format: shape.format, columns: shape.columns, rows });
+                list.push(Weight {
+                    name,
+                    format: shape.format,
+                    columns: shape.columns,
+                    rows,
+                    scale: 1.0,
+                });
             }
             let epilogue = if shape.gated {
                 Epilogue::Gated { activation: Activation::Silu, both: ValueId(2) }
@@ -139,7 +145,14 @@ impl Bench {
                 Epilogue::Store
             };
             let (input, out) = (ValueId(0), ValueId(1));
-            ops.push(Op::Linear { input, biases: vec![None; parts], weights: ids, epilogue, out });
+            ops.push(Op::Linear {
+                input,
+                biases: vec![None; parts],
+                weights: ids,
+                factor: 1.0,
+                epilogue,
+                out,
+            });
         }
         let value = |name, width| Value { name, width, rows: Rows::Tokens };
         let plan = Arc::new(Plan {

@@ -1,14 +1,25 @@
 //! The architectures: each reads its metadata into a [`Spec`]. A new one is a file and a line here.
 
-mod gemma3;
+mod cohere;
+mod gemma;
+mod glm4;
+mod gpt_oss;
+mod granite;
 mod llama;
+mod mistral3;
+mod olmo2;
+mod phi;
 mod qwen;
+mod smollm3;
+mod starcoder2;
 
 use gguf::Gguf;
 
 use super::keys::Keys;
-use super::rope::{RopeFactors, RopeScaling};
-use super::spec::{LayerSpec, Spec};
+use super::rope::{RopeFactors, RopeScaling, RopeSpec, RopeStyle};
+use super::spec::{
+    Activation, Experts, FeedForward, Gating, LayerSpec, NormKind, QkNorm, Routing, Spec,
+};
 use crate::{Error, Result};
 
 /// Reads a file's metadata into numbers and choices.
@@ -16,10 +27,26 @@ type ReadSpec = fn(&Keys) -> Result<Spec>;
 
 /// Every architecture by its name in `general.architecture`.
 const ARCHITECTURES: &[(&str, ReadSpec)] = &[
-    ("gemma3", gemma3::spec),
+    ("cohere2", cohere::cohere2),
+    ("command-r", cohere::command_r),
+    ("gemma", gemma::gemma),
+    ("gemma2", gemma::gemma2),
+    ("gemma3", gemma::gemma3),
+    ("glm4", glm4::spec),
+    ("gpt-oss", gpt_oss::spec),
+    ("granite", granite::spec),
+    ("granitemoe", granite::spec),
     ("llama", llama::spec),
+    ("mistral3", mistral3::spec),
+    ("olmo2", olmo2::spec),
+    ("phi2", phi::phi2),
+    ("phi3", phi::phi3),
     ("qwen2", qwen::qwen2),
+    ("qwen2moe", qwen::qwen2moe),
     ("qwen3", qwen::qwen3),
+    ("qwen3moe", qwen::qwen3moe),
+    ("smollm3", smollm3::spec),
+    ("starcoder2", starcoder2::spec),
 ];
 
 /// The names of all known architectures.
@@ -53,7 +80,53 @@ fn vocabulary(keys: &Keys) -> Result<usize> {
     }
 }
 
-/// What all layers share before an architecture changes it: heads, widths, no window, rope 0.
+/// What most decoders share before an architecture changes it: RMS norms before both branches, gated SiLU, one
+/// rotation, no windows.
+fn decoder(keys: &Keys, style: RopeStyle) -> Result<Spec> {
+    let layers = layers(keys)?;
+    let dimensions = keys.count("rope.dimension_count")?.unwrap_or(layers[0].key_length);
+    let rope = RopeSpec {
+        style,
+        dimensions,
+        base: rope_base(keys)?,
+        scaling: rope_scaling(keys)?,
+        factors: RopeFactors::File { original_context: original_context(keys)? },
+    };
+    Ok(Spec {
+        architecture: keys.architecture(),
+        vocabulary: vocabulary(keys)?,
+        context_length: keys.required("context_length")?,
+        embedding: keys.required("embedding_length")?,
+        embedding_scale: 1.0,
+        norm: NormKind::Rms,
+        norm_epsilon: norm_epsilon(keys)?,
+        pre_norms: true,
+        post_norms: false,
+        parallel: false,
+        ffn_norm: "ffn_norm",
+        qk_norm: QkNorm::None,
+        residual_scale: 1.0,
+        logit_scale: 1.0,
+        logit_softcap: None,
+        activation: Activation::Silu,
+        ropes: vec![rope],
+        layers,
+    })
+}
+
+/// What norms add: one of two keys, by what they compute.
+fn norm_epsilon(keys: &Keys) -> Result<f32> {
+    match keys.number("attention.layer_norm_epsilon")? {
+        Some(epsilon) => Ok(epsilon),
+        None => keys.required_number("attention.layer_norm_rms_epsilon"),
+    }
+}
+
+fn rope_base(keys: &Keys) -> Result<f64> {
+    Ok(keys.number("rope.freq_base")?.map_or(10000.0, f64::from))
+}
+
+/// The layers before an architecture changes them: heads, widths, no window, the first rotation.
 fn layers(keys: &Keys) -> Result<Vec<LayerSpec>> {
     let count = keys.layers()?;
     let embedding = keys.required("embedding_length")?;
@@ -65,8 +138,11 @@ fn layers(keys: &Keys) -> Result<Vec<LayerSpec>> {
         .ok_or_else(|| missing("attention.head_count"))?;
     let kv_heads =
         keys.per_layer("attention.head_count_kv", count)?.unwrap_or_else(|| heads.clone());
+    // Models of experts alone need not have it.
+    let expert_width = keys.count("expert_feed_forward_length")?.map(|width| vec![width; count]);
     let feed_forward = keys
         .per_layer("feed_forward_length", count)?
+        .or(expert_width)
         .ok_or_else(|| missing("feed_forward_length"))?;
     let key_length = keys.count("attention.key_length")?;
     let value_length = keys.count("attention.value_length")?;
@@ -86,13 +162,71 @@ fn layers(keys: &Keys) -> Result<Vec<LayerSpec>> {
                 kv_heads: kv_heads[layer],
                 key_length,
                 value_length,
-                feed_forward: feed_forward[layer],
+                feed_forward: FeedForward::Gated { width: feed_forward[layer] },
                 window: None,
-                rope: 0,
+                rope: Some(0),
                 attention_scale: 1.0 / (key_length.max(1) as f32).sqrt(),
+                softcap: None,
+                sinks: false,
+                temperature: None,
             })
         })
         .collect()
+}
+
+/// Makes every layer a mixture of experts of `width`, where the file has experts.
+fn with_experts(keys: &Keys, spec: &mut Spec, width: usize, normalize: bool) -> Result<()> {
+    let Some(count) = keys.count("expert_count")?.filter(|&count| count > 0) else {
+        return Ok(());
+    };
+    let routing = Routing {
+        count,
+        used: keys.required("expert_used_count")?,
+        gating: Gating::Softmax,
+        normalize,
+        scale: 1.0,
+        groups: 1,
+        groups_used: 1,
+    };
+    let experts = Experts { width, routing, shared: None };
+    for layer in &mut spec.layers {
+        layer.feed_forward = FeedForward::Experts(experts.clone());
+    }
+    Ok(())
+}
+
+/// The mixture of every layer, to be changed.
+fn experts_of(spec: &mut Spec) -> impl Iterator<Item = &mut Experts> {
+    spec.layers.iter_mut().filter_map(|layer| match &mut layer.feed_forward {
+        FeedForward::Experts(experts) => Some(experts),
+        _ => None,
+    })
+}
+
+/// Gives layers a window: which ones the file's array says, or the period (the last of each is full; 0: all have
+/// one, 1: none). Those turn by rotation `rope`.
+fn with_windows(
+    keys: &Keys,
+    spec: &mut Spec,
+    window: usize,
+    default_period: usize,
+    rope: usize,
+) -> Result<()> {
+    let windowed = windowed_layers(keys, spec.layers.len(), default_period)?;
+    for (layer, _) in spec.layers.iter_mut().zip(windowed).filter(|(_, windowed)| *windowed) {
+        layer.window = Some(window);
+        layer.rope = Some(rope);
+    }
+    Ok(())
+}
+
+fn windowed_layers(keys: &Keys, layers: usize, default_period: usize) -> Result<Vec<bool>> {
+    let name = "attention.sliding_window_pattern";
+    if let Some(flags) = keys.flags(name, layers)? {
+        return Ok(flags);
+    }
+    let period = keys.count(name)?.unwrap_or(default_period);
+    Ok((0..layers).map(|layer| period == 0 || layer % period < period - 1).collect())
 }
 
 /// The scaling of positions from `rope.scaling.*`.
@@ -108,7 +242,7 @@ fn rope_scaling(keys: &Keys) -> Result<RopeScaling> {
         "linear" | "longrope" => Ok(RopeScaling::Linear { factor, magnitude }),
         "yarn" => Ok(RopeScaling::Yarn {
             factor,
-            magnitude,
+            magnitude: magnitude * yarn_magnitude(factor, 1.0),
             original_context: original_context(keys)? as f64,
             beta_fast: 32.0,
             beta_slow: 1.0,
@@ -119,17 +253,17 @@ fn rope_scaling(keys: &Keys) -> Result<RopeScaling> {
     }
 }
 
+/// What YaRN multiplies cosine and sine by: 1 + 0.1 x ln(factor).
+fn yarn_magnitude(factor: f64, x: f64) -> f64 {
+    if factor > 1.0 { 1.0 + 0.1 * x * factor.ln() } else { 1.0 }
+}
+
 /// The context the model was first trained for.
 fn original_context(keys: &Keys) -> Result<usize> {
     match keys.count("rope.scaling.original_context_length")? {
         Some(n) if n > 0 => Ok(n),
         _ => keys.required("context_length"),
     }
-}
-
-/// Divisors of the frequencies that the file may hold.
-fn rope_factors(keys: &Keys) -> Result<RopeFactors> {
-    Ok(RopeFactors::File { original_context: original_context(keys)? })
 }
 
 /// The largest width or count that any model has, with room: what bounds sizes computed from metadata.
@@ -152,8 +286,12 @@ fn check(keys: &Keys, spec: &Spec) -> Result<()> {
         within(&format!("layer {index}'s value length"), layer.value_length, 4)?;
         within(&format!("layer {index}'s query width"), layer.heads * layer.key_length, 32)?;
         within(&format!("layer {index}'s attention width"), layer.heads * layer.value_length, 32)?;
-        within(&format!("layer {index}'s feed-forward width"), layer.feed_forward, 32)?;
-        let turned = spec.ropes[layer.rope].dimensions;
+        within(&format!("layer {index}'s feed-forward width"), layer.feed_forward.width(), 32)?;
+        if let FeedForward::Experts(experts) = &layer.feed_forward {
+            check_experts(keys, index, experts)?;
+        }
+        let Some(rope) = layer.rope else { continue };
+        let turned = spec.ropes[rope].dimensions;
         if turned == 0 || !turned.is_multiple_of(2) || turned > layer.key_length {
             return Err(keys.error(format!(
                 "rope turns {turned} elements of heads of {}, expected an even number up to that",
@@ -167,4 +305,35 @@ fn check(keys: &Keys, spec: &Spec) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The most experts of a layer, and the most that a token passes: what the kernels hold.
+pub const MOST_EXPERTS: (usize, usize) = (1024, 64);
+
+fn check_experts(keys: &Keys, index: usize, experts: &Experts) -> Result<()> {
+    let Routing { count, used, groups, groups_used, .. } = experts.routing;
+    let (most, most_used) = MOST_EXPERTS;
+    let per_group = count / groups.max(1);
+    if count > most || used == 0 || used > count.min(most_used) {
+        return Err(keys.error(format!(
+            "layer {index} chooses {used} of {count} experts, expected at least one, at most {most_used} of {most}"
+        )));
+    }
+    if groups == 0
+        || groups_used == 0
+        || groups_used > groups
+        || !count.is_multiple_of(groups)
+        || used > per_group * groups_used
+        || (groups > 1 && per_group < 2)
+    {
+        return Err(keys.error(format!(
+            "layer {index} chooses {used} of {count} experts out of {groups_used} of {groups} groups, which do not divide evenly"
+        )));
+    }
+    match experts.shared {
+        Some(shared) if shared.width == 0 || !shared.width.is_multiple_of(32) => {
+            Err(keys.error(format!("layer {index}'s shared expert has the width {}", shared.width)))
+        }
+        _ => Ok(()),
+    }
 }

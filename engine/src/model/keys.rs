@@ -95,4 +95,28 @@ impl<'a> Keys<'a> {
         }
         Ok(Some(counts[..layers].iter().map(|&n| n as usize).collect()))
     }
+
+    /// Yes or no that may be absent.
+    pub fn flag(&self, name: &str) -> Result<Option<bool>> {
+        Ok(self.file.metadata.bool(&self.key(name))?)
+    }
+
+    /// Yes or no per layer, where the file has an array of them.
+    pub fn flags(&self, name: &str, layers: usize) -> Result<Option<Vec<bool>>> {
+        let key = self.key(name);
+        let array = self.file.metadata.get(&key).and_then(|value| value.as_array());
+        let Some(gguf::Array::Bool(flags)) = array else { return Ok(None) };
+        if flags.len() < layers {
+            return Err(
+                self.error(format!("{key} has {} entries for {layers} layers", flags.len()))
+            );
+        }
+        Ok(Some(flags[..layers].to_vec()))
+    }
+
+    /// All counts of an array; empty if absent.
+    pub fn counts(&self, name: &str) -> Result<Vec<usize>> {
+        let counts = self.file.metadata.u32s(&self.key(name))?.unwrap_or_default();
+        Ok(counts.into_iter().map(|n| n as usize).collect())
+    }
 }

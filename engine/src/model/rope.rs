@@ -44,7 +44,7 @@ pub enum RopeScaling {
     Yarn {
         /// The divisor.
         factor: f64,
-        /// `attn_factor`, on top of YaRN's own magnitude.
+        /// What cosine and sine are multiplied by, YaRN's own magnitude included.
         magnitude: f64,
         /// The context the model was first trained for.
         original_context: f64,
@@ -108,8 +108,7 @@ impl Rope {
                         kept / factor * (1.0 - keep) + kept * keep
                     })
                     .collect();
-                let own = if factor > 1.0 { 1.0 + 0.1 * factor.ln() } else { 1.0 };
-                Self { style: spec.style, frequencies, magnitude: magnitude * own }
+                Self { style: spec.style, frequencies, magnitude }
             }
         }
     }

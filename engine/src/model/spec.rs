@@ -4,6 +4,7 @@
 use super::rope::RopeSpec;
 
 /// The numbers and choices of one model.
+#[allow(clippy::struct_excessive_bools, reason = "independent choices, each its own")]
 #[derive(Debug, Clone)]
 pub struct Spec {
     /// `general.architecture`, for display.
@@ -16,14 +17,28 @@ pub struct Spec {
     pub embedding: usize,
     /// What a token's embedding is multiplied by.
     pub embedding_scale: f32,
-    /// Added to the mean square in every RMS norm.
+    /// What norms between branches compute.
+    pub norm: NormKind,
+    /// Added to the mean square, or to the variance, in every norm.
     pub norm_epsilon: f32,
+    /// Whether each branch reads the normed stream (`attn_norm` and [`Spec::ffn_norm`]), or the stream as it is.
+    pub pre_norms: bool,
     /// Whether each branch's output is normed before it is added (`post_attention_norm`,
     /// `post_ffw_norm`), as in gemma3.
-    pub sandwich_norms: bool,
-    /// Whether each head of q and k is RMS-normed before rope (`attn_q_norm`, `attn_k_norm`).
-    pub qk_norm: bool,
-    /// The activation of the gated feed-forward network.
+    pub post_norms: bool,
+    /// Whether the feed-forward network reads what attention reads, rather than what comes after it.
+    pub parallel: bool,
+    /// The name of the norm before the feed-forward network.
+    pub ffn_norm: &'static str,
+    /// How q and k are normed before rope (`attn_q_norm`, `attn_k_norm`).
+    pub qk_norm: QkNorm,
+    /// What each branch's output is multiplied by before it is added.
+    pub residual_scale: f32,
+    /// What logits are multiplied by.
+    pub logit_scale: f32,
+    /// Logits become cap * tanh(logit / cap).
+    pub logit_softcap: Option<f32>,
+    /// The activation of feed-forward networks.
     pub activation: Activation,
     /// The rotations that layers refer to.
     pub ropes: Vec<RopeSpec>,
@@ -42,26 +57,160 @@ pub struct LayerSpec {
     pub key_length: usize,
     /// Elements of a value head.
     pub value_length: usize,
-    /// Hidden width of the feed-forward network.
-    pub feed_forward: usize,
+    /// The feed-forward network.
+    pub feed_forward: FeedForward,
     /// A key is visible if it is fewer than this many positions back; none: all keys are.
     pub window: Option<usize>,
-    /// Which of [`Spec::ropes`] turns q and k.
-    pub rope: usize,
+    /// Which of [`Spec::ropes`] turns q and k; none: they are not turned.
+    pub rope: Option<usize>,
     /// What q·k is multiplied by.
     pub attention_scale: f32,
+    /// Scores become cap * tanh(score / cap).
+    pub softcap: Option<f32>,
+    /// Whether each head has a logit of its own in the softmax's sum (`attn_sinks`).
+    pub sinks: bool,
+    /// What q is multiplied by as positions grow.
+    pub temperature: Option<Temperature>,
 }
 
-/// The activation between the gate and up projections and the down projection.
+/// q is multiplied by 1 + `scale` ln(1 + floor(position / `length`)).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Temperature {
+    /// The factor of the logarithm.
+    pub scale: f32,
+    /// Positions after which it grows.
+    pub length: usize,
+}
+
+/// What a norm computes of x.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NormKind {
+    /// x / sqrt(mean(x^2) + epsilon).
+    Rms,
+    /// (x - mean) / sqrt(variance + epsilon).
+    Layer,
+    /// x / sqrt(sum(x^2) + epsilon).
+    L2,
+}
+
+/// How q and k are normed before rope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum QkNorm {
+    /// Not at all.
+    None,
+    /// RMS of each head, with factors that heads share.
+    Heads,
+    /// RMS of all heads at once.
+    Row,
+    /// Mean and variance of each head, with factors of its own.
+    LayerHeads,
+}
+
+/// A feed-forward network.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FeedForward {
+    /// down(activation(gate) * up).
+    Gated {
+        /// Hidden width.
+        width: usize,
+    },
+    /// down(activation(up)).
+    Plain {
+        /// Hidden width.
+        width: usize,
+    },
+    /// A few of many networks, chosen for each token.
+    Experts(Experts),
+}
+
+impl FeedForward {
+    /// Its hidden width (an expert's).
+    pub fn width(&self) -> usize {
+        match self {
+            FeedForward::Gated { width } | FeedForward::Plain { width } => *width,
+            FeedForward::Experts(experts) => experts.width,
+        }
+    }
+}
+
+/// A mixture of experts, each gated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Experts {
+    /// An expert's hidden width.
+    pub width: usize,
+    /// How they are chosen.
+    pub routing: Routing,
+    /// The network that every token passes too (`ffn_gate_shexp` and so on).
+    pub shared: Option<SharedExpert>,
+}
+
+/// The expert that every token passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedExpert {
+    /// Its hidden width.
+    pub width: usize,
+    /// Whether its output is multiplied by sigmoid(`ffn_gate_inp_shexp` · x).
+    pub gated: bool,
+}
+
+/// How experts are chosen for a token, out of a logit for each.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Routing {
+    /// Experts that there are.
+    pub count: usize,
+    /// Experts that a token passes.
+    pub used: usize,
+    /// What becomes of the logits.
+    pub gating: Gating,
+    /// Whether the weights of the chosen are divided by their sum (at least 2^-14).
+    pub normalize: bool,
+    /// What weights are multiplied by.
+    pub scale: f32,
+    /// Experts come in so many groups; only those of the best [`Routing::groups_used`] can be chosen.
+    pub groups: usize,
+    /// How many groups.
+    pub groups_used: usize,
+}
+
+impl Routing {
+    /// The same choice among few experts, for tests.
+    #[must_use]
+    pub fn in_small(&self) -> Self {
+        let groups = if self.groups > 1 { 4 } else { 1 };
+        let groups_used = if self.groups > 1 { 2 } else { 1 };
+        Self { count: 16, used: self.used.min(4), groups, groups_used, ..*self }
+    }
+}
+
+/// How an expert's logit becomes its weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Gating {
+    /// Softmax over all experts.
+    Softmax,
+    /// The logistic function of each.
+    Sigmoid,
+    /// Softmax over the chosen.
+    SoftmaxOfChosen,
+}
+
+/// The activation of a feed-forward network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// x / (1 + e^-x).
     Silu,
     /// 0.5 x (1 + tanh(0.79788456 (x + 0.044715 x^3))), ggml's form of GELU.
     Gelu,
+    /// gpt-oss's: with g = min(gate, 7) and u = up between -7 and 7: g / (1 + e^(-1.702 g)) * (u + 1).
+    ClampedSwiglu,
+    /// 1 / (1 + e^-x).
+    Sigmoid,
 }
 
 /// sqrt(2 / pi), the factor in ggml's GELU.
 pub const GELU_FACTOR: f64 = 0.797_884_560_802_865_4;
 /// The factor of the cube in ggml's GELU.
 pub const GELU_CUBE: f64 = 0.044715;
+/// The factor in the logistic function of [`Activation::ClampedSwiglu`].
+pub const CLAMPED_FACTOR: f64 = 1.702;
+/// What [`Activation::ClampedSwiglu`] clamps at.
+pub const CLAMPED_LIMIT: f64 = 7.0;

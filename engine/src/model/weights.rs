@@ -19,6 +19,8 @@ pub struct Weight {
     pub columns: usize,
     /// Rows.
     pub rows: usize,
+    /// What products with it are multiplied by (the tensor `NAME.scale` of one number).
+    pub scale: f32,
 }
 
 impl Weight {
@@ -67,7 +69,9 @@ impl<'a> WeightFinder<'a> {
         }
         let Some(tensor) = self.file.tensor(name) else { return Ok(None) };
         let expected = [columns as u64, rows as u64];
-        if tensor.row_length() != expected[0] || tensor.rows() != expected[1] {
+        // A vector may be several rows in the file: biases of experts.
+        let vector = rows == 1 && tensor.elements() == expected[0];
+        if !vector && (tensor.row_length() != expected[0] || tensor.rows() != expected[1]) {
             return Err(Error::Model {
                 file: self.file.source(tensor).name().into(),
                 why: format!(
@@ -77,8 +81,23 @@ impl<'a> WeightFinder<'a> {
             });
         }
         let format = self.file.format(tensor)?;
-        self.found.push(Weight { name: name.into(), format, columns, rows });
+        let scale = self.scale(name)?;
+        self.found.push(Weight { name: name.into(), format, columns, rows, scale });
         Ok(Some(WeightId(self.found.len() - 1)))
+    }
+
+    /// The factor that the file has for a matrix, else 1.
+    fn scale(&self, name: &str) -> Result<f32> {
+        let name = name.strip_suffix(".weight").map(|name| format!("{name}.scale"));
+        match name.filter(|name| self.file.tensor(name).is_some_and(|t| t.elements() == 1)) {
+            Some(name) => Ok(read_f32(self.file, &name)?[0]),
+            None => Ok(1.0),
+        }
+    }
+
+    /// Whether the file has a tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.file.tensor(name).is_some()
     }
 
     /// The weight of a name, which must be there.

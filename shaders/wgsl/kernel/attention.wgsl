@@ -5,6 +5,8 @@
 // out [tokens, heads * value_length] f32. Position p of a sequence lies in cell tables[table + p / 64 mod
 // table_blocks] * 64 + p mod 64. With PARTS the visible cells are split among workgroups (z): out is then
 // [tokens, heads, parts, value_length] of sums, and maxima_and_sums [tokens, heads, parts]; attention_merge ends it.
+// With SOFTCAP scores are cap * tanh(score / cap); with SINKS each head has one more logit, which takes its share of the sum
+// (with PARTS attention_merge adds it).
 // A tile: HEADS heads of one key head (x) for TOKENS neighbouring tokens (y), which must be of one sequence
 // where TOKENS is more than 1; query r is head r mod HEADS of token r / HEADS; at most eight queries.
 // Threads: 64. In a round of 64 cells each lane scores one cell for every query; then eight lanes a query find
@@ -29,6 +31,7 @@ struct Params {
     table_blocks: u32,
     // Blocks of keys and values that there are.
     blocks: u32,
+    softcap: f32,
 }
 
 @group(0) @binding(0) var<storage, read> qkv: array<vec4<f32>>;
@@ -41,6 +44,10 @@ struct Params {
 @group(0) @binding(7) var<uniform> step: Step;
 #ifdef PARTS
 @group(0) @binding(8) var<storage, read_write> maxima_and_sums: array<vec2<f32>>;
+#endif
+
+#ifdef SINKS
+@group(0) @binding(9) var<storage, read> sinks: array<f32>;
 #endif
 
 const LANES: u32 = 64u;
@@ -110,8 +117,13 @@ fn main(
         query[i] = qkv[at] * params.scale;
     }
     if lane < 8u {
+#ifdef SINKS
+        maximum[lane] = sinks[first_head + lane % {HEADS}u];
+        total[lane] = 1.0;
+#else
         maximum[lane] = -1e30;
         total[lane] = 0.0;
+#endif
     }
     // Positions that any of the tile's queries sees, and this workgroup's part of them.
     let all_start = first_visible(token.position);
@@ -160,7 +172,10 @@ fn main(
         {
             let at = tokens[min(first_token + {r}u / {HEADS}u, last_token)].position;
             let visible = position < end && position <= at && position >= first_visible(at);
-            let score = (products{r}.x + products{r}.y) + (products{r}.z + products{r}.w);
+            var score = (products{r}.x + products{r}.y) + (products{r}.z + products{r}.w);
+#ifdef SOFTCAP
+            score = params.softcap * tanh(clamp(score / params.softcap, -15.0, 15.0));
+#endif
             weight_of[{r}u * 64u + lane] = select(-1e30, score, visible);
         }
 #end

@@ -1,5 +1,5 @@
 // Merges what workgroups made of parts of the cells: out = sum over parts of e^(m - max) * sums / sum over
-// parts of e^(m - max) * l.
+// parts of e^(m - max) * l. With SINKS each head has one more logit in maximum and sum.
 //
 // Shapes: sums [tokens, heads, parts, value_length] f32; maxima_and_sums [tokens, heads, parts] of m and l;
 // out [tokens, heads * value_length] f32.
@@ -15,12 +15,19 @@ struct Params {
 @group(0) @binding(1) var<storage, read> maxima_and_sums: array<vec2<f32>>;
 @group(0) @binding(2) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> params: Params;
+#ifdef SINKS
+@group(0) @binding(4) var<storage, read> sinks: array<f32>;
+#endif
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let head = workgroup.y * params.heads + workgroup.x;
     let first = head * params.parts;
+#ifdef SINKS
+    var most = sinks[workgroup.x];
+#else
     var most = -1e30;
+#endif
     for (var p = 0u; p < params.parts; p++) {
         most = max(most, maxima_and_sums[first + p].x);
     }
@@ -29,6 +36,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let part = maxima_and_sums[first + p];
         total += exp(part.x - most) * part.y;
     }
+#ifdef SINKS
+    total += exp(sinks[workgroup.x] - most);
+#endif
     for (var v = lane; v < params.value_length4; v += 64u) {
         var sum = vec4<f32>(0.0);
         for (var p = 0u; p < params.parts; p++) {

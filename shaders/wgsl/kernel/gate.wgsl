@@ -1,7 +1,7 @@
 // out = activation(gate) * up, for a feed-forward network whose two products were computed first.
 //
-// Shapes: both [tokens, 2 * width] f32, gate before up; out [tokens, width] f32.
-// Threads: x over the width, y over tokens.
+// Shapes: both [rows, 2 * width] f32, gate before up; out [rows, width] f32.
+// Threads: x over the width, y over rows: tokens, or slots of experts.
 #import shared/activation
 
 struct Params {
@@ -21,5 +21,5 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         return;
     }
     let at = workgroup.y * params.width * 2u + column;
-    out[workgroup.y * params.width + column] = activate(both[at]) * both[at + params.width];
+    out[workgroup.y * params.width + column] = gate_times_up(both[at], both[at + params.width]);
 }

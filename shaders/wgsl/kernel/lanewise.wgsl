@@ -12,7 +12,6 @@
 // Workgroups: x and y together over the rows, LANES * ROWS each.
 #define SEVERAL
 #import shared/product
-#import shared/activation
 #ifdef INT8
 #import shared/int8
 #endif
@@ -203,23 +202,11 @@ fn main(
         if row <= last {
 #unroll t TOKENS
             if first_token + {t}u <= last_token {
-                var y = sum_0_{r}_{t};
-#ifdef BIAS
-                y += bias[params.out_offset + row];
-#endif
+                var y = finish(sum_0_{r}_{t}, params.out_offset + row);
 #ifdef GATED
-                var up = sum_1_{r}_{t};
-#ifdef BIAS
-                up += bias[params.rows + row];
+                y = gate_times_up(y, finish(sum_1_{r}_{t}, params.rows + row));
 #endif
-                y = activate(y) * up;
-#endif
-                let to = (first_token + {t}u) * params.out_stride + params.out_offset + row;
-#ifdef ADD
-                out[to] += y;
-#else
-                out[to] = y;
-#endif
+                put((first_token + {t}u) * params.out_stride + params.out_offset + row, y);
             }
 #end
         }

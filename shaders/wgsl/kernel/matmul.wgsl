@@ -5,10 +5,14 @@
 // out_stride] f32, written from column out_offset on.
 // Result: y, or y + bias with BIAS; stored, or with ADD added. Tiles hold f32; halves with F16; bytes, inputs rounded
 // to them, with INT8.
+// With EXPERTS the tokens of a tile are slots that chose one expert, whose rows it multiplies: see expert_lists.
 // Threads: 128 a workgroup, which computes 64 rows (x) for 32 tokens (y); each thread 4 rows, 16 apart, for
 // 4 tokens, 8 apart. A step of the loop takes one group of 32 along the row.
 #define SEVERAL
 #import shared/product
+#ifdef EXPERTS
+@group(0) @binding(7) var<storage, read> tiles: array<u32>;
+#endif
 
 const TILE_ROWS: u32 = 64u;
 const TILE_TOKENS: u32 = 32u;
@@ -52,12 +56,49 @@ var<workgroup> input_tile: array<vec4<f32>, 288>;
 #endif
 #endif
 
+// The rows of input and output of a tile's token.
+#ifdef EXPERTS
+fn input_row(tile_at: u32, token: u32) -> u32 {
+    return tiles[tile_at + token] / params.slots_per_row;
+}
+
+fn output_row(tile_at: u32, token: u32) -> u32 {
+    return tiles[tile_at + token];
+}
+#else
+fn input_row(tile_at: u32, token: u32) -> u32 {
+    return tile_at + token;
+}
+
+fn output_row(tile_at: u32, token: u32) -> u32 {
+    return tile_at + token;
+}
+#endif
+
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let groups = params.groups;
     let first_row = workgroup.x * TILE_ROWS;
+#ifdef EXPERTS
+    // Uniform: the whole workgroup leaves.
+    if workgroup.y >= tiles[0] {
+        return;
+    }
+    let expert = tiles[1u + workgroup.y * 3u] - params.first_expert;
+    if expert >= params.experts {
+        return;
+    }
+    let tile_at = params.order + tiles[2u + workgroup.y * 3u];
+    let tile_tokens = tiles[3u + workgroup.y * 3u];
+    let weight_row = params.first_row + expert * params.expert_rows;
+    let bias_row = params.first_bias + expert * params.expert_rows;
+#else
     let first_token = workgroup.y * TILE_TOKENS;
-    let token_count = input_rows();
+    let tile_at = first_token;
+    let tile_tokens = min(input_rows() - first_token, TILE_TOKENS);
+    let weight_row = 0u;
+    let bias_row = params.out_offset;
+#endif
     let my_row = lane % 16u;
     let my_token = lane / 16u;
     // sums{r}[t]: row my_row + 16 r, token my_token + 8 t.
@@ -67,7 +108,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var g = 0u; g < groups; g++) {
         workgroupBarrier();
         if lane < TILE_ROWS {
-            let row = min(first_row + lane, params.rows - 1u);
+            let row = weight_row + min(first_row + lane, params.rows - 1u);
             let to = lane * STRIDE;
 #ifdef INT8
             let c = codes(row * groups + g);
@@ -95,7 +136,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 #ifdef INT8
         if lane >= TILE_ROWS && lane < TILE_ROWS + TILE_TOKENS {
             let tile_token = lane - TILE_ROWS;
-            let at = (min(first_token + tile_token, token_count - 1u) * groups + g) * 8u;
+            let token = min(tile_token, tile_tokens - 1u);
+            let at = (input_row(tile_at, token) * groups + g) * 8u;
 #unroll k 8
             let x{k} = input[at + {k}u];
 #end
@@ -124,7 +166,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 #ifdef F16
         if lane >= TILE_ROWS && lane < TILE_ROWS + TILE_TOKENS {
             let tile_token = lane - TILE_ROWS;
-            let at = (min(first_token + tile_token, token_count - 1u) * groups + g) * 8u;
+            let token = min(tile_token, tile_tokens - 1u);
+            let at = (input_row(tile_at, token) * groups + g) * 8u;
             let x = Group(
                 input[at], input[at + 1u], input[at + 2u], input[at + 3u],
                 input[at + 4u], input[at + 5u], input[at + 6u], input[at + 7u],
@@ -137,8 +180,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
 #else
         for (var i = lane; i < TILE_TOKENS * 8u; i += LANES) {
-            let token = min(first_token + i / 8u, token_count - 1u);
-            input_tile[(i / 8u) * STRIDE + i % 8u] = input[(token * groups + g) * 8u + i % 8u];
+            let token = min(i / 8u, tile_tokens - 1u);
+            input_tile[(i / 8u) * STRIDE + i % 8u] = input[(input_row(tile_at, token) * groups + g) * 8u + i % 8u];
         }
 #endif
 #endif
@@ -214,18 +257,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     {
         let row = first_row + my_row + 16u * {r}u;
         for (var t = 0u; t < 4u; t++) {
-            let token = first_token + my_token + 8u * t;
-            if row < params.rows && token < token_count {
-                let to = token * params.out_stride + params.out_offset + row;
-                var y = sums{r}[t];
-#ifdef BIAS
-                y += bias[params.out_offset + row];
-#endif
-#ifdef ADD
-                out[to] += y;
-#else
-                out[to] = y;
-#endif
+            let token = my_token + 8u * t;
+            if row < params.rows && token < tile_tokens {
+                put(output_row(tile_at, token) * params.out_stride + params.out_offset + row, finish(sums{r}[t], bias_row + row));
             }
         }
     }

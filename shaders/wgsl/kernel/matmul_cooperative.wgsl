@@ -95,16 +95,8 @@ fn main(
         let tile_token = i / TILE_ROWS;
         let token = first_token + tile_token;
         if row < params.rows && token < token_count {
-            let to = token * params.out_stride + params.out_offset + row;
-            var y = out_tile[(i % TILE_ROWS) * 32u + tile_token] * largest[tile_token];
-#ifdef BIAS
-            y += bias[params.out_offset + row];
-#endif
-#ifdef ADD
-            out[to] += y;
-#else
-            out[to] = y;
-#endif
+            let sum = out_tile[(i % TILE_ROWS) * 32u + tile_token] * largest[tile_token];
+            put(token * params.out_stride + params.out_offset + row, finish(sum, params.out_offset + row));
         }
     }
 }

@@ -10,7 +10,6 @@
 // a row, a lane taking a whole group, or with SPLIT eight weights of it, so that four neighbours
 // share a group; then the lanes' sums are added. Workgroups: x and y together over the rows.
 #import shared/product
-#import shared/activation
 #ifdef INT8
 #import shared/int8
 #endif
@@ -190,26 +189,16 @@ fn main(
 #ifdef NORM
         y *= norm{t};
 #endif
-#ifdef BIAS
-        y += bias[params.out_offset + row];
-#endif
+        y = finish(y, params.out_offset + row);
 #ifdef GATED
         var up = workgroup_sum(sum_1_{r}_{t}, lane, subgroup, subgroups, subgroup_lane);
 #ifdef NORM
         up *= norm{t};
 #endif
-#ifdef BIAS
-        up += bias[params.rows + row];
-#endif
-        y = activate(y) * up;
+        y = gate_times_up(y, finish(up, params.rows + row));
 #endif
         if lane == {r}u && first + {r}u <= last && first_token + {t}u <= last_token {
-            let to = (first_token + {t}u) * params.out_stride + params.out_offset + row;
-#ifdef ADD
-            out[to] += y;
-#else
-            out[to] = y;
-#endif
+            put((first_token + {t}u) * params.out_stride + params.out_offset + row, y);
         }
     }
 #end

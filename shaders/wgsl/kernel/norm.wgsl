@@ -1,4 +1,5 @@
-// RMS norm of each row: y = x w / sqrt(mean(x^2) + epsilon). Stored, or with ADD added to `out`. With GATHER
+// RMS norm of each row: y = x w / sqrt(mean(x^2) + epsilon); with LAYER x less its mean, with BIAS plus a bias. Stored, or
+// with ADD added to `out`. With GATHER
 // row r of `out` comes from the input's row outputs[r].
 //
 // Shapes: input, out [rows, 4 * width4] f32; weight [4 * width4] f32.
@@ -15,6 +16,10 @@ struct Params {
 @group(0) @binding(3) var<uniform> params: Params;
 #ifdef GATHER
 @group(0) @binding(4) var<storage, read> outputs: array<u32>;
+#endif
+
+#ifdef BIAS
+@group(0) @binding(5) var<storage, read> bias: array<vec4<f32>>;
 #endif
 
 override LANES: u32 = 64u;
@@ -42,15 +47,28 @@ fn main(
     let read_at = workgroup.x * width;
 #endif
     let to = workgroup.x * width;
+#ifdef LAYER
+    var total = vec4<f32>(0.0);
+    for (var i = lane; i < width; i += LANES) {
+        total += input[read_at + i];
+    }
+    let of_lane = (total.x + total.y) + (total.z + total.w);
+    let mean = workgroup_sum(of_lane, lane, subgroup, subgroups, subgroup_lane) / f32(width * 4u);
+#else
+    let mean = 0.0;
+#endif
     var squares = 0.0;
     for (var i = lane; i < width; i += LANES) {
-        let x = input[read_at + i];
+        let x = input[read_at + i] - mean;
         squares += dot(x, x);
     }
     let sum = workgroup_sum(squares, lane, subgroup, subgroups, subgroup_lane);
     let scale = 1.0 / sqrt(sum / f32(width * 4u) + params.epsilon);
     for (var i = lane; i < width; i += LANES) {
-        let y = input[read_at + i] * scale * weight[i];
+        var y = (input[read_at + i] - mean) * scale * weight[i];
+#ifdef BIAS
+        y += bias[i];
+#endif
 #ifdef ADD
         out[to + i] += y;
 #else

@@ -1,4 +1,5 @@
-// For each token: norms the heads of q and k (with QK_NORM), turns them by rope, stores k and v in the cache.
+// For each token: norms the heads of q and k (with QK_NORM), turns them by rope (with ROPE), multiplies q by 1 +
+// temperature ln(1 + floor(position / length)) (with TEMPERATURE), stores k and v in the cache.
 // q stays, turned, in `qkv`.
 //
 // Shapes: qkv [tokens, heads * key_length + kv_heads * (key_length + value_length)] f32, q before k before v;
@@ -19,13 +20,17 @@ struct Params {
     epsilon: f32,
     // 1 if the layer has a window: which cell of the token to use.
     windowed: u32,
+    temperature: f32,
+    temperature_length: u32,
 }
 
 @group(0) @binding(0) var<storage, read_write> qkv: array<f32>;
 @group(0) @binding(1) var<storage, read_write> keys: array<u32>;
 @group(0) @binding(2) var<storage, read_write> values: array<u32>;
 @group(0) @binding(3) var<storage, read> tokens: array<Token>;
+#ifdef ROPE
 @group(0) @binding(4) var<storage, read> angles: array<vec2<f32>>;
+#endif
 @group(0) @binding(5) var<uniform> params: Params;
 #ifdef QK_NORM
 @group(0) @binding(6) var<storage, read> q_norm: array<f32>;
@@ -93,6 +98,7 @@ fn main(
     }
 #endif
     workgroupBarrier();
+#ifdef ROPE
     for (var j = lane; j < params.pairs; j += LANES) {
 #ifdef HALVES
         let a = j;
@@ -108,9 +114,16 @@ fn main(
         head[b] = x * angle.y + y * angle.x;
     }
     workgroupBarrier();
+#endif
     if !is_key {
+#ifdef TEMPERATURE
+        let steps = f32(tokens[token].position / params.temperature_length);
+        let factor = 1.0 + params.temperature * log(1.0 + steps);
+#else
+        let factor = 1.0;
+#endif
         for (var i = lane; i < params.key_length; i += LANES) {
-            qkv[read_at + i] = head[i];
+            qkv[read_at + i] = head[i] * factor;
         }
         return;
     }

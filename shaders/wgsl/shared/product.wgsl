@@ -14,6 +14,26 @@ struct Params {
     per_output: u32,
     // Added to the mean square of a row with NORM.
     epsilon: f32,
+    // What products are multiplied by, and, with their bias, once more.
+    scale: f32,
+    factor: f32,
+#ifdef EXPERTS
+    // Of the matrix's rows: of an expert; from gate to up; to the first.
+    expert_rows: u32,
+    up_rows: u32,
+    first_row: u32,
+    // The experts that the matrix holds.
+    first_expert: u32,
+    experts: u32,
+    // Experts of a token: slot s of token t has the number t * used + s.
+    used: u32,
+    // Slots with the same input.
+    slots_per_row: u32,
+    // Where slots begin in the list of tiles.
+    order: u32,
+    // Of the first expert in all.
+    first_bias: u32,
+#endif
 }
 
 @group(0) @binding(1) var<storage, read> input: array<vec4<f32>>;
@@ -37,3 +57,26 @@ fn input_rows() -> u32 {
 #endif
 
 #import format
+#import shared/activation
+
+// What becomes of a sum: scaled, with its bias, multiplied, through the activation.
+fn finish(sum: f32, bias_row: u32) -> f32 {
+    var y = sum * params.scale;
+#ifdef BIAS
+    y += bias[bias_row];
+#endif
+    y *= params.factor;
+#ifdef ACTIVATED
+    y = activate(y);
+#endif
+    return y;
+}
+
+// Where it goes.
+fn put(to: u32, y: f32) {
+#ifdef ADD
+    out[to] += y;
+#else
+    out[to] = y;
+#endif
+}

@@ -4,7 +4,7 @@ use shaders::Variant;
 
 use super::{Dispatch, Extent, LANES, Lowering, Resource};
 use crate::gpu::choice::Count;
-use crate::plan::{KvLayerId, Rows, ValueId};
+use crate::plan::{Op, Rows};
 use crate::{Error, Result};
 
 /// The most queries of a tile.
@@ -16,14 +16,10 @@ pub const MOST_PARTS: u32 = 16;
 
 impl Lowering<'_> {
     /// Attention in tiles of queries; over long contexts with few tokens in parts that are merged.
-    pub(super) fn attention(
-        &self,
-        qkv: ValueId,
-        layer: KvLayerId,
-        scale: f32,
-        out: ValueId,
-        dispatches: &mut Vec<Dispatch>,
-    ) -> Result<()> {
+    pub(super) fn attention(&self, op: &Op, dispatches: &mut Vec<Dispatch>) -> Result<()> {
+        let &Op::Attention { qkv, layer, scale, softcap, sinks, out } = op else {
+            return Ok(());
+        };
         let kv = self.plan.kv_layer(layer);
         if !(kv.key_length.is_multiple_of(8) && kv.value_length.is_multiple_of(8)) {
             return Err(Error::Device(format!(
@@ -51,13 +47,18 @@ impl Lowering<'_> {
             ("out", if split { Resource::PartSums } else { Resource::Value(out) }),
             ("step", Resource::Step),
         ];
+        let sinks = sinks.map(|id| Resource::Vector(self.layout.vector_of(self.plan, id)));
         if split {
             bindings.push(("maxima_and_sums", Resource::PartMaxima));
+        } else if let Some(sinks) = sinks {
+            bindings.push(("sinks", sinks));
         }
         dispatches.push(Dispatch {
             variant: self
                 .kv_types(Variant::new("attention"))
                 .define_if(split, "PARTS")
+                .define_if(softcap.is_some(), "SOFTCAP")
+                .define_if(sinks.is_some() && !split, "SINKS")
                 .number("HEADS", heads)
                 .number("TOKENS", tokens)
                 .number("QUERIES", queries)
@@ -78,6 +79,7 @@ impl Lowering<'_> {
                 ("windowed", windowed as u32),
                 ("table_blocks", self.table_blocks[windowed] as u32),
                 ("blocks", self.blocks[windowed] as u32),
+                ("softcap", softcap.unwrap_or(0.0).to_bits()),
             ],
             grid: [
                 Extent::Fixed(tiles),
@@ -88,12 +90,15 @@ impl Lowering<'_> {
         });
         if split {
             dispatches.push(Dispatch {
-                variant: Variant::new("attention_merge"),
-                bindings: vec![
+                variant: Variant::new("attention_merge").define_if(sinks.is_some(), "SINKS"),
+                bindings: [
                     ("sums", Resource::PartSums),
                     ("maxima_and_sums", Resource::PartMaxima),
                     ("out", Resource::Value(out)),
-                ],
+                ]
+                .into_iter()
+                .chain(sinks.map(|sinks| ("sinks", sinks)))
+                .collect(),
                 params: vec![
                     ("heads", kv.heads as u32),
                     ("value_length4", value_length4),

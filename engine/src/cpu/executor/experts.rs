@@ -1,0 +1,181 @@
+//! Mixtures of experts: each expert's part of a matrix is multiplied with the tokens that chose it, all at once.
+
+use super::{CpuExecutor, Output, Prepared, Slots};
+use crate::cpu::math::{activate, exp};
+use crate::model::spec::{Activation, Gating, Routing};
+use crate::model::weights::WeightId;
+use crate::plan::{Op, ValueId};
+use crate::reference::LEAST_SUM;
+
+/// Chooses experts by their logits: `out` gets pairs of the number's bits and the weight.
+pub(super) fn route(logits: &[f32], bias: Option<&[f32]>, routing: &Routing, out: &mut [f32]) {
+    let mut weights = logits.to_vec();
+    match routing.gating {
+        Gating::Softmax => softmax(&mut weights),
+        Gating::Sigmoid => {
+            for x in &mut weights {
+                *x = activate(*x, Activation::Sigmoid);
+            }
+        }
+        Gating::SoftmaxOfChosen => {}
+    }
+    let mut values = weights.clone();
+    if let Some(bias) = bias {
+        for (value, bias) in values.iter_mut().zip(bias) {
+            *value += bias;
+        }
+    }
+    if routing.groups > 1 {
+        let per_group = routing.count / routing.groups;
+        let mut scores: Vec<f32> = values
+            .chunks_exact(per_group)
+            .map(|group| {
+                let mut group = group.to_vec();
+                let best = take_best(&mut group).1;
+                best + take_best(&mut group).1
+            })
+            .collect();
+        let kept: Vec<usize> = (0..routing.groups_used).map(|_| take_best(&mut scores).0).collect();
+        for (group, values) in values.chunks_exact_mut(per_group).enumerate() {
+            if !kept.contains(&group) {
+                values.fill(f32::NEG_INFINITY);
+            }
+        }
+    }
+    let chosen: Vec<usize> = (0..routing.used).map(|_| take_best(&mut values).0).collect();
+    let mut of_chosen: Vec<f32> = chosen.iter().map(|&expert| weights[expert]).collect();
+    if routing.gating == Gating::SoftmaxOfChosen {
+        softmax(&mut of_chosen);
+    }
+    let sum = of_chosen.iter().sum::<f32>().max(LEAST_SUM as f32);
+    let factor = if routing.normalize { routing.scale / sum } else { routing.scale };
+    for ((out, expert), weight) in out.as_chunks_mut::<2>().0.iter_mut().zip(chosen).zip(of_chosen)
+    {
+        *out = [f32::from_bits(expert as u32), weight * factor];
+    }
+}
+
+/// The first of the largest, which then is taken out.
+fn take_best(values: &mut [f32]) -> (usize, f32) {
+    let mut best = (0, f32::NEG_INFINITY);
+    for (index, &value) in values.iter().enumerate() {
+        if value > best.1 {
+            best = (index, value);
+        }
+    }
+    values[best.0] = f32::NEG_INFINITY;
+    best
+}
+
+fn softmax(x: &mut [f32]) {
+    let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut total = 0.0;
+    for x in x.iter_mut() {
+        *x = exp(*x - max);
+        total += *x;
+    }
+    for x in x {
+        *x /= total;
+    }
+}
+
+/// The slots (token * used + place) that each chosen expert works for, by expert.
+fn slots_of_experts(routes: &[f32], routing: &Routing) -> Vec<(usize, Vec<usize>)> {
+    let mut slots = vec![Vec::new(); routing.count];
+    for (slot, [expert, _]) in routes.as_chunks::<2>().0.iter().enumerate() {
+        // The router gives no number beyond the experts; a broken one must not be an index.
+        slots[(expert.to_bits() as usize).min(routing.count - 1)].push(slot);
+    }
+    slots.into_iter().enumerate().filter(|(_, slots)| !slots.is_empty()).collect()
+}
+
+impl CpuExecutor {
+    pub(super) fn experts_gated(&mut self, op: &Op, step: &Prepared) {
+        let Op::ExpertsGated { input, routes, routing, weights, biases, activation, both, out } =
+            op
+        else {
+            return;
+        };
+        let (used, width) = (routing.used, self.plan.value(*out).width / routing.used);
+        let pairs = step.tokens.len() * used;
+        let slots = slots_of_experts(&self.value(*routes)[..2 * pairs], routing);
+        let mut result = self.take(*both);
+        let mut offset = 0;
+        for (&weight, &bias) in weights.iter().zip(biases) {
+            let rows = self.plan.weight(weight).rows / routing.count;
+            let at = (2 * width, offset);
+            self.by_expert(&slots, (weight, bias), routing, (*input, used), &mut result, at);
+            offset += rows;
+        }
+        self.gate(*activation, &result, width, pairs, *out);
+        self.put(*both, result);
+    }
+
+    pub(super) fn experts_down(&mut self, op: &Op, step: &Prepared) {
+        let &Op::ExpertsDown { input, routes, ref routing, weight, bias, factor, parts, out } = op
+        else {
+            return;
+        };
+        let (used, width) = (routing.used, self.plan.value(out).width);
+        let pairs = step.tokens.len() * used;
+        let slots = slots_of_experts(&self.value(routes)[..2 * pairs], routing);
+        let mut products = self.take(parts);
+        self.by_expert(&slots, (weight, bias), routing, (input, 1), &mut products, (width, 0));
+        let mut result = self.take(out);
+        let routes = self.value(routes);
+        for (token, out) in result.chunks_exact_mut(width).take(step.tokens.len()).enumerate() {
+            for slot in token * used..(token + 1) * used {
+                let weight = routes[2 * slot + 1] * factor;
+                for (out, y) in out.iter_mut().zip(&products[slot * width..]) {
+                    *out += weight * y;
+                }
+            }
+        }
+        self.put(out, result);
+        self.put(parts, products);
+    }
+
+    /// The products of each expert's rows with the inputs of its slots, at `offset` of the slots' rows of `stride`. A
+    /// slot's input is row slot / `slots_per_row`.
+    fn by_expert(
+        &mut self,
+        slots: &[(usize, Vec<usize>)],
+        (weight, bias): (WeightId, Option<WeightId>),
+        routing: &Routing,
+        (input, slots_per_row): (ValueId, usize),
+        result: &mut [f32],
+        (stride, offset): (usize, usize),
+    ) {
+        let (rows, columns, scale) = {
+            let info = self.plan.weight(weight);
+            (info.rows / routing.count, info.columns, info.scale)
+        };
+        let int8 = self.rounds_inputs(&[weight]);
+        let mut panels = std::mem::take(&mut self.panels);
+        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        for (expert, slots) in slots {
+            inputs.clear();
+            for slot in slots {
+                let row = slot / slots_per_row;
+                inputs.extend_from_slice(&self.value(input)[row * columns..][..columns]);
+            }
+            outputs.clear();
+            outputs.resize(slots.len() * rows, 0.0);
+            panels.fill(self.set, &inputs, columns, int8);
+            let output = Output {
+                cells: Slots::new(&mut outputs, 1),
+                stride: rows,
+                offset: 0,
+                scale,
+                bias: bias.map(|id| &self.weights.vector(id)[expert * rows..][..rows]),
+                factor: 1.0,
+                add: false,
+            };
+            self.multiply_rows(weight, expert * rows..(expert + 1) * rows, &panels, &output);
+            for (slot, row) in slots.iter().zip(outputs.chunks_exact(rows)) {
+                result[slot * stride + offset..][..rows].copy_from_slice(row);
+            }
+        }
+        self.panels = panels;
+    }
+}

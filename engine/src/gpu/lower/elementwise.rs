@@ -1,0 +1,226 @@
+//! Embeddings, norms, rope and what else goes element by element, to dispatches.
+
+use shaders::Variant;
+
+use super::{Dispatch, Extent, GROUP, LANES, Lowering, Resource, activated};
+use crate::model::rope::RopeStyle;
+use crate::model::spec::{Activation, NormKind};
+use crate::model::weights::WeightId;
+use crate::plan::{Op, Rows, ValueId};
+use crate::{Error, Result};
+
+/// The longest head that the kernels' workgroup memory holds.
+const LONGEST_HEAD: usize = 1024;
+
+impl Lowering<'_> {
+    pub(super) fn embed(
+        &self,
+        table: WeightId,
+        scale: f32,
+        value: ValueId,
+        out: &mut Vec<Dispatch>,
+    ) {
+        let groups = self.plan.value(value).width / GROUP;
+        for part in self.layout.parts(&[table]) {
+            let (variant, mut params) = self.matrix("embed", part);
+            params.extend([
+                ("groups", groups as u32),
+                ("first_row", part.first_row as u32),
+                ("rows", part.rows as u32),
+                ("vocabulary", self.plan.weight(table).rows as u32),
+                ("scale", scale.to_bits()),
+            ]);
+            out.push(Dispatch {
+                variant,
+                bindings: vec![
+                    ("weights", Resource::Matrix(part.buffer)),
+                    ("tokens", Resource::Tokens),
+                    ("selected", Resource::Selected),
+                    ("out", Resource::Value(value)),
+                ],
+                params,
+                grid: [
+                    Extent::Fixed((groups as u32).div_ceil(LANES)),
+                    Extent::Per(Rows::Tokens, 1),
+                    Extent::Fixed(1),
+                ],
+                op: 0,
+            });
+        }
+    }
+
+    fn vector(&self, id: WeightId) -> Resource {
+        Resource::Vector(self.layout.vector_of(self.plan, id))
+    }
+
+    pub(super) fn norm(&self, op: &Op) -> Dispatch {
+        let &Op::Norm { input, kind, weight, bias, epsilon, add, out: value } = op else {
+            unreachable!("called for norms")
+        };
+        let to = self.plan.value(value);
+        let gather = to.rows == Rows::Outputs;
+        let mut bindings = vec![
+            ("input", Resource::Value(input)),
+            ("weight", self.vector(weight)),
+            ("out", Resource::Value(value)),
+        ];
+        if gather {
+            bindings.push(("outputs", Resource::Outputs));
+        }
+        if let Some(bias) = bias {
+            bindings.push(("bias", self.vector(bias)));
+        }
+        Dispatch {
+            variant: Variant::new("norm")
+                .define_if(self.caps.subgroups, "SUBGROUP")
+                .define_if(kind == NormKind::Layer, "LAYER")
+                .define_if(bias.is_some(), "BIAS")
+                .define_if(add, "ADD")
+                .define_if(gather, "GATHER")
+                .constant("LANES", LANES),
+            bindings,
+            params: vec![("width4", to.width as u32 / 4), ("epsilon", epsilon.to_bits())],
+            grid: [Extent::Per(to.rows, 1), Extent::Fixed(1), Extent::Fixed(1)],
+            op: 0,
+        }
+    }
+
+    pub(super) fn norm_parts(&self, op: &Op) -> Dispatch {
+        let &Op::NormParts { value, offset, parts, width, kind, weight, epsilon } = op else {
+            unreachable!("called for norms of parts")
+        };
+        let of_value = self.plan.value(value);
+        let mut bindings = vec![("values", Resource::Value(value))];
+        let mut factor_stride = 0;
+        if let Some(id) = weight {
+            bindings.push(("factors", self.vector(id)));
+            let weight = self.plan.weight(id);
+            factor_stride = if weight.columns * weight.rows > width { width } else { 0 };
+        }
+        Dispatch {
+            variant: Variant::new("norm_parts")
+                .define_if(self.caps.subgroups, "SUBGROUP")
+                .define_if(kind == NormKind::Layer, "LAYER")
+                .define_if(kind == NormKind::L2, "L2")
+                .define_if(weight.is_some(), "FACTORS")
+                .constant("LANES", LANES),
+            bindings,
+            params: vec![
+                ("stride", of_value.width as u32),
+                ("offset", offset as u32),
+                ("width", width as u32),
+                ("factor_stride", factor_stride as u32),
+                ("epsilon", epsilon.to_bits()),
+            ],
+            grid: [Extent::Fixed(parts as u32), Extent::Per(of_value.rows, 1), Extent::Fixed(1)],
+            op: 0,
+        }
+    }
+
+    pub(super) fn qk_rope_store(&self, op: &Op) -> Result<Dispatch> {
+        let &Op::QkRopeStore { qkv, layer, q_norm, k_norm, epsilon, rope, temperature } = op else {
+            unreachable!("called for rope")
+        };
+        let kv = self.plan.kv_layer(layer);
+        let longest = kv.key_length.max(kv.value_length);
+        if longest > LONGEST_HEAD {
+            return Err(Error::Device(format!(
+                "heads of {longest} elements are longer than the {LONGEST_HEAD} that the GPU kernels hold; use --device cpu",
+            )));
+        }
+        let rotation = rope.map(|rope| &self.plan.ropes[rope.0]);
+        let mut bindings = vec![
+            ("qkv", Resource::Value(qkv)),
+            ("keys", Resource::Keys(layer)),
+            ("values", Resource::Values(layer)),
+            ("tokens", Resource::Tokens),
+        ];
+        bindings.extend(rope.map(|rope| ("angles", Resource::Angles(rope))));
+        if let (Some(q_norm), Some(k_norm)) = (q_norm, k_norm) {
+            bindings.extend([("q_norm", self.vector(q_norm)), ("k_norm", self.vector(k_norm))]);
+        }
+        let halves = rotation.is_some_and(|rotation| rotation.style == RopeStyle::Halves);
+        Ok(Dispatch {
+            variant: self
+                .kv_types(Variant::new("qk_rope_store"))
+                .define_if(self.caps.subgroups, "SUBGROUP")
+                .define_if(q_norm.is_some(), "QK_NORM")
+                .define_if(rope.is_some(), "ROPE")
+                .define_if(temperature.is_some(), "TEMPERATURE")
+                .define_if(halves, "HALVES")
+                .constant("LANES", LANES),
+            bindings,
+            params: vec![
+                ("heads", kv.heads as u32),
+                ("kv_heads", kv.kv_heads as u32),
+                ("key_length", kv.key_length as u32),
+                ("value_length", kv.value_length as u32),
+                ("pairs", rotation.map_or(0, |rotation| rotation.pairs() as u32)),
+                ("epsilon", epsilon.to_bits()),
+                ("windowed", u32::from(kv.window.is_some())),
+                ("temperature", temperature.map_or(0, |t| t.scale.to_bits())),
+                ("temperature_length", temperature.map_or(1, |t| t.length as u32)),
+            ],
+            grid: [
+                Extent::Fixed((kv.heads + 2 * kv.kv_heads) as u32),
+                Extent::Per(Rows::Tokens, 1),
+                Extent::Fixed(1),
+            ],
+            op: 0,
+        })
+    }
+
+    /// activation(gate) * up for `rows` rows, of which a row of `out` holds `parts`.
+    pub(super) fn gate(
+        &self,
+        activation: Activation,
+        both: ValueId,
+        out: ValueId,
+        parts: usize,
+        rows: Extent,
+    ) -> Dispatch {
+        let width = (self.plan.value(out).width / parts) as u32;
+        Dispatch {
+            variant: activated(Variant::new("gate"), activation).constant("LANES", LANES),
+            bindings: vec![("both", Resource::Value(both)), ("out", Resource::Value(out))],
+            params: vec![("width", width)],
+            grid: [Extent::Fixed(width.div_ceil(LANES)), rows, Extent::Fixed(1)],
+            op: 0,
+        }
+    }
+
+    pub(super) fn add_gated(&self, op: &Op) -> Dispatch {
+        let &Op::AddGated { gate, activation, input, factor, out } = op else {
+            unreachable!("called for gated sums")
+        };
+        let width4 = self.plan.value(out).width as u32 / 4;
+        Dispatch {
+            variant: activated(Variant::new("add_gated"), activation).constant("LANES", LANES),
+            bindings: vec![
+                ("gate", Resource::Value(gate)),
+                ("input", Resource::Value(input)),
+                ("out", Resource::Value(out)),
+            ],
+            params: vec![("width4", width4), ("factor", factor.to_bits())],
+            grid: [
+                Extent::Fixed(width4.div_ceil(LANES)),
+                Extent::Per(Rows::Tokens, 1),
+                Extent::Fixed(1),
+            ],
+            op: 0,
+        }
+    }
+
+    pub(super) fn softcap(&self, value: ValueId, cap: f32) -> Dispatch {
+        let of_value = self.plan.value(value);
+        let width = of_value.width as u32;
+        let workgroups = width.div_ceil(LANES).min(self.caps.max_workgroups);
+        Dispatch {
+            variant: Variant::new("softcap").constant("LANES", LANES),
+            bindings: vec![("values", Resource::Value(value))],
+            params: vec![("width", width), ("cap", cap.to_bits())],
+            grid: [Extent::Fixed(workgroups), Extent::Per(of_value.rows, 1), Extent::Fixed(1)],
+            op: 0,
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Mixtures of experts to dispatches: few tokens slot by slot, many by tiles of slots that chose the same expert.
+
+use shaders::Variant;
+
+use super::{Dispatch, Extent, GROUP, LANES, Lowering, Resource, activated};
+use crate::gpu::choice::{Count, ProductKernel};
+use crate::gpu::layout::{Part, VectorId};
+use crate::model::spec::{Gating, Routing};
+use crate::plan::{Op, Rows, ValueId};
+
+/// Slots of a tile.
+const TILE: u32 = 32;
+/// Rows of a workgroup for few tokens.
+const ROWS: u32 = 2;
+
+/// Words of the list of tiles before the slots: their count, and three a tile.
+fn order_of(tokens: usize, routing: &Routing) -> usize {
+    let (used, experts) = (routing.used as u32, routing.count as u32);
+    1 + 3 * Extent::Tiles { used, per: TILE, experts }.count(tokens as u32, 0) as usize
+}
+
+/// Words of the list of tiles for steps of up to `tokens` tokens.
+pub fn tile_words(tokens: usize, routing: &Routing) -> usize {
+    order_of(tokens, routing) + tokens * routing.used
+}
+
+/// One product with experts.
+struct Product<'a> {
+    routing: &'a Routing,
+    /// Rows of an expert in the matrix.
+    expert_rows: usize,
+    part: &'a Part,
+    bias: Option<VectorId>,
+    input: ValueId,
+    /// Slots with the same row of input.
+    slots_per_row: usize,
+    out: ValueId,
+    /// From one slot's results to the next slot's.
+    out_stride: usize,
+    out_offset: usize,
+    /// The first of the part's rows that count, and of the op's weights' rows.
+    first_row: usize,
+    first_bias: usize,
+    factor: f32,
+}
+
+impl Lowering<'_> {
+    pub(super) fn route(&self, op: &Op) -> Dispatch {
+        let Op::Route { logits, bias, routing, out } = op else {
+            unreachable!("called for routes")
+        };
+        let mut bindings =
+            vec![("logits", Resource::Value(*logits)), ("out", Resource::Value(*out))];
+        if let Some(bias) = bias {
+            bindings.push(("bias", Resource::Vector(self.layout.vector_of(self.plan, *bias))));
+        }
+        let variant = match routing.gating {
+            Gating::Softmax => Variant::new("route").define("SOFTMAX"),
+            Gating::Sigmoid => Variant::new("route").define("SIGMOID"),
+            Gating::SoftmaxOfChosen => Variant::new("route").define("OF_CHOSEN"),
+        };
+        Dispatch {
+            variant: variant
+                .define_if(bias.is_some(), "BIAS")
+                .define_if(routing.groups > 1, "GROUPS")
+                .define_if(routing.normalize, "NORMALIZE"),
+            bindings,
+            params: vec![
+                ("experts", routing.count as u32),
+                ("used", routing.used as u32),
+                ("groups", routing.groups as u32),
+                ("groups_used", routing.groups_used as u32),
+                ("scale", routing.scale.to_bits()),
+            ],
+            grid: [Extent::Per(Rows::Tokens, 1), Extent::Fixed(1), Extent::Fixed(1)],
+            op: 0,
+        }
+    }
+
+    pub(super) fn experts_gated(&self, op: &Op, out: &mut Vec<Dispatch>) {
+        let &Op::ExpertsGated {
+            input,
+            routes,
+            ref routing,
+            ref weights,
+            ref biases,
+            activation,
+            both,
+            out: value,
+        } = op
+        else {
+            return;
+        };
+        let bias = self.layout.biases_of(self.plan, weights, biases);
+        let parts = self.layout.parts(weights);
+        let width = self.plan.value(value).width / routing.used;
+        let many = self.class.tokens == Count::Many;
+        // Of one weight: both matrices are an expert's rows, or there are two weights.
+        let expert_rows = self.plan.weight(weights[0]).rows / routing.count;
+        let of_weight = expert_rows * routing.count;
+        let product = |part, first_row, first_bias, out_offset, out, out_stride| Product {
+            routing,
+            expert_rows,
+            part,
+            bias,
+            input,
+            slots_per_row: routing.used,
+            out,
+            out_stride,
+            out_offset,
+            first_row,
+            first_bias,
+            factor: 1.0,
+        };
+        if let ([part], false) = (parts, many) {
+            let gate = product(part, 0, 0, 0, value, width);
+            let up_rows = if weights.len() == 2 { of_weight } else { width };
+            let mut dispatch = self.by_slot(&gate, routes, width, up_rows);
+            dispatch.variant =
+                activated(dispatch.variant.define("GATED").number("MATRICES", 2), activation);
+            out.push(dispatch);
+            return;
+        }
+        if many {
+            out.push(self.expert_lists(routing, routes));
+        }
+        for part in parts {
+            // The weights that the part holds rows of, by their first rows.
+            for (index, first) in (0..weights.len()).map(|index| (index, index * of_weight)) {
+                let rows = part.first_row..part.first_row + part.rows;
+                if first + of_weight <= rows.start || first >= rows.end {
+                    continue;
+                }
+                let local = first.saturating_sub(rows.start);
+                let (offset, first_bias) = (index * expert_rows, rows.start.max(first));
+                let product = product(part, local, first_bias, offset, both, 2 * width);
+                out.push(self.expert_product(&product, routes, expert_rows));
+            }
+        }
+        let slots = Extent::Times(routing.used as u32);
+        out.push(self.gate(activation, both, value, routing.used, slots));
+    }
+
+    pub(super) fn experts_down(&self, op: &Op, out: &mut Vec<Dispatch>) {
+        let &Op::ExpertsDown {
+            input,
+            routes,
+            ref routing,
+            weight,
+            bias,
+            factor,
+            parts: products,
+            out: value,
+        } = op
+        else {
+            return;
+        };
+        let bias = self.layout.biases_of(self.plan, &[weight], &[bias]);
+        let width = self.plan.value(value).width;
+        let many = self.class.tokens == Count::Many;
+        for part in self.layout.parts(&[weight]) {
+            let product = Product {
+                routing,
+                expert_rows: width,
+                part,
+                bias,
+                input,
+                slots_per_row: 1,
+                out: if many { products } else { value },
+                out_stride: width,
+                out_offset: 0,
+                first_row: 0,
+                first_bias: part.first_row,
+                factor: if many { 1.0 } else { factor },
+            };
+            if many {
+                out.push(self.expert_product(&product, routes, width));
+                continue;
+            }
+            let mut dispatch = self.by_slot(&product, routes, width, 0);
+            dispatch.variant = dispatch.variant.define("DOWN").define("ADD");
+            dispatch.grid[1] = Extent::Per(Rows::Tokens, 1);
+            out.push(dispatch);
+        }
+        if many {
+            let width4 = width as u32 / 4;
+            out.push(Dispatch {
+                variant: Variant::new("expert_sum").constant("LANES", LANES),
+                bindings: vec![
+                    ("products", Resource::Value(products)),
+                    ("routes", Resource::Value(routes)),
+                    ("out", Resource::Value(value)),
+                ],
+                params: vec![
+                    ("width4", width4),
+                    ("used", routing.used as u32),
+                    ("factor", factor.to_bits()),
+                ],
+                grid: [
+                    Extent::Fixed(width4.div_ceil(LANES)),
+                    Extent::Per(Rows::Tokens, 1),
+                    Extent::Fixed(1),
+                ],
+                op: 0,
+            });
+        }
+    }
+
+    fn expert_lists(&self, routing: &Routing, routes: ValueId) -> Dispatch {
+        Dispatch {
+            variant: Variant::new("expert_lists"),
+            bindings: vec![
+                ("routes", Resource::Value(routes)),
+                ("tiles", Resource::ExpertTiles),
+                ("step", Resource::Step),
+            ],
+            params: vec![
+                ("experts", routing.count as u32),
+                ("used", routing.used as u32),
+                ("order", order_of(self.chunk, routing) as u32),
+            ],
+            grid: [Extent::Fixed(1); 3],
+            op: 0,
+        }
+    }
+
+    /// A product that is stored slot by slot.
+    fn expert_product(&self, product: &Product, routes: ValueId, rows: usize) -> Dispatch {
+        if self.class.tokens != Count::Many {
+            return self.by_slot(product, routes, rows, 0);
+        }
+        let kernel = ProductKernel::Matmul;
+        let mut dispatch = self.with_experts(product, kernel.name(), rows, 0);
+        let format = self.layout.matrices[product.part.buffer].format;
+        if let Some(name) = self.caps.precision_define(kernel, format) {
+            dispatch.variant = dispatch.variant.define(name);
+        }
+        dispatch.variant = dispatch.variant.define("EXPERTS");
+        dispatch.bindings.extend([("tiles", Resource::ExpertTiles), ("step", Resource::Step)]);
+        let (used, experts) = (product.routing.used as u32, product.routing.count as u32);
+        dispatch.grid = [
+            Extent::Fixed((rows as u32).div_ceil(kernel.workgroup_rows())),
+            Extent::Tiles { used, per: TILE, experts },
+            Extent::Fixed(1),
+        ];
+        dispatch
+    }
+
+    /// A product whose slots each read their weights.
+    fn by_slot(&self, product: &Product, routes: ValueId, rows: usize, up_rows: usize) -> Dispatch {
+        let mut dispatch = self.with_experts(product, "expert_matvec", rows, up_rows);
+        dispatch.variant = dispatch
+            .variant
+            .define_if(self.caps.subgroups, "SUBGROUP")
+            .number("MATRICES", 1)
+            .number("ROWS", ROWS)
+            .constant(
+                "LANES",
+                if self.caps.subgroups { self.caps.subgroup_max.clamp(8, 64) } else { 32 },
+            );
+        dispatch.bindings.push(("routes", Resource::Value(routes)));
+        dispatch.grid = [
+            Extent::Fixed((rows as u32).div_ceil(ROWS)),
+            Extent::Times(product.routing.used as u32),
+            Extent::Fixed(1),
+        ];
+        dispatch
+    }
+
+    fn with_experts(
+        &self,
+        product: &Product,
+        kernel: &'static str,
+        rows: usize,
+        up_rows: usize,
+    ) -> Dispatch {
+        let Product { routing, part, .. } = *product;
+        let matrix = &self.layout.matrices[part.buffer];
+        let (variant, mut params) = self.matrix(kernel, part);
+        // Where a weight is in pieces, which experts this one holds.
+        let of_weight = product.expert_rows * routing.count;
+        let first_expert = part.first_row % of_weight / product.expert_rows;
+        let experts = (part.rows / product.expert_rows).min(routing.count - first_expert);
+        params.extend([
+            ("rows", rows as u32),
+            ("groups", (matrix.columns / GROUP) as u32),
+            ("out_stride", product.out_stride as u32),
+            ("out_offset", product.out_offset as u32),
+            ("per_output", 0),
+            ("epsilon", 0),
+            ("scale", self.scale_of(part).to_bits()),
+            ("factor", product.factor.to_bits()),
+            ("expert_rows", product.expert_rows as u32),
+            ("up_rows", up_rows as u32),
+            ("first_row", product.first_row as u32),
+            ("first_expert", first_expert as u32),
+            ("experts", experts as u32),
+            ("used", routing.used as u32),
+            ("slots_per_row", product.slots_per_row as u32),
+            ("order", order_of(self.chunk, routing) as u32),
+            ("first_bias", product.first_bias as u32),
+        ]);
+        let mut bindings = vec![
+            ("weights", Resource::Matrix(part.buffer)),
+            ("input", Resource::Value(product.input)),
+            ("out", Resource::Value(product.out)),
+        ];
+        if let Some(bias) = product.bias {
+            bindings.push(("bias", Resource::Vector(bias)));
+        }
+        let variant = variant.define_if(product.bias.is_some(), "BIAS");
+        Dispatch { variant, bindings, params, grid: [Extent::Fixed(1); 3], op: 0 }
+    }
+}
