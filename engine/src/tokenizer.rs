@@ -7,6 +7,8 @@ mod bpe;
 mod detokenize;
 mod special;
 mod spm;
+mod unigram;
+mod wpm;
 
 use std::collections::HashSet;
 
@@ -64,6 +66,8 @@ impl Default for EncodeOptions {
 enum Algorithm {
     Bpe(Box<bpe::Bpe>),
     Spm(Box<spm::Spm>),
+    Wpm(Box<wpm::Wpm>),
+    Unigram(Box<unigram::Unigram>),
 }
 
 /// A vocabulary and how it is applied.
@@ -81,8 +85,12 @@ pub struct Tokenizer {
     pub eos: Option<u32>,
     /// Whether BOS is put before a text.
     pub add_bos: bool,
+    /// Separator: ends a text for encoders.
+    pub sep: Option<u32>,
     /// Whether EOS is put after a text.
     pub add_eos: bool,
+    /// Whether the separator is put after a text.
+    pub add_sep: bool,
     ends: HashSet<u32>,
 }
 
@@ -156,10 +164,22 @@ impl Tokenizer {
             ends.insert(index as u32);
         }
         let (algorithm, pieces) = match model {
-            "gpt2" => {
-                let bpe = bpe::Bpe::new(metadata, &texts)?;
-                let pieces = bpe::pieces(&texts, &types);
+            "gpt2" | "gemma4" => {
+                let bpe = bpe::Bpe::new(metadata, &texts, model == "gemma4")?;
+                let pieces = if bpe.is_raw() {
+                    spm::pieces(&texts, &types)
+                } else {
+                    bpe::pieces(&texts, &types)
+                };
                 (Algorithm::Bpe(Box::new(bpe)), pieces)
+            }
+            "bert" => {
+                let wpm = wpm::Wpm::new(metadata, &texts)?;
+                (Algorithm::Wpm(Box::new(wpm)), spm::pieces(&texts, &types))
+            }
+            "t5" => {
+                let unigram = unigram::Unigram::new(metadata, &texts, &types)?;
+                (Algorithm::Unigram(Box::new(unigram)), spm::pieces(&texts, &types))
             }
             "llama" => {
                 let spm = spm::Spm::new(metadata, &texts, &types)?;
@@ -168,7 +188,7 @@ impl Tokenizer {
             }
             other => {
                 return Err(error(format!(
-                    "the tokenizer {other:?} is unknown (known: gpt2, llama)"
+                    "the tokenizer {other:?} is unknown (known: gpt2, llama, bert, t5, gemma4)"
                 )));
             }
         };
@@ -185,15 +205,28 @@ impl Tokenizer {
             Ok(id)
         };
         let (bos, eos) = (id("bos")?, id("eos")?);
-        let bos_by_default = match &algorithm {
-            Algorithm::Bpe(bpe) => bpe.bos_by_default,
-            Algorithm::Spm(_) => true,
+        // The key is misspelt in the format itself.
+        let sep = id("seperator")?;
+        let (bos_by_default, eos_by_default, sep_by_default) = match &algorithm {
+            Algorithm::Bpe(bpe) => (bpe.bos_by_default, false, bpe.sep_by_default),
+            Algorithm::Spm(_) => (true, false, false),
+            Algorithm::Wpm(_) => (true, false, true),
+            Algorithm::Unigram(_) => (false, true, false),
         };
+        let of_bert = |id: u32| {
+            (matches!(algorithm, Algorithm::Wpm(_)) && texts.len() > id as usize).then_some(id)
+        };
+        // What BERT's own vocabulary has, where the file does not say.
+        let (bos, sep) = (bos.or_else(|| of_bert(101)), sep.or_else(|| of_bert(102)));
+        let bos_always = matches!(&algorithm, Algorithm::Bpe(bpe) if bpe.bos_always);
+        let add = |name: &str| metadata.bool(&format!("tokenizer.ggml.add_{name}_token"));
         ends.extend([eos, id("eot")?, id("eom")?].into_iter().flatten());
         Ok(Self {
             special: special::SpecialTokens::new(&texts, &types).map_err(error)?,
-            add_bos: metadata.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(bos_by_default),
-            add_eos: metadata.bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
+            add_bos: add("bos")?.unwrap_or(bos_by_default) || bos_always,
+            add_eos: add("eos")?.unwrap_or(eos_by_default),
+            add_sep: add("sep")?.unwrap_or(sep_by_default),
+            sep,
             algorithm,
             texts,
             pieces,
@@ -222,10 +255,15 @@ impl Tokenizer {
                     match &self.algorithm {
                         Algorithm::Bpe(bpe) => bpe.encode(text, &mut ids)?,
                         Algorithm::Spm(spm) => spm.encode(text, after_special, &mut ids),
+                        Algorithm::Wpm(wpm) => wpm.encode(text, &mut ids)?,
+                        Algorithm::Unigram(unigram) => unigram.encode(text, &mut ids)?,
                     }
                     after_special = false;
                 }
             }
+        }
+        if options.add_special && self.add_sep {
+            ids.extend(self.sep);
         }
         if options.add_special && self.add_eos {
             ids.extend(self.eos);
@@ -274,10 +312,12 @@ impl Tokenizer {
     /// The text of ids as one: control tokens left out, and the space that SPM put in front removed.
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut bytes: Vec<u8> = ids.iter().flat_map(|&id| self.piece(id)).copied().collect();
-        if let Algorithm::Spm(spm) = &self.algorithm
-            && spm.add_space_prefix
-            && bytes.first() == Some(&b' ')
-        {
+        let prefixed = match &self.algorithm {
+            Algorithm::Spm(spm) => spm.add_space_prefix,
+            Algorithm::Wpm(_) | Algorithm::Unigram(_) => true,
+            Algorithm::Bpe(_) => false,
+        };
+        if prefixed && bytes.first() == Some(&b' ') {
             bytes.remove(0);
         }
         String::from_utf8_lossy(&bytes).into_owned()

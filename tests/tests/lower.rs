@@ -158,6 +158,7 @@ fn a_decode_step_is_few_dispatches() {
         value_type: KvType::F16,
         table_blocks: [8, 1],
         blocks: [8, 1],
+        chunk: 512,
         class: StepClass::of(1, 1),
     };
     let dispatches = lowering.lower().unwrap();
@@ -187,6 +188,7 @@ fn cooperative_matrices_have_a_fallback() {
             value_type: KvType::F16,
             table_blocks: [8, 1],
             blocks: [8, 1],
+            chunk: 512,
             class: StepClass::of(tokens, 1),
         };
         lowering.lower().unwrap().iter().map(|dispatch| dispatch.variant.kernel).collect()

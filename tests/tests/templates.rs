@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use engine::chat::{Template, TemplateInputs};
 use serde_json::Value;
 
-/// Plain conversations (the cases with tools belong to tool calling, which is not built yet) rendered by known models' templates, where `ENGINE_GOLDENS` names the folder.
+/// Conversations, with tools and without, rendered by known models' templates, where `ENGINE_GOLDENS` names the folder.
 #[test]
 fn known_templates_render_as_in_python() {
     let Some(folder) = std::env::var_os("ENGINE_GOLDENS") else {
@@ -23,9 +23,6 @@ fn known_templates_render_as_in_python() {
     };
     let (mut equal, mut wrong) = (0, Vec::new());
     for case in golden["cases"].as_array().unwrap() {
-        if text(&case["case"]).starts_with("tool") {
-            continue;
-        }
         let name = format!("{} {}", text(&case["template"]), text(&case["case"]));
         let template = Template::new(&read(&text(&case["template"])))
             .unwrap_or_else(|e| panic!("{name}: {e}"));

@@ -36,7 +36,19 @@ fn vocabularies_of_llama_cpp() {
         return;
     };
     let folder = PathBuf::from(folder).join("tokenizers");
-    for name in ["gpt-2", "llama-bpe", "qwen2", "llama-spm", "phi-3"] {
+    for name in [
+        "bert-bge",
+        "command-r",
+        "deepseek-llm",
+        "gemma-4",
+        "gpt-2",
+        "llama-bpe",
+        "llama-spm",
+        "phi-3",
+        "qwen2",
+        "qwen35",
+        "starcoder",
+    ] {
         let path = folder.join(format!("ggml-vocab-{name}.gguf"));
         let file = Gguf::open(&path).unwrap();
         let tokenizer = Tokenizer::from_metadata(&file.metadata).unwrap();

@@ -1,5 +1,7 @@
 //! Byte-level BPE: text cut by regexes, bytes as characters, pairs merged by rank.
 
+mod pre;
+
 use gguf::{Metadata, StringArray};
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -9,64 +11,31 @@ use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
 
 use super::TokenType;
 use crate::{Error, Result};
-
-/// How one `tokenizer.ggml.pre` cuts text before merging.
-struct Pre {
-    names: &'static [&'static str],
-    /// Applied one after another, each to the pieces of the one before.
-    regexes: &'static [&'static str],
-    /// Whether a piece that is itself a token is not merged from its parts.
-    ignore_merges: bool,
-    /// Whether BOS is added where the file does not say.
-    add_bos: bool,
-}
-
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
-
-/// The ways of cutting text that are known. A new one is a row here.
-const PRES: &[Pre] = &[
-    Pre {
-        names: &["default"],
-        regexes: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
-        ignore_merges: false,
-        add_bos: false,
-    },
-    Pre { names: &["gpt-2"], regexes: &[GPT2], ignore_merges: false, add_bos: false },
-    Pre { names: &["smollm"], regexes: &[r"\p{N}", GPT2], ignore_merges: false, add_bos: false },
-    Pre {
-        names: &["llama-bpe", "llama3", "llama-v3"],
-        regexes: &[
-            r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ],
-        ignore_merges: true,
-        add_bos: true,
-    },
-    Pre {
-        names: &["qwen2"],
-        regexes: &[
-            r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ],
-        ignore_merges: false,
-        add_bos: false,
-    },
-];
+use pre::PRES;
 
 /// A vocabulary with merges.
 pub struct Bpe {
     tokenizer: Tokenizer,
+    /// Tokens of newlines alone, in a vocabulary of text as it is; none where tokens are bytes as characters.
+    newlines: Option<ahash::AHashMap<String, u32>>,
     /// Whether BOS is added where the file does not say.
     pub bos_by_default: bool,
+    /// Whether the separator is added where the file does not say.
+    pub sep_by_default: bool,
+    /// Whether BOS is added whatever the file says: gemma4's files say no, its model needs it.
+    pub bos_always: bool,
 }
 
 impl Bpe {
     /// Reads merges and the way of cutting from the metadata.
-    pub fn new(metadata: &Metadata, texts: &StringArray) -> Result<Self> {
+    pub fn new(metadata: &Metadata, texts: &StringArray, raw_model: bool) -> Result<Self> {
         let error = |why: String| Error::Tokenizer { file: metadata.file().into(), why };
         let name = metadata.str("tokenizer.ggml.pre")?.unwrap_or("default");
+        let name = if raw_model { "gemma4" } else { name };
         let pre = PRES.iter().find(|pre| pre.names.contains(&name)).ok_or_else(|| {
             let known: Vec<_> = PRES.iter().flat_map(|pre| pre.names).copied().collect();
             error(format!(
-                "the pre-tokenizer {name:?} (tokenizer.ggml.pre) is unknown (known: {})",
+                "the pre-tokenizer {name:?} (tokenizer.ggml.pre) is unknown; --override tokenizer.ggml.pre=NAME takes another (known: {})",
                 known.join(", ")
             ))
         })?;
@@ -84,6 +53,10 @@ impl Bpe {
                     .ok_or_else(|| error(format!("the merge {merge:?} has no second part")))
             })
             .collect::<Result<Vec<_>>>()?;
+        let newlines = pre.raw.then(|| {
+            let texts = texts.iter().enumerate().map(|(id, bytes)| (text(bytes), id as u32));
+            texts.filter(|(text, _)| !text.is_empty() && text.chars().all(|c| c == '\n')).collect()
+        });
         let vocabulary: ahash::AHashMap<String, u32> =
             texts.iter().enumerate().map(|(id, bytes)| (text(bytes), id as u32)).collect();
         let failed =
@@ -91,6 +64,7 @@ impl Bpe {
         let model = BPE::builder()
             .vocab_and_merges(vocabulary, merges)
             .ignore_merges(pre.ignore_merges)
+            .byte_fallback(pre.raw)
             .build()
             .map_err(failed)?;
         let mut steps = Vec::new();
@@ -100,20 +74,51 @@ impl Bpe {
                 Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(failed)?;
             steps.push(PreTokenizerWrapper::Split(split));
         }
-        steps.push(PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, false, false)));
+        if !pre.raw {
+            steps.push(PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, false, false)));
+        }
         let mut tokenizer = Tokenizer::new(model);
         tokenizer.with_pre_tokenizer(Some(Sequence::new(steps)));
-        Ok(Self { tokenizer, bos_by_default: pre.add_bos })
+        Ok(Self {
+            tokenizer,
+            newlines,
+            bos_by_default: pre.add_bos,
+            sep_by_default: pre.add_sep,
+            bos_always: pre.raw && pre.add_bos,
+        })
     }
 
     /// Appends the ids of a text without special tokens.
     pub fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        let Some(newlines) = &self.newlines else { return self.merge(text, ids) };
+        let text = text.replace(' ', "\u{2581}");
+        // A run of newlines that is a token is that token, whatever its merges.
+        let is_newline = |text: &str| text.starts_with('\n');
+        let mut rest = text.as_str();
+        while let Some(first) = rest.chars().next() {
+            let end = rest.find(|c| (c == '\n') != (first == '\n')).unwrap_or(rest.len());
+            let (run, after) = rest.split_at(end);
+            match newlines.get(run).filter(|_| is_newline(run)) {
+                Some(&id) => ids.push(id),
+                None => self.merge(run, ids)?,
+            }
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn merge(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
         let encoding = self.tokenizer.encode_fast(text, false).map_err(|why| Error::Tokenizer {
             file: "the text".into(),
             why: format!("cannot be tokenized: {why}"),
         })?;
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
+    }
+
+    /// Whether tokens are text as it is, with U+2581 for spaces.
+    pub fn is_raw(&self) -> bool {
+        self.newlines.is_some()
     }
 }
 
@@ -147,4 +152,36 @@ fn byte_characters() -> std::collections::HashMap<char, u8> {
             (char::from_u32(code).unwrap_or_default(), byte)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_of_cutting_compiles_and_loses_nothing() {
+        let text = "It's 1234567 words,\r\n\n  naïve 東京タワー한국어 + x_y z!?\t\u{1F600} ";
+        let mut seen = std::collections::HashSet::new();
+        for pre in PRES {
+            for name in pre.names {
+                assert!(seen.insert(name), "{name} is there twice");
+            }
+            for regex in pre.regexes {
+                let pattern = SplitPattern::Regex((*regex).to_string());
+                let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
+                    .unwrap_or_else(|error| panic!("{:?}: {regex}: {error}", pre.names));
+                let mut text_of = tokenizers::PreTokenizedString::from(text);
+                tokenizers::PreTokenizer::pre_tokenize(&split, &mut text_of).unwrap();
+                let pieces: String = text_of
+                    .get_splits(
+                        tokenizers::OffsetReferential::Original,
+                        tokenizers::OffsetType::Byte,
+                    )
+                    .into_iter()
+                    .map(|(piece, ..)| piece)
+                    .collect();
+                assert_eq!(pieces, text, "{:?}", pre.names);
+            }
+        }
+    }
 }

@@ -4,8 +4,8 @@
 // and its weight. Without DOWN: input [tokens, 32 * groups], out [slots, out_stride] from column out_offset on; with
 // GATED activation(gate) * up. With DOWN: input [slots, 32 * groups], out [tokens, out_stride] gets the sum over the
 // token's slots of weight * (product + bias) added.
-// Threads: a workgroup of LANES computes ROWS rows (x) of a slot, or with DOWN of a token (y); its lanes stride over the
-// groups of a row, then their sums are added.
+// Threads: a workgroup of LANES computes ROWS rows (x and z together) of a slot, or with DOWN of a token (y); its lanes
+// stride over the groups of a row, then their sums are added.
 #define EXPERTS
 #import shared/product
 
@@ -21,6 +21,7 @@ fn sum_of(v: vec4<f32>) -> f32 {
 @compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 #ifdef SUBGROUP
     @builtin(subgroup_id) subgroup: u32,
@@ -33,7 +34,11 @@ fn main(
     let subgroups = 1u;
     let subgroup_lane = 0u;
 #endif
-    let first = workgroup.x * {ROWS}u;
+    let first = (workgroup.z * workgroups.x + workgroup.x) * {ROWS}u;
+    // Uniform: the whole workgroup leaves.
+    if first >= params.rows {
+        return;
+    }
     let groups = params.groups;
     let last = params.rows - 1u;
 #ifdef DOWN

@@ -259,10 +259,12 @@ impl Lowering<'_> {
                 if self.caps.subgroups { self.caps.subgroup_max.clamp(8, 64) } else { 32 },
             );
         dispatch.bindings.push(("routes", Resource::Value(routes)));
+        let workgroups = (rows as u32).div_ceil(ROWS);
+        let x = workgroups.min(self.caps.max_workgroups);
         dispatch.grid = [
-            Extent::Fixed((rows as u32).div_ceil(ROWS)),
+            Extent::Fixed(x),
             Extent::Times(product.routing.used as u32),
-            Extent::Fixed(1),
+            Extent::Fixed(workgroups.div_ceil(x)),
         ];
         dispatch
     }
