@@ -111,7 +111,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             (synthetic::open(name)?, format!("synthetic {name}"))
         } else {
             let path = models::resolve(name)?;
-            (ModelFile::open(&path)?, path.display().to_string())
+            (ModelFile::from_gguf(models::open_path(&path)?)?, path.display().to_string())
         };
         for &threads in &threads {
             let open = DeviceArgs { device: args.device.clone(), threads: Some(threads) };

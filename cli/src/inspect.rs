@@ -6,7 +6,6 @@ use anyhow::Result;
 use engine::ContextOptions;
 use engine::load::{parameters, predict};
 use engine::model::ModelFile;
-use gguf::Gguf;
 use serde_json::{Map, Value, json};
 
 use crate::model_info::{quantization, tensor_bytes, tensor_types};
@@ -41,7 +40,7 @@ type Section = (&'static str, Vec<(String, String)>);
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let path = models::resolve(&args.model)?;
-    let file = Gguf::open(&path)?;
+    let file = models::open_path(&path)?;
     let device = args.device.open()?;
     // A file of an unknown architecture is still shown, without what its memory would be.
     let model = ModelFile::from_gguf(file.clone());

@@ -16,6 +16,7 @@ mod output;
 mod pull;
 mod run;
 mod synth;
+mod template;
 mod tokenize;
 mod tune;
 
@@ -33,6 +34,10 @@ use clap::{Parser, Subcommand};
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Read the model's metadata with another value: KEY=VALUE, KEY=TYPE:VALUE for a key that the file has not (types:
+    /// str, bool, int, float); may be given several times
+    #[arg(long = "override", global = true, value_name = "KEY=VALUE", hide_short_help = true)]
+    overrides: Vec<String>,
 }
 
 #[derive(Subcommand)]
@@ -43,6 +48,8 @@ enum Command {
     Logits(logits::Args),
     /// Print the tokens of a text
     Tokenize(tokenize::Args),
+    /// Print the text of a conversation by a model's chat template
+    Template(template::Args),
     /// Show what a model file is and what it needs
     #[command(alias = "show")]
     Inspect(inspect::Args),
@@ -60,10 +67,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse_from(argv::normalise(std::env::args_os()));
+    models::set_overrides(cli.overrides);
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
+        Command::Template(args) => template::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Bench(args) => bench::run(&args),

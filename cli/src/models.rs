@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use engine::model::ModelFile;
 use engine::{Device, LoadOptions, Model};
+use gguf::{Gguf, Value};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::{catalogue, hub};
 
@@ -37,9 +38,58 @@ pub fn resolve(name: &str) -> Result<PathBuf> {
     )
 }
 
+/// What `--override` asked for.
+static OVERRIDES: OnceLock<Vec<String>> = OnceLock::new();
+
+/// Keeps what `--override` asked for, for every file opened after this.
+pub fn set_overrides(overrides: Vec<String>) {
+    // Set once, by main.
+    let _ = OVERRIDES.set(overrides);
+}
+
+/// Opens a model's file by any name that a person writes for it.
+pub fn open(name: &str) -> Result<Gguf> {
+    open_path(&resolve(name)?)
+}
+
+/// Opens a file, its metadata changed as `--override` asks.
+pub fn open_path(path: &Path) -> Result<Gguf> {
+    let mut file = Gguf::open(path)?;
+    for change in OVERRIDES.get().into_iter().flatten() {
+        let Some((key, value)) = change.split_once('=') else {
+            bail!("--override {change}: expected KEY=VALUE");
+        };
+        let value = new_value(file.metadata.get(key), value)
+            .with_context(|| format!("--override {change}"))?;
+        file.metadata.set(key, value);
+    }
+    Ok(file)
+}
+
+/// A value as it is written: of the type that it replaces, or of the type named before it.
+fn new_value(old: Option<&Value>, text: &str) -> Result<Value> {
+    let typed =
+        text.split_once(':').filter(|(kind, _)| matches!(*kind, "str" | "bool" | "int" | "float"));
+    let old = match (typed, old) {
+        (Some(("str", _)), _) | (None, None) => &Value::String(Vec::new()),
+        (Some(("bool", _)), _) => &Value::Bool(false),
+        (Some(("float", _)), _) => &Value::F32(0.0),
+        (Some(_), _) => &Value::I64(0),
+        (None, Some(old)) => old,
+    };
+    let text = typed.map_or(text, |(_, text)| text);
+    Ok(match old {
+        Value::String(_) => Value::String(text.as_bytes().to_vec()),
+        Value::Bool(_) => Value::Bool(text.parse().context("expected true or false")?),
+        Value::F32(_) | Value::F64(_) => Value::F32(text.parse().context("expected a number")?),
+        Value::Array(_) => bail!("the key holds an array, which cannot be replaced"),
+        _ => Value::I64(text.parse().context("expected a whole number")?),
+    })
+}
+
 /// Loads a model, with a bar on stderr where it is a terminal.
 pub fn load(device: &Device, path: &Path, options: &LoadOptions) -> Result<Arc<Model>> {
-    load_file(device, ModelFile::open(path)?, options)
+    load_file(device, ModelFile::from_gguf(open_path(path)?)?, options)
 }
 
 /// Loads an opened model, with a bar on stderr where it is a terminal.

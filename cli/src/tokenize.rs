@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use engine::tokenizer::{EncodeOptions, Tokenizer};
-use gguf::Gguf;
 use serde_json::json;
 
 use crate::{models, output};
@@ -33,7 +32,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let file = Gguf::open(models::resolve(&args.model)?)?;
+    let file = models::open(&args.model)?;
     let tokenizer = Tokenizer::from_metadata(&file.metadata)?;
     let text = match args.text.as_deref() {
         None | Some("-") => read_stdin()?,

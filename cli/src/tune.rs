@@ -41,7 +41,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let model = match (&args.synthetic, &args.model) {
         (Some(name), _) => synthetic::open(name)?,
-        (None, Some(name)) => ModelFile::open(models::resolve(name)?)?,
+        (None, Some(name)) => ModelFile::from_gguf(models::open(name)?)?,
         (None, None) => bail!("which model?"),
     };
     let Device::Gpu(gpu) = args.device.open_for(args.precision.class())? else {

@@ -1,6 +1,7 @@
 //! Conversations as text: the chat template in a model's file, rendered as Python's jinja2 would.
 
 mod json;
+mod python;
 
 use gguf::Metadata;
 use minijinja::{Environment, ErrorKind, Value};
@@ -81,6 +82,7 @@ impl Template {
             },
         );
         environment.add_filter("tojson", json::to_json);
+        python::add_to(&mut environment, source);
         environment
             .add_template_owned("chat", without_generation_marks(source))
             .map_err(|error| template_error(&error))?;

@@ -360,6 +360,17 @@ impl Metadata {
         self.index.get(key).map(|&at| &self.entries[at].1)
     }
 
+    /// Gives a key another value, or adds it.
+    pub fn set(&mut self, key: &str, value: Value) {
+        match self.index.get(key) {
+            Some(&at) => self.entries[at].1 = value,
+            None => {
+                self.index.insert(key.into(), self.entries.len());
+                self.entries.push((key.into(), value));
+            }
+        }
+    }
+
     /// All keys and values in the file's order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.entries.iter().map(|(key, value)| (key.as_str(), value))

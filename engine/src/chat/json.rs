@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
+use super::python::Generator;
+
 /// `value | tojson(indent=None)`.
 pub fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
@@ -35,6 +37,10 @@ fn write_value(
         ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
         ValueKind::Number => {
             _ = write!(out, "{value}");
+        }
+        _ if Generator::is(value) => {
+            let why = "Object of type generator is not JSON serializable";
+            return Err(Error::new(ErrorKind::InvalidOperation, why));
         }
         ValueKind::Seq | ValueKind::Iterable => {
             out.push('[');
