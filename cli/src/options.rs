@@ -62,10 +62,10 @@ pub struct ContextArgs {
     /// Positions of the context [default: the model's own, at most 4096]
     #[arg(short = 'c', long)]
     pub ctx: Option<usize>,
-    /// The type of keys in the cache: f16 or f32 (also -ctk)
+    /// The type of keys in the cache: f32, f16, bf16, q8_0 or q4_0 (also -ctk)
     #[arg(long, default_value = "f16", value_parser = kv_type)]
     pub cache_type_k: KvType,
-    /// The type of values in the cache: f16 or f32 (also -ctv)
+    /// The type of values in the cache: f32, f16, bf16, q8_0 or q4_0 (also -ctv)
     #[arg(long, default_value = "f16", value_parser = kv_type)]
     pub cache_type_v: KvType,
 }
@@ -110,6 +110,7 @@ impl ContextArgs {
 
 /// Reads a cache type by llama.cpp's name.
 pub fn kv_type(name: &str) -> Result<KvType, String> {
-    KvType::from_name(name)
-        .ok_or_else(|| format!("the cache type {name:?} is unknown (known: f16, f32)"))
+    KvType::from_name(name).ok_or_else(|| {
+        format!("the cache type {name:?} is unknown (known: f32, f16, bf16, q8_0, q4_0)")
+    })
 }

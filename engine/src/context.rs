@@ -74,8 +74,23 @@ impl ContextOptions {
     }
 }
 
-/// The groups of layers of a model: full ones, and windowed ones where there are any.
+/// The groups of layers of a model: full ones, and windowed ones where there are any. Refuses heads that the types of
+/// keys and values cannot hold.
 pub fn kv_groups(spec: &Spec, file: &str, sizes: &Sizes) -> Result<Vec<Group>> {
+    for layer in &spec.layers {
+        let parts = [
+            ("-ctk", sizes.key_type, layer.key_length),
+            ("-ctv", sizes.value_type, layer.value_length),
+        ];
+        for (option, kind, length) in parts {
+            if kind.has_scales() && !length.is_multiple_of(32) {
+                return Err(Error::Option(format!(
+                    "{option} {} needs heads of a multiple of 32 elements, this model's have {length}; use f16",
+                    kind.name()
+                )));
+            }
+        }
+    }
     let mut windows: Vec<_> = spec.layers.iter().filter_map(|layer| layer.window).collect();
     windows.sort_unstable();
     windows.dedup();

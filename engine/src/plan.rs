@@ -9,6 +9,7 @@ mod liveness;
 pub use liveness::{Placement, place};
 
 use crate::Result;
+use crate::kv::KvType;
 use crate::model::ModelFile;
 use crate::model::rope::Rope;
 use crate::model::spec::{Activation, NormKind, Routing, Temperature};
@@ -94,6 +95,16 @@ impl KvLayer {
     /// Elements of all query heads of a token.
     pub fn query_width(&self) -> usize {
         self.heads * self.key_length
+    }
+
+    /// Bytes of all key heads of a cell.
+    pub fn key_bytes(&self, kind: KvType) -> usize {
+        self.kv_heads * kind.head_words(self.key_length) * 4
+    }
+
+    /// Bytes of all value heads of a cell.
+    pub fn value_bytes(&self, kind: KvType) -> usize {
+        self.kv_heads * kind.head_words(self.value_length) * 4
     }
 
     /// Width of the value `[q | k | v]`.

@@ -372,8 +372,15 @@ impl Probe {
             kv_layers: vec![kv],
             logits: ValueId(1),
         };
-        let exact = case.key_type == KvType::F32 && case.value_type == KvType::F32;
-        let part = f64::from(if exact { 1 << 20 } else { 1 << 11 });
+        // A type's own step, of numbers up to about 2: keys and values near a rounding may go the other way.
+        let step = |kind: KvType| match kind {
+            KvType::F32 => 1 << 20,
+            KvType::F16 => 1 << 11,
+            KvType::Bf16 => 1 << 8,
+            KvType::Q8_0 => 1 << 7,
+            KvType::Q4_0 => 1 << 3,
+        };
+        let part = f64::from(step(case.key_type).min(step(case.value_type)));
         let bound = vec![1.0 / part; width * case.tokens];
         let inputs = vec![(ValueId(0), floats(9, kv.qkv_width() * case.tokens))];
         let cells = case.history + case.tokens;
@@ -516,17 +523,19 @@ impl Probe {
         }
         for (number, layer) in self.plan.kv_layers.iter().enumerate().filter(|_| self.history > 0) {
             let first = first_visible(layer, self.history);
-            let rows = |seed, width, kind: KvType| -> Vec<Vec<f64>> {
+            let rows = |seed, width, length, kind: KvType| -> Vec<Vec<f64>> {
                 (0..self.history)
                     .map(|position| {
                         let row =
                             if position < first { vec![] } else { cell(seed, position, width) };
-                        row.into_iter().map(|x| kind.round(f64::from(x))).collect()
+                        let mut row: Vec<f64> = row.into_iter().map(f64::from).collect();
+                        row.chunks_exact_mut(length).for_each(|head| kind.round(head));
+                        row
                     })
                     .collect()
             };
-            let keys_rows = rows(21, layer.key_width(), keys);
-            let values_rows = rows(22, layer.value_width(), values);
+            let keys_rows = rows(21, layer.key_width(), layer.key_length, keys);
+            let values_rows = rows(22, layer.value_width(), layer.value_length, values);
             reference.set_cells(SEQUENCE, number, keys_rows, values_rows);
         }
         reference.run(&self.step(), &mut state);
@@ -592,16 +601,15 @@ impl Probe {
             for (&logical, block) in logical.iter().zip(blocks) {
                 let mut bytes = Vec::new();
                 let parts = [
-                    (21, layer.key_width(), self.sizes.key_type),
-                    (22, layer.value_width(), self.sizes.value_type),
+                    (21, layer.key_width(), layer.key_length, self.sizes.key_type),
+                    (22, layer.value_width(), layer.value_length, self.sizes.value_type),
                 ];
-                for (seed, width, kind) in parts {
+                for (seed, width, length, kind) in parts {
+                    let mut words = vec![0u32; kind.head_words(length)];
                     for position in logical * BLOCK..(logical + 1) * BLOCK {
-                        for x in cell(seed, position, width) {
-                            match kind {
-                                KvType::F32 => bytes.extend(x.to_le_bytes()),
-                                KvType::F16 => bytes.extend(half::f16::from_f32(x).to_le_bytes()),
-                            }
+                        for head in cell(seed, position, width).chunks_exact(length) {
+                            kind.store(head, &mut words);
+                            bytes.extend_from_slice(bytemuck::cast_slice(&words));
                         }
                     }
                 }

@@ -199,8 +199,13 @@ impl Reference {
                     let cells = self.cells.entry((token.sequence, layer.0)).or_default();
                     cells.keys.truncate(token.position as usize);
                     cells.values.truncate(token.position as usize);
-                    cells.keys.push(k.iter().map(|&x| self.kv_types.0.round(x)).collect());
-                    cells.values.push(v.iter().map(|&x| self.kv_types.1.round(x)).collect());
+                    let rounded = |x: &[f64], length: usize, kind: KvType| {
+                        let mut x = x.to_vec();
+                        x.chunks_exact_mut(length).for_each(|head| kind.round(head));
+                        x
+                    };
+                    cells.keys.push(rounded(k, kv.key_length, self.kv_types.0));
+                    cells.values.push(rounded(v, kv.value_length, self.kv_types.1));
                 }
             }
             Op::Attention { qkv, layer, scale, softcap, sinks, out } => {

@@ -77,7 +77,14 @@ fn variants() -> Vec<Variant> {
         all.extend(both(both(both(route, "BIAS"), "GROUPS"), "NORMALIZE"));
     }
     all.extend(["expert_lists", "expert_sum", "softcap"].map(Variant::new));
-    let kv = |kernel| both(both(vec![Variant::new(kernel)], "KEYS_F32"), "VALUES_F32");
+    let kv = |kernel| -> Vec<Variant> {
+        let plain = both(both(vec![Variant::new(kernel)], "KEYS_F32"), "VALUES_F32");
+        let bf16 = Variant::new(kernel).define("KEYS_BF16").define("VALUES_BF16");
+        let scaled = Variant::new(kernel).define("KEYS_SCALED").define("VALUES_SCALED");
+        let q8_0 = scaled.clone().define("KEYS_Q8_0").define("VALUES_Q8_0");
+        let q4_0 = scaled.define("KEYS_Q4_0").define("VALUES_Q4_0");
+        plain.into_iter().chain([bf16, q8_0, q4_0]).collect()
+    };
     all.extend(both(both(both(kv("qk_rope_store"), "SUBGROUP"), "QK_NORM"), "ROPE"));
     let turned = kv("qk_rope_store").into_iter().map(|v| v.define("ROPE").define("TEMPERATURE"));
     all.extend(both(turned.collect(), "HALVES"));

@@ -198,7 +198,7 @@ impl Allowed {
     pub fn f32(kv: KvType) -> Self {
         match kv {
             KvType::F32 => Self { clear_lead: 0.02, bound: 0.01 },
-            KvType::F16 => Self::f16_tiles(),
+            _ => Self::f16_tiles(),
         }
     }
 

@@ -346,6 +346,9 @@ fn attention_with_rope_and_norm() {
             (KvType::F16, KvType::F16),
             (KvType::F16, KvType::F32),
             (KvType::F32, KvType::F16),
+            (KvType::Bf16, KvType::Bf16),
+            (KvType::Q8_0, KvType::Q4_0),
+            (KvType::Q4_0, KvType::Q8_0),
         ] {
             let case = AttentionCase {
                 layer,

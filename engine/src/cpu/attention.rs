@@ -231,8 +231,7 @@ fn part<V: Vector>(
         let entry = table[at / BLOCK % attention.table_blocks].unwrap_or(0) as usize;
         let cell = entry * BLOCK + at % BLOCK;
         for (index, key) in block.chunks_exact_mut(kv.key_length).enumerate().take(count) {
-            let from = (cell + index) * kv.key_width() + tile.kv_head * kv.key_length;
-            attention.keys.load(from, key);
+            attention.keys.load(cell + index, tile.kv_head, key);
         }
         score::<V>(q, &block[..count * kv.key_length], kv.key_length, scores);
         for query in 0..queries {
@@ -266,8 +265,7 @@ fn part<V: Vector>(
             }
         }
         for (index, value) in block.chunks_exact_mut(kv.value_length).enumerate().take(count) {
-            let from = (cell + index) * kv.value_width() + tile.kv_head * kv.value_length;
-            attention.values.load(from, value);
+            attention.values.load(cell + index, tile.kv_head, value);
         }
         accumulate::<V>(
             scores,

@@ -1,74 +1,59 @@
 //! The keys or values of a layer in main memory.
 
-use half::slice::HalfFloatSliceExt;
-
 use crate::kv::KvType;
 
-/// Keys or values of one layer, cell after cell.
-pub(super) enum Cells {
-    F32(Vec<f32>),
-    F16(Vec<half::f16>),
+/// Keys or values of one layer: head after head, cell after cell.
+pub(super) struct Cells {
+    kind: KvType,
+    heads: usize,
+    length: usize,
+    head_words: usize,
+    words: Vec<u32>,
 }
 
 impl Cells {
-    pub fn new(kind: KvType, elements: usize) -> Self {
-        match kind {
-            KvType::F32 => Self::F32(vec![0.0; elements]),
-            KvType::F16 => Self::F16(vec![half::f16::ZERO; elements]),
+    /// Room for `cells` cells of `heads` heads of `length` elements.
+    pub fn new(kind: KvType, cells: usize, heads: usize, length: usize) -> Self {
+        let head_words = kind.head_words(length);
+        Self { kind, heads, length, head_words, words: vec![0; cells * heads * head_words] }
+    }
+
+    /// Writes all heads of a cell.
+    pub fn store(&mut self, cell: usize, row: &[f32]) {
+        let words = self.cell_words();
+        let words = self.words[cell * words..][..words].chunks_exact_mut(self.head_words);
+        for (head, words) in row.chunks_exact(self.length).zip(words) {
+            self.kind.store(head, words);
         }
     }
 
-    pub fn store(&mut self, at: usize, row: &[f32]) {
-        match self {
-            Self::F32(cells) => cells[at..at + row.len()].copy_from_slice(row),
-            Self::F16(cells) => cells[at..at + row.len()].convert_from_f32_slice(row),
-        }
+    /// A head of a cell, as f32 in `out`.
+    pub fn load(&self, cell: usize, head: usize, out: &mut [f32]) {
+        let at = (cell * self.heads + head) * self.head_words;
+        self.kind.load(&self.words[at..at + self.head_words], out);
     }
 
-    /// Elements from `at` on, as f32 in `out`.
-    pub fn load(&self, at: usize, out: &mut [f32]) {
-        match self {
-            Self::F32(cells) => out.copy_from_slice(&cells[at..at + out.len()]),
-            Self::F16(cells) => cells[at..at + out.len()].convert_to_f32_slice(out),
-        }
+    /// Words of a cell.
+    fn cell_words(&self) -> usize {
+        self.heads * self.head_words
     }
 
-    pub fn copy(&mut self, from: usize, to: usize, elements: usize) {
-        match self {
-            Self::F32(cells) => cells.copy_within(from..from + elements, to),
-            Self::F16(cells) => cells.copy_within(from..from + elements, to),
-        }
+    /// Copies `count` cells.
+    pub fn copy(&mut self, from: usize, to: usize, count: usize) {
+        let words = self.cell_words();
+        self.words.copy_within(from * words..(from + count) * words, to * words);
     }
 
-    pub fn bytes(&self, at: usize, elements: usize) -> &[u8] {
-        match self {
-            Self::F32(cells) => bytemuck::cast_slice(&cells[at..at + elements]),
-            Self::F16(cells) => {
-                let bits: &[u16] = cells[at..at + elements].reinterpret_cast();
-                bytemuck::cast_slice(bits)
-            }
-        }
+    /// The bytes of `count` cells.
+    pub fn bytes(&self, cell: usize, count: usize) -> &[u8] {
+        let words = self.cell_words();
+        bytemuck::cast_slice(&self.words[cell * words..(cell + count) * words])
     }
 
-    pub fn set_bytes(&mut self, at: usize, bytes: &[u8]) {
-        match self {
-            Self::F32(cells) => {
-                for (cell, bytes) in cells[at..].iter_mut().zip(bytes.chunks_exact(4)) {
-                    *cell = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-                }
-            }
-            Self::F16(cells) => {
-                for (cell, bytes) in cells[at..].iter_mut().zip(bytes.chunks_exact(2)) {
-                    *cell = half::f16::from_le_bytes([bytes[0], bytes[1]]);
-                }
-            }
-        }
-    }
-
-    pub fn element_bytes(&self) -> usize {
-        match self {
-            Self::F32(_) => 4,
-            Self::F16(_) => 2,
-        }
+    /// Writes what [`Cells::bytes`] gave.
+    pub fn set_bytes(&mut self, cell: usize, count: usize, bytes: &[u8]) {
+        let words = self.cell_words();
+        let to = &mut self.words[cell * words..(cell + count) * words];
+        bytemuck::cast_slice_mut::<_, u8>(to).copy_from_slice(bytes);
     }
 }

@@ -30,9 +30,8 @@ pub fn predict(plan: &Plan, groups: &[Group], sizes: &Sizes) -> Memory {
         .iter()
         .map(|layer| {
             let cells = groups[usize::from(layer.window.is_some())].cells();
-            let width = layer.key_width() * sizes.key_type.bytes()
-                + layer.value_width() * sizes.value_type.bytes();
-            (cells * width) as u64
+            let bytes = layer.key_bytes(sizes.key_type) + layer.value_bytes(sizes.value_type);
+            (cells * bytes) as u64
         })
         .sum();
     Memory {
@@ -87,12 +86,15 @@ impl CpuExecutor {
         let keys = plan
             .kv_layers
             .iter()
-            .map(|layer| Cells::new(sizes.key_type, cells(layer) * layer.key_width()))
+            .map(|layer| Cells::new(sizes.key_type, cells(layer), layer.kv_heads, layer.key_length))
             .collect();
         let kv_values = plan
             .kv_layers
             .iter()
-            .map(|layer| Cells::new(sizes.value_type, cells(layer) * layer.value_width()))
+            .map(|layer| {
+                let length = layer.value_length;
+                Cells::new(sizes.value_type, cells(layer), layer.kv_heads, length)
+            })
             .collect();
         Self {
             weights,
@@ -271,8 +273,8 @@ impl CpuExecutor {
                 for (token, row) in step.tokens.iter().zip(buffer.chunks_exact(kv.qkv_width())) {
                     let (k, v) = row[kv.query_width()..].split_at(kv.key_width());
                     let cell = token.cells[group] as usize;
-                    keys.store(cell * kv.key_width(), k);
-                    values.store(cell * kv.value_width(), v);
+                    keys.store(cell, k);
+                    values.store(cell, v);
                 }
                 self.put(*qkv, buffer);
                 Ok(())
@@ -433,23 +435,17 @@ impl CpuExecutor {
         self.put(out, gated);
     }
 
-    /// Each layer's cells with their elements per block, for a group.
-    fn group_cells(&mut self, group: usize) -> impl Iterator<Item = (&mut Cells, usize)> {
-        let widths: Vec<_> = self
-            .plan
-            .kv_layers
-            .iter()
-            .map(|layer| {
-                let here = usize::from(layer.window.is_some()) == group;
-                here.then_some((layer.key_width() * BLOCK, layer.value_width() * BLOCK))
-            })
-            .collect();
+    /// The keys and values of each layer of a group.
+    fn group_cells(&mut self, group: usize) -> impl Iterator<Item = &mut Cells> {
+        let layers = self.plan.kv_layers.iter();
+        let here: Vec<_> =
+            layers.map(|layer| usize::from(layer.window.is_some()) == group).collect();
         self.keys
             .iter_mut()
             .zip(&mut self.kv_values)
-            .zip(widths)
-            .filter_map(|(cells, widths)| Some((cells, widths?)))
-            .flat_map(|((keys, values), (k, v))| [(keys, k), (values, v)])
+            .zip(here)
+            .filter(|(_, here)| *here)
+            .flat_map(|((keys, values), _)| [keys, values])
     }
 }
 
@@ -478,8 +474,8 @@ fn norm_and_turn(
 impl Executor for CpuExecutor {
     fn step(&mut self, table: &KvTable, step: &Prepared) -> Result<()> {
         for copy in &step.copies {
-            for (cells, elements) in self.group_cells(copy.group) {
-                cells.copy(copy.from as usize * elements, copy.to as usize * elements, elements);
+            for cells in self.group_cells(copy.group) {
+                cells.copy(copy.from as usize * BLOCK, copy.to as usize * BLOCK, BLOCK);
             }
         }
         self.output_rows = step.tokens.iter().filter(|token| token.want_logits).count();
@@ -508,20 +504,20 @@ impl Executor for CpuExecutor {
 
     fn read_block(&mut self, group: usize, block: u32) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        for (cells, elements) in self.group_cells(group) {
-            bytes.extend_from_slice(cells.bytes(block as usize * elements, elements));
+        for cells in self.group_cells(group) {
+            bytes.extend_from_slice(cells.bytes(block as usize * BLOCK, BLOCK));
         }
         Ok(bytes)
     }
 
     fn write_block(&mut self, group: usize, block: u32, bytes: &[u8]) -> Result<()> {
         let mut rest = bytes;
-        for (cells, elements) in self.group_cells(group) {
-            let Some((part, after)) = rest.split_at_checked(elements * cells.element_bytes())
-            else {
+        for cells in self.group_cells(group) {
+            let length = cells.bytes(0, BLOCK).len();
+            let Some((part, after)) = rest.split_at_checked(length) else {
                 return Err(Error::Option("the snapshot is of another model or context".into()));
             };
-            cells.set_bytes(block as usize * elements, part);
+            cells.set_bytes(block as usize * BLOCK, BLOCK, part);
             rest = after;
         }
         Ok(())

@@ -16,7 +16,7 @@ use super::layout::{Layout, Part, VectorId};
 use crate::Result;
 use crate::kv::{KvType, Placed, Prepared};
 use crate::model::spec::{Activation, NormKind};
-use crate::plan::{Epilogue, KvLayerId, Op, Plan, RopeId, Rows, ValueId};
+use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, Rows, ValueId};
 
 /// What a dispatch binds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -307,9 +307,32 @@ impl Lowering<'_> {
     }
 
     fn kv_types(&self, variant: Variant) -> Variant {
+        let keys = match self.key_type {
+            KvType::F32 => Some("KEYS_F32"),
+            KvType::F16 => None,
+            KvType::Bf16 => Some("KEYS_BF16"),
+            KvType::Q8_0 => Some("KEYS_Q8_0"),
+            KvType::Q4_0 => Some("KEYS_Q4_0"),
+        };
+        let values = match self.value_type {
+            KvType::F32 => Some("VALUES_F32"),
+            KvType::F16 => None,
+            KvType::Bf16 => Some("VALUES_BF16"),
+            KvType::Q8_0 => Some("VALUES_Q8_0"),
+            KvType::Q4_0 => Some("VALUES_Q4_0"),
+        };
+        let variant = keys.into_iter().chain(values).fold(variant, Variant::define);
         variant
-            .define_if(self.key_type == KvType::F32, "KEYS_F32")
-            .define_if(self.value_type == KvType::F32, "VALUES_F32")
+            .define_if(self.key_type.has_scales(), "KEYS_SCALED")
+            .define_if(self.value_type.has_scales(), "VALUES_SCALED")
+    }
+
+    /// The words of a head of keys and of values, as kernels get them.
+    fn head_words(&self, kv: &KvLayer) -> [(&'static str, u32); 2] {
+        [
+            ("key_words", self.key_type.head_words(kv.key_length) as u32),
+            ("value_words", self.value_type.head_words(kv.value_length) as u32),
+        ]
     }
 
     /// A kernel for a matrix's format, and where the matrix's planes lie.

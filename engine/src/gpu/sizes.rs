@@ -49,11 +49,11 @@ impl BufferSizes {
         let layers = 0..plan.kv_layers.len();
         let keys: Vec<u64> = layers
             .clone()
-            .map(|l| cells(l) * (plan.kv_layers[l].key_width() * sizes.key_type.bytes()) as u64)
+            .map(|l| cells(l) * plan.kv_layers[l].key_bytes(sizes.key_type) as u64)
             .collect();
         let kv_values: Vec<u64> = layers
             .clone()
-            .map(|l| cells(l) * (plan.kv_layers[l].value_width() * sizes.value_type.bytes()) as u64)
+            .map(|l| cells(l) * plan.kv_layers[l].value_bytes(sizes.value_type) as u64)
             .collect();
         let block_readback = (0..groups.len())
             .map(|group| block_bytes(plan, sizes, group).iter().map(|(k, v)| k + v).sum())
@@ -132,8 +132,8 @@ pub(super) fn block_bytes(plan: &Plan, sizes: &Sizes, group: usize) -> Vec<(u64,
             if usize::from(layer.window.is_some()) != group {
                 return (0, 0);
             }
-            let keys = BLOCK * layer.key_width() * sizes.key_type.bytes();
-            let values = BLOCK * layer.value_width() * sizes.value_type.bytes();
+            let keys = BLOCK * layer.key_bytes(sizes.key_type);
+            let values = BLOCK * layer.value_bytes(sizes.value_type);
             (keys as u64, values as u64)
         })
         .collect()

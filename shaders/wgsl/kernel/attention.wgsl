@@ -1,7 +1,7 @@
 // out = softmax(scale * q.k over the visible keys) v for a tile of queries that share their keys, in one pass
 // over the cells with a running maximum (Dao et al. 2022, arXiv 2205.14135).
 //
-// Shapes: qkv [tokens, qkv_stride4 * 4] f32, the turned q first; keys and values as qk_rope_store writes them;
+// Shapes: qkv [tokens, qkv_stride4 * 4] f32, the turned q first; keys and values as qk_rope_store writes them, by type;
 // out [tokens, heads * value_length] f32. Position p of a sequence lies in cell tables[table + p / 64 mod
 // table_blocks] * 64 + p mod 64. With PARTS the visible cells are split among workgroups (z): out is then
 // [tokens, heads, parts, value_length] of sums, and maxima_and_sums [tokens, heads, parts]; attention_merge ends it.
@@ -13,6 +13,7 @@
 // maximum and sum; then the lanes add up values: lane = part * vectors + vector, each part taking every
 // parts-th cell.
 #import shared/step
+#import shared/half
 
 struct Params {
     heads: u32,
@@ -20,9 +21,7 @@ struct Params {
     heads_per_kv: u32,
     key_length4: u32,
     value_length4: u32,
-    // From one cell to the next, in elements / 4.
-    key_width4: u32,
-    value_width4: u32,
+    kv_heads: u32,
     qkv_stride4: u32,
     scale: f32,
     // Positions that a query sees, itself included.
@@ -32,11 +31,22 @@ struct Params {
     // Blocks of keys and values that there are.
     blocks: u32,
     softcap: f32,
+    // Of a head.
+    key_words: u32,
+    value_words: u32,
 }
 
 @group(0) @binding(0) var<storage, read> qkv: array<vec4<f32>>;
+#ifdef KEYS_SCALED
+@group(0) @binding(1) var<storage, read> keys: array<u32>;
+#else
 @group(0) @binding(1) var<storage, read> keys: array<vec4<u32>>;
+#endif
+#ifdef VALUES_SCALED
+@group(0) @binding(2) var<storage, read> values: array<u32>;
+#else
 @group(0) @binding(2) var<storage, read> values: array<vec4<u32>>;
+#endif
 @group(0) @binding(3) var<storage, read> tokens: array<Token>;
 @group(0) @binding(4) var<storage, read> tables: array<u32>;
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
@@ -65,30 +75,77 @@ var<workgroup> total: array<f32, 8>;
 var<workgroup> correction: array<f32, 8>;
 var<workgroup> partial_sums: array<vec4<f32>, 64>;
 
+// Four signed bytes; four codes of four bits, less 8, in the low halves of bytes.
+fn signed_bytes(word: u32) -> vec4<f32> {
+    let bits = bitcast<i32>(word);
+    return vec4<f32>(f32((bits << 24u) >> 24u), f32((bits << 16u) >> 24u), f32((bits << 8u) >> 24u), f32(bits >> 24u));
+}
+
+fn signed_nibbles(word: u32) -> vec4<f32> {
+    return vec4<f32>(vec4<u32>(word, word >> 8u, word >> 16u, word >> 24u) & vec4<u32>(15u)) - 8.0;
+}
+
 // Eight neighbouring elements.
 struct Eight { low: vec4<f32>, high: vec4<f32> }
 
-// Elements 8 * index to 8 * index + 7 of the keys.
-fn load_keys(index: u32) -> Eight {
+// Elements 8 * i to 8 * i + 7 of the key head that starts at word `head`.
+fn load_keys(head: u32, i: u32) -> Eight {
 #ifdef KEYS_F32
-    return Eight(bitcast<vec4<f32>>(keys[index * 2u]), bitcast<vec4<f32>>(keys[index * 2u + 1u]));
+    return Eight(bitcast<vec4<f32>>(keys[head / 4u + i * 2u]), bitcast<vec4<f32>>(keys[head / 4u + i * 2u + 1u]));
 #else
-    let w = keys[index];
+#ifdef KEYS_BF16
+    let w = keys[head / 4u + i];
+    return Eight(
+        bitcast<vec4<f32>>(vec4<u32>(w.x << 16u, w.x & 0xffff0000u, w.y << 16u, w.y & 0xffff0000u)),
+        bitcast<vec4<f32>>(vec4<u32>(w.z << 16u, w.z & 0xffff0000u, w.w << 16u, w.w & 0xffff0000u)),
+    );
+#else
+#ifdef KEYS_Q8_0
+    let scale = half_to_float(keys[head + params.key_length4 + i / 8u] >> (16u * ((i / 4u) & 1u)));
+    return Eight(scale * signed_bytes(keys[head + i * 2u]), scale * signed_bytes(keys[head + i * 2u + 1u]));
+#else
+#ifdef KEYS_Q4_0
+    let scale = half_to_float(keys[head + params.key_length4 / 2u + i / 8u] >> (16u * ((i / 4u) & 1u)));
+    // Of a block's four words the low halves hold its first 16 elements.
+    let at = head + i / 4u * 4u + (i & 1u) * 2u;
+    let shift = 2u * (i & 2u);
+    return Eight(scale * signed_nibbles(keys[at] >> shift), scale * signed_nibbles(keys[at + 1u] >> shift));
+#else
+    let w = keys[head / 4u + i];
     return Eight(
         vec4<f32>(unpack2x16float(w.x), unpack2x16float(w.y)),
         vec4<f32>(unpack2x16float(w.z), unpack2x16float(w.w)),
     );
 #endif
+#endif
+#endif
+#endif
 }
 
-// Elements 4 * index to 4 * index + 3 of the values.
-fn load_value(index: u32) -> vec4<f32> {
+// Elements 4 * i to 4 * i + 3 of the value head that starts at word `head`.
+fn load_value(head: u32, i: u32) -> vec4<f32> {
 #ifdef VALUES_F32
-    return bitcast<vec4<f32>>(values[index]);
+    return bitcast<vec4<f32>>(values[head / 4u + i]);
 #else
-    let words = values[index >> 1u];
-    let pair = select(words.xy, words.zw, (index & 1u) == 1u);
+#ifdef VALUES_BF16
+    let words = values[head / 4u + i / 2u];
+    let pair = select(words.xy, words.zw, (i & 1u) == 1u);
+    return bitcast<vec4<f32>>(vec4<u32>(pair.x << 16u, pair.x & 0xffff0000u, pair.y << 16u, pair.y & 0xffff0000u));
+#else
+#ifdef VALUES_Q8_0
+    let scale = half_to_float(values[head + params.value_length4 + i / 16u] >> (16u * ((i / 8u) & 1u)));
+    return scale * signed_bytes(values[head + i]);
+#else
+#ifdef VALUES_Q4_0
+    let scale = half_to_float(values[head + params.value_length4 / 2u + i / 16u] >> (16u * ((i / 8u) & 1u)));
+    return scale * signed_nibbles(values[head + i / 8u * 4u + (i & 3u)] >> (i & 4u));
+#else
+    let words = values[head / 4u + i / 2u];
+    let pair = select(words.xy, words.zw, (i & 1u) == 1u);
     return vec4<f32>(unpack2x16float(pair.x), unpack2x16float(pair.y));
+#endif
+#endif
+#endif
 #endif
 }
 
@@ -159,9 +216,9 @@ fn main(
             let block = min(tables[table + (position / 64u) % params.table_blocks], params.blocks - 1u);
             let cell = block * 64u + position % 64u;
             cell_of[lane] = cell;
-            let key = (cell * params.key_width4 + kv_head * params.key_length4) / 2u;
+            let key = (cell * params.kv_heads + kv_head) * params.key_words;
             for (var i = 0u; i < params.key_length4 / 2u; i++) {
-                let k = load_keys(key + i);
+                let k = load_keys(key, i);
 #unroll r QUERIES
                 products{r} = fma(query[{r}u * params.key_length4 + 2u * i], k.low, products{r});
                 products{r} = fma(query[{r}u * params.key_length4 + 2u * i + 1u], k.high, products{r});
@@ -225,7 +282,7 @@ fn main(
 #unroll s SLICES
         if vector + {s}u * 64u < params.value_length4 {
             for (var i = part; i < cells; i += parts) {
-                let v = load_value(cell_of[i] * params.value_width4 + kv_head * params.value_length4 + vector + {s}u * 64u);
+                let v = load_value((cell_of[i] * params.kv_heads + kv_head) * params.value_words, vector + {s}u * 64u);
 #unroll r QUERIES
                 sums_{r}_{s} = fma(vec4<f32>(weight_of[{r}u * 64u + i]), v, sums_{r}_{s});
 #end

@@ -3,8 +3,9 @@
 // q stays, turned, in `qkv`.
 //
 // Shapes: qkv [tokens, heads * key_length + kv_heads * (key_length + value_length)] f32, q before k before v;
-// angles [tokens, pairs] of (cos, sin); keys [cells, kv_heads * key_length], values [cells, kv_heads *
-// value_length], f32 (KEYS_F32, VALUES_F32) or two halves a word.
+// angles [tokens, pairs] of (cos, sin); keys [cells, kv_heads, key_words], values [cells, kv_heads, value_words]: f32
+// (KEYS_F32, VALUES_F32); two halves, or upper halves of floats (BF16), a word; codes of 32 elements each and then their
+// scales, halves, two a word (Q8_0: bytes; Q4_0: element j low, element j + 16 high in byte j).
 // Threads: a workgroup of LANES a head (x: q heads, then k heads, then v heads) of a token (y). A lane keeps
 // to the same elements from the norm on, two neighbours at a time when storing.
 #import shared/step
@@ -22,6 +23,9 @@ struct Params {
     windowed: u32,
     temperature: f32,
     temperature_length: u32,
+    // Of a head.
+    key_words: u32,
+    value_words: u32,
 }
 
 @group(0) @binding(0) var<storage, read_write> qkv: array<f32>;
@@ -42,6 +46,136 @@ override LANES: u32 = 64u;
 
 // A head, normed and then turned. At most 1024 elements.
 var<workgroup> head: array<f32, 1024>;
+
+// f32 to the nearest upper half of a float, ties to even.
+fn float_to_bfloat(value: f32) -> u32 {
+    let bits = bitcast<u32>(value);
+    return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+}
+
+// Of 32 elements of `head` from `at` on: the largest magnitude, and that number with its sign.
+fn largest_of_block(at: u32) -> vec2<f32> {
+    var largest = vec2<f32>(0.0);
+    for (var i = at; i < at + 32u; i++) {
+        if abs(head[i]) > largest.x {
+            largest = vec2<f32>(abs(head[i]), head[i]);
+        }
+    }
+    return largest;
+}
+
+// Elements at to at + 3 as signed bytes.
+fn four_bytes(at: u32, factor: f32) -> u32 {
+    let x = vec4<f32>(head[at], head[at + 1u], head[at + 2u], head[at + 3u]) * factor;
+    let rounded = vec4<u32>(vec4<i32>(sign(x) * floor(abs(x) + 0.5))) & vec4<u32>(255u);
+    return rounded.x | (rounded.y << 8u) | (rounded.z << 16u) | (rounded.w << 24u);
+}
+
+// Elements at to at + 3 as codes of four bits in the low halves of bytes, those 16 further in the high halves.
+fn eight_nibbles(at: u32, factor: f32) -> u32 {
+    let low = vec4<f32>(head[at], head[at + 1u], head[at + 2u], head[at + 3u]) * factor + 8.5;
+    let high = vec4<f32>(head[at + 16u], head[at + 17u], head[at + 18u], head[at + 19u]) * factor + 8.5;
+    let codes = min(vec4<u32>(low), vec4<u32>(15u)) | (min(vec4<u32>(high), vec4<u32>(15u)) << vec4<u32>(4u));
+    return codes.x | (codes.y << 8u) | (codes.z << 16u) | (codes.w << 24u);
+}
+
+// Writes `head` to the keys from word `to` on.
+fn store_keys(to: u32, lane: u32) {
+    let length = params.key_length;
+#ifdef KEYS_F32
+    for (var i = lane; i < length; i += LANES) {
+        keys[to + i] = bitcast<u32>(head[i]);
+    }
+#else
+#ifdef KEYS_BF16
+    for (var i = lane; i < length / 2u; i += LANES) {
+        keys[to + i] = float_to_bfloat(head[2u * i]) | (float_to_bfloat(head[2u * i + 1u]) << 16u);
+    }
+#else
+#ifdef KEYS_SCALED
+#ifdef KEYS_Q8_0
+    let words = 8u;
+#else
+    let words = 4u;
+#endif
+    // A lane takes two blocks, whose scales share a word.
+    for (var pair = lane; pair * 64u < length; pair += LANES) {
+        var scales = 0u;
+        for (var block = 2u * pair; block < 2u * pair + 2u && block * 32u < length; block++) {
+#ifdef KEYS_Q8_0
+            let scale = largest_of_block(block * 32u).x / 127.0;
+            let factor = select(1.0 / scale, 0.0, scale == 0.0);
+            for (var i = 0u; i < words; i++) {
+                keys[to + block * words + i] = four_bytes(block * 32u + i * 4u, factor);
+            }
+#else
+            let scale = largest_of_block(block * 32u).y / -8.0;
+            let factor = select(1.0 / scale, 0.0, scale == 0.0);
+            for (var i = 0u; i < words; i++) {
+                keys[to + block * words + i] = eight_nibbles(block * 32u + i * 4u, factor);
+            }
+#endif
+            scales |= float_to_half(scale) << (16u * (block & 1u));
+        }
+        keys[to + length / 32u * words + pair] = scales;
+    }
+#else
+    for (var i = lane; i < length / 2u; i += LANES) {
+        keys[to + i] = floats_to_halves(vec2<f32>(head[2u * i], head[2u * i + 1u]));
+    }
+#endif
+#endif
+#endif
+}
+
+// Writes `head` to the values from word `to` on.
+fn store_values(to: u32, lane: u32) {
+    let length = params.value_length;
+#ifdef VALUES_F32
+    for (var i = lane; i < length; i += LANES) {
+        values[to + i] = bitcast<u32>(head[i]);
+    }
+#else
+#ifdef VALUES_BF16
+    for (var i = lane; i < length / 2u; i += LANES) {
+        values[to + i] = float_to_bfloat(head[2u * i]) | (float_to_bfloat(head[2u * i + 1u]) << 16u);
+    }
+#else
+#ifdef VALUES_SCALED
+#ifdef VALUES_Q8_0
+    let words = 8u;
+#else
+    let words = 4u;
+#endif
+    // A lane takes two blocks, whose scales share a word.
+    for (var pair = lane; pair * 64u < length; pair += LANES) {
+        var scales = 0u;
+        for (var block = 2u * pair; block < 2u * pair + 2u && block * 32u < length; block++) {
+#ifdef VALUES_Q8_0
+            let scale = largest_of_block(block * 32u).x / 127.0;
+            let factor = select(1.0 / scale, 0.0, scale == 0.0);
+            for (var i = 0u; i < words; i++) {
+                values[to + block * words + i] = four_bytes(block * 32u + i * 4u, factor);
+            }
+#else
+            let scale = largest_of_block(block * 32u).y / -8.0;
+            let factor = select(1.0 / scale, 0.0, scale == 0.0);
+            for (var i = 0u; i < words; i++) {
+                values[to + block * words + i] = eight_nibbles(block * 32u + i * 4u, factor);
+            }
+#endif
+            scales |= float_to_half(scale) << (16u * (block & 1u));
+        }
+        values[to + length / 32u * words + pair] = scales;
+    }
+#else
+    for (var i = lane; i < length / 2u; i += LANES) {
+        values[to + i] = floats_to_halves(vec2<f32>(head[2u * i], head[2u * i + 1u]));
+    }
+#endif
+#endif
+#endif
+}
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -67,16 +201,11 @@ fn main(
 
     if workgroup.x >= params.heads + params.kv_heads {
         let read_at = row + query_width + key_width + (workgroup.x - params.heads - params.kv_heads) * params.value_length;
-        let to = cell * value_width + (workgroup.x - params.heads - params.kv_heads) * params.value_length;
-#ifdef VALUES_F32
         for (var i = lane; i < params.value_length; i += LANES) {
-            values[to + i] = bitcast<u32>(qkv[read_at + i]);
+            head[i] = qkv[read_at + i];
         }
-#else
-        for (var i = lane; i < params.value_length / 2u; i += LANES) {
-            values[to / 2u + i] = floats_to_halves(vec2<f32>(qkv[read_at + 2u * i], qkv[read_at + 2u * i + 1u]));
-        }
-#endif
+        workgroupBarrier();
+        store_values((cell * params.kv_heads + workgroup.x - params.heads - params.kv_heads) * params.value_words, lane);
         return;
     }
 
@@ -127,14 +256,5 @@ fn main(
         }
         return;
     }
-    let to = cell * key_width + (workgroup.x - params.heads) * params.key_length;
-#ifdef KEYS_F32
-    for (var i = lane; i < params.key_length; i += LANES) {
-        keys[to + i] = bitcast<u32>(head[i]);
-    }
-#else
-    for (var i = lane; i < params.key_length / 2u; i += LANES) {
-        keys[to / 2u + i] = floats_to_halves(vec2<f32>(head[2u * i], head[2u * i + 1u]));
-    }
-#endif
+    store_keys((cell * params.kv_heads + workgroup.x - params.heads) * params.key_words, lane);
 }

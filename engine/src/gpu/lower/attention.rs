@@ -71,8 +71,7 @@ impl Lowering<'_> {
                 ("heads_per_kv", per_kv),
                 ("key_length4", key_length4),
                 ("value_length4", value_length4),
-                ("key_width4", kv.key_width() as u32 / 4),
-                ("value_width4", kv.value_width() as u32 / 4),
+                ("kv_heads", kv.kv_heads as u32),
                 ("qkv_stride4", kv.qkv_width() as u32 / 4),
                 ("scale", scale.to_bits()),
                 ("window", kv.window.map_or(u32::MAX, |window| window as u32)),
@@ -80,7 +79,10 @@ impl Lowering<'_> {
                 ("table_blocks", self.table_blocks[windowed] as u32),
                 ("blocks", self.blocks[windowed] as u32),
                 ("softcap", softcap.unwrap_or(0.0).to_bits()),
-            ],
+            ]
+            .into_iter()
+            .chain(self.head_words(kv))
+            .collect(),
             grid: [
                 Extent::Fixed(tiles),
                 Extent::Per(Rows::Tokens, tokens),

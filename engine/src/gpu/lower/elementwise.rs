@@ -160,7 +160,10 @@ impl Lowering<'_> {
                 ("windowed", u32::from(kv.window.is_some())),
                 ("temperature", temperature.map_or(0, |t| t.scale.to_bits())),
                 ("temperature_length", temperature.map_or(1, |t| t.length as u32)),
-            ],
+            ]
+            .into_iter()
+            .chain(self.head_words(kv))
+            .collect(),
             grid: [
                 Extent::Fixed((kv.heads + 2 * kv.kv_heads) as u32),
                 Extent::Per(Rows::Tokens, 1),
