@@ -13,6 +13,7 @@ mod model_info;
 mod models;
 mod options;
 mod output;
+mod perplexity;
 mod pull;
 mod run;
 mod synth;
@@ -57,6 +58,8 @@ enum Command {
     Devices(devices::Args),
     /// Measure prompt processing and generation
     Bench(bench::Args),
+    /// Measure how well a model predicts a text
+    Perplexity(perplexity::Args),
     /// Find the fastest kernels for a model on this GPU
     Tune(tune::Args),
     /// Write a made-up model to a file
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Perplexity(args) => perplexity::run(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Pull(args) => pull::run(&args),

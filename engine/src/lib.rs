@@ -42,6 +42,7 @@ pub mod gpu;
 pub mod kv;
 pub mod load;
 pub mod model;
+pub mod perplexity;
 pub mod plan;
 pub mod probe;
 pub mod reference;

@@ -1,0 +1,99 @@
+//! How well a model predicts a text, computed as llama.cpp's `llama-perplexity` does: the text in chunks of a context's
+//! length, each on its own, of which the second half counts.
+
+use crate::step::{SequenceId, StepToken};
+use crate::tokenizer::Tokenizer;
+use crate::{Context, Error, Result};
+
+/// What was measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Perplexity {
+    /// e to the mean negative log-probability of the tokens.
+    pub value: f64,
+    /// Its standard error, tokens taken to be independent.
+    pub error: f64,
+    /// Tokens that count.
+    pub tokens: usize,
+    /// Chunks computed.
+    pub chunks: usize,
+}
+
+/// Sums over tokens.
+#[derive(Default)]
+struct Sums {
+    tokens: usize,
+    negative_log: f64,
+    squares: f64,
+}
+
+impl Sums {
+    fn add(&mut self, logits: &[f32], id: u32) {
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let total: f64 = logits.iter().map(|&logit| f64::from(logit - max).exp()).sum();
+        let of_token = total.ln() - f64::from(logits[id as usize] - max);
+        self.tokens += 1;
+        self.negative_log += of_token;
+        self.squares += of_token * of_token;
+    }
+
+    fn perplexity(&self, chunks: usize) -> Perplexity {
+        let count = self.tokens as f64;
+        let mean = self.negative_log / count;
+        let value = mean.exp();
+        let variance = (self.squares / count - mean * mean).max(0.0);
+        let error = value * (variance / (count - 1.0).max(1.0)).sqrt();
+        Perplexity { value, error, tokens: self.tokens, chunks }
+    }
+}
+
+/// Measures a model on the ids of a text, in chunks of `length` tokens of which at most `most` are computed; `on_chunk`
+/// gets what is known after each, and how many there will be. Each chunk starts with BOS where the tokenizer adds it.
+pub fn measure(
+    context: &mut Context,
+    tokenizer: &Tokenizer,
+    ids: &[u32],
+    length: usize,
+    most: Option<usize>,
+    on_chunk: &mut dyn FnMut(Perplexity, usize),
+) -> Result<Perplexity> {
+    if length < 4 || length > context.cells() {
+        return Err(Error::Option(format!(
+            "chunks of {length} tokens do not fit a context of {}, or are shorter than 4",
+            context.cells()
+        )));
+    }
+    // llama-perplexity asks for two chunks, so that a short text is not taken for a measurement.
+    if ids.len() < 2 * length {
+        return Err(Error::Option(format!(
+            "the text has {} tokens, at least {} are needed for chunks of {length}: give a longer text or a smaller --ctx",
+            ids.len(),
+            2 * length
+        )));
+    }
+    let chunks = (ids.len() / length).min(most.unwrap_or(usize::MAX));
+    let first = length / 2;
+    let sequence = SequenceId(0);
+    let mut sums = Sums::default();
+    for (index, chunk) in ids.chunks_exact(length).take(chunks).enumerate() {
+        let mut fed = chunk.to_vec();
+        if tokenizer.add_bos
+            && let Some(bos) = tokenizer.bos
+        {
+            fed[0] = bos;
+        }
+        let mut tokens = StepToken::run(sequence, 0, &fed, false);
+        for (position, token) in tokens.iter_mut().enumerate() {
+            token.want_logits = (first..length - 1).contains(&position);
+        }
+        let mut next = chunk[first + 1..].iter();
+        let mut on_logits = |logits: &[f32]| {
+            if let Some(&id) = next.next() {
+                sums.add(logits, id);
+            }
+        };
+        context.step_with(&tokens, &mut on_logits, &mut || false)?;
+        context.free(sequence);
+        on_chunk(sums.perplexity(index + 1), chunks);
+    }
+    Ok(sums.perplexity(chunks))
+}
