@@ -114,6 +114,7 @@ pub struct Snapshot {
     /// Group and entry of each block.
     blocks: Vec<(usize, usize)>,
     bytes: Vec<Vec<u8>>,
+    state: Vec<u8>,
 }
 
 impl Snapshot {
@@ -129,6 +130,8 @@ pub struct Context {
     table: KvTable,
     sizes: Sizes,
     vocabulary: usize,
+    /// Whether sequences have states, which cannot be taken back.
+    stateful: bool,
 }
 
 impl Context {
@@ -167,7 +170,9 @@ impl Context {
         sizes: Sizes,
     ) -> Self {
         let table = KvTable::new(groups, sizes.cells, sizes.sequences, model.spec.context_length);
-        Self { executor, table, sizes, vocabulary: model.spec.vocabulary }
+        let stateful = model.spec.layers.iter().any(|layer| layer.recurrent.is_some());
+        let table = if stateful { table.with_states() } else { table };
+        Self { executor, table, sizes, vocabulary: model.spec.vocabulary, stateful }
     }
 
     /// Computes a step and answers a row of logits for each token that wants them. Tokens continue their
@@ -222,7 +227,8 @@ impl Context {
 
     /// Whether ids can be chosen on the device in this way, so that the next step need not wait for them.
     pub fn can_select(&self, sampling: &Sampling) -> bool {
-        self.executor.can_select(sampling)
+        // A step too many could not be undone.
+        !self.stateful && self.executor.can_select(sampling)
     }
 
     /// Tells the device the ids so far, for penalties.
@@ -283,7 +289,13 @@ impl Context {
 
     /// Makes `to` a copy of `from`; what they have in common is stored once.
     pub fn fork(&mut self, from: SequenceId, to: SequenceId) -> Result<()> {
-        self.table.fork(from, to)
+        self.table.fork(from, to)?;
+        match (self.table.slot(from), self.table.slot(to)) {
+            (Some(from), Some(to)) if self.stateful && from != to => {
+                self.executor.copy_state(from, to)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Forgets a sequence.
@@ -303,6 +315,10 @@ impl Context {
             oldest: self.table.oldest(sequence),
             blocks: blocks.into_iter().map(|(group, entry, _)| (group, entry)).collect(),
             bytes,
+            state: match self.table.slot(sequence).filter(|_| self.stateful) {
+                Some(slot) => self.executor.read_state(slot)?,
+                None => Vec::new(),
+            },
         })
     }
 
@@ -313,6 +329,9 @@ impl Context {
         for ((&(group, _), block), bytes) in snapshot.blocks.iter().zip(blocks).zip(&snapshot.bytes)
         {
             self.executor.write_block(group, block, bytes)?;
+        }
+        if let Some(slot) = self.table.slot(sequence).filter(|_| self.stateful) {
+            self.executor.write_state(slot, &snapshot.state)?;
         }
         Ok(())
     }

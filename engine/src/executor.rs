@@ -119,6 +119,15 @@ pub trait Executor: Send {
     /// Writes what [`Executor::read_block`] gave.
     fn write_block(&mut self, group: usize, block: u32, bytes: &[u8]) -> Result<()>;
 
+    /// Copies the states of one place for sequences to another.
+    fn copy_state(&mut self, from: u32, to: u32) -> Result<()>;
+
+    /// The states of a place for sequences.
+    fn read_state(&mut self, slot: u32) -> Result<Vec<u8>>;
+
+    /// Writes what [`Executor::read_state`] gave.
+    fn write_state(&mut self, slot: u32, bytes: &[u8]) -> Result<()>;
+
     /// The device's name, for messages.
     fn device_name(&self) -> String;
 

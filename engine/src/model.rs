@@ -2,6 +2,7 @@
 
 mod arch;
 mod keys;
+mod pad;
 pub mod rope;
 pub mod spec;
 pub mod weights;
@@ -32,7 +33,7 @@ impl ModelFile {
     }
 
     /// Reads the Spec of an opened file.
-    pub fn from_gguf(gguf: Gguf) -> Result<Self> {
+    pub fn from_gguf(mut gguf: Gguf) -> Result<Self> {
         if gguf.tensors.is_empty() {
             return Err(Error::Model {
                 file: gguf.file().into(),
@@ -40,7 +41,9 @@ impl ModelFile {
                     .into(),
             });
         }
-        let spec = arch::read_spec(&gguf)?;
+        let mut spec = arch::read_spec(&gguf)?;
+        pad::pad_networks(&mut gguf, &mut spec)?;
+        arch::check(&gguf, &spec)?;
         Ok(Self { gguf: Arc::new(gguf), spec: Arc::new(spec) })
     }
 }

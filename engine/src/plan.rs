@@ -12,7 +12,7 @@ use crate::Result;
 use crate::kv::KvType;
 use crate::model::ModelFile;
 use crate::model::rope::Rope;
-use crate::model::spec::{Activation, NormKind, Routing, Temperature};
+use crate::model::spec::{Activation, DeltaNet, Mamba2, NormKind, Routing, Temperature};
 use crate::model::weights::{Weight, WeightId};
 
 /// A value's number in its plan.
@@ -26,6 +26,21 @@ pub struct RopeId(pub usize);
 /// A layer's number among those that have keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KvLayerId(pub usize);
+
+/// A state's number in its plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StateId(pub usize);
+
+/// Parts of a value's rows: part p starts at column offset + p * stride.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    /// The value.
+    pub value: ValueId,
+    /// The first column of the first part.
+    pub offset: usize,
+    /// From one part to the next.
+    pub stride: usize,
+}
 
 /// How many rows a value has in a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -271,6 +286,77 @@ pub enum Op {
         /// Where it is added.
         out: ValueId,
     },
+    /// out = activation(gate) * input, part by part; without an input a copy.
+    Gate {
+        /// What the activation is of.
+        gate: Parts,
+        /// The activation; none: the number itself.
+        activation: Option<Activation>,
+        /// What it is multiplied with.
+        input: Option<Parts>,
+        /// How many parts, each of how many columns.
+        shape: (usize, usize),
+        /// The result, which may be one of the two.
+        out: Parts,
+    },
+    /// A convolution over the tokens of each sequence, channel by channel, in place: out\[t\] = activation(sum over taps i of
+    /// w\[i\] in\[t - taps + 1 + i\] + bias); what comes before a step lies in the state.
+    Conv {
+        /// The rows.
+        value: ValueId,
+        /// The first channel's column.
+        offset: usize,
+        /// How many channels.
+        channels: usize,
+        /// How many taps.
+        taps: usize,
+        /// `[taps, channels]`, the last tap for the newest token.
+        weight: WeightId,
+        /// One a channel.
+        bias: Option<WeightId>,
+        /// The activation.
+        activation: Option<Activation>,
+        /// The last taps - 1 inputs: `[taps - 1, channels]`.
+        state: StateId,
+    },
+    /// Mamba 2's recurrence. Per head, with d = softplus(dt + bias): S = e^(d a) S + d x B; out = S C + D x.
+    Mamba2 {
+        /// `[z | x | B | C | dt]`.
+        value: ValueId,
+        /// The shapes.
+        mamba: Mamba2,
+        /// `ssm_a`, one a head, negative.
+        a: WeightId,
+        /// `ssm_d`, one a head.
+        d: WeightId,
+        /// One a head.
+        dt_bias: WeightId,
+        /// S: `[heads, state, head_size]`.
+        state: StateId,
+        /// The heads side by side.
+        out: ValueId,
+    },
+    /// The gated delta rule. Per value head, with g = a softplus(alpha + bias): M = e^g M; M += k (sigmoid(beta) (v - M^T k))^T;
+    /// out = M^T q / sqrt(size).
+    DeltaNet {
+        /// `[q | k | v]`, q and k normed.
+        qkv: ValueId,
+        /// `[beta | alpha]`, one each a value head; or, key head by key head, the betas of its value heads, then their
+        /// alphas.
+        gates: ValueId,
+        /// Whether gates go key head by key head.
+        gates_by_key_head: bool,
+        /// The shapes.
+        net: DeltaNet,
+        /// `ssm_a`, one a value head, negative.
+        a: WeightId,
+        /// One a value head.
+        dt_bias: WeightId,
+        /// M: `[value heads, size of k, size of v]`.
+        state: StateId,
+        /// The heads side by side.
+        out: ValueId,
+    },
     /// x = cap * tanh(x / cap), in place.
     Softcap {
         /// The rows.
@@ -294,6 +380,10 @@ impl Op {
             Op::ExpertsGated { .. } => "experts_gated",
             Op::ExpertsDown { .. } => "experts_down",
             Op::AddGated { .. } => "add_gated",
+            Op::Gate { .. } => "gate",
+            Op::Conv { .. } => "conv",
+            Op::Mamba2 { .. } => "mamba2",
+            Op::DeltaNet { .. } => "delta_net",
             Op::Softcap { .. } => "softcap",
         }
     }
@@ -321,6 +411,14 @@ impl Op {
                 (vec![input, routes, out], vec![parts, out])
             }
             Op::AddGated { gate, input, out, .. } => (vec![gate, input, out], vec![out]),
+            // Parts of `out` that are not written stay: it is read too.
+            Op::Gate { gate, input, out, .. } => (
+                [Some(gate), input, Some(out)].into_iter().flatten().map(|p| p.value).collect(),
+                vec![out.value],
+            ),
+            Op::Conv { value, .. } => (vec![value], vec![value]),
+            Op::Mamba2 { value, out, .. } => (vec![value], vec![out]),
+            Op::DeltaNet { qkv, gates, out, .. } => (vec![qkv, gates], vec![out]),
         }
     }
 
@@ -346,6 +444,9 @@ impl Op {
             Op::QkRopeStore { q_norm, k_norm, .. } => q_norm.into_iter().chain(k_norm).collect(),
             Op::Attention { sinks, .. } => sinks.into_iter().collect(),
             Op::Route { bias, .. } => bias.into_iter().collect(),
+            Op::Conv { weight, bias, .. } => std::iter::once(weight).chain(bias).collect(),
+            Op::Mamba2 { a, d, dt_bias, .. } => vec![a, d, dt_bias],
+            Op::DeltaNet { a, dt_bias, .. } => vec![a, dt_bias],
             _ => vec![],
         }
     }
@@ -377,6 +478,8 @@ pub struct Plan {
     pub ropes: Vec<Rope>,
     /// The layers that have keys and values.
     pub kv_layers: Vec<KvLayer>,
+    /// Floats of each state that a sequence has, zero at its start.
+    pub states: Vec<usize>,
     /// The last op's result, one row an output: logits over the vocabulary.
     pub logits: ValueId,
 }

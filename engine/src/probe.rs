@@ -264,6 +264,7 @@ impl Probe {
             weights: list,
             ropes: vec![],
             kv_layers: vec![],
+            states: vec![],
             logits: ValueId(1),
         };
         let inputs = vec![(ValueId(0), input), (ValueId(1), before)];
@@ -290,6 +291,7 @@ impl Probe {
             weights: list,
             ropes: vec![],
             kv_layers: vec![],
+            states: vec![],
             logits: ValueId(1),
         };
         let inputs =
@@ -311,6 +313,7 @@ impl Probe {
             weights: list,
             ropes: vec![],
             kv_layers: vec![],
+            states: vec![],
             logits: ValueId(0),
         };
         let sizes = sizes(tokens, KvType::F32, KvType::F32);
@@ -370,6 +373,7 @@ impl Probe {
             weights: list,
             ropes: vec![rope],
             kv_layers: vec![kv],
+            states: vec![],
             logits: ValueId(1),
         };
         // A type's own step, of numbers up to about 2: keys and values near a rounding may go the other way.
@@ -443,6 +447,7 @@ impl Probe {
             weights: list,
             ropes: vec![],
             kv_layers: vec![],
+            states: vec![],
             logits: out,
         };
         let tokens = case.tokens;
@@ -673,6 +678,7 @@ pub fn choose_both(
         weights: list,
         ropes: vec![],
         kv_layers: vec![],
+        states: vec![],
         logits: ValueId(0),
     });
     let weights = GpuWeights::load(gpu.clone(), &file, &plan, caps.clone(), &mut |_, _| ())?;

@@ -15,7 +15,7 @@ use crate::model::spec::{
     Activation, CLAMPED_FACTOR, CLAMPED_LIMIT, GELU_CUBE, GELU_FACTOR, Gating, NormKind, Routing,
 };
 use crate::model::weights::{WeightId, read_f32};
-use crate::plan::{Epilogue, KvLayer, Op, Plan, ValueId};
+use crate::plan::{Epilogue, KvLayer, Op, Parts, Plan, StateId, ValueId};
 use crate::step::{Input, SequenceId, StepToken};
 
 /// The keys and values of one sequence in one layer, by position.
@@ -33,6 +33,8 @@ pub struct Reference {
     /// How far apart the last expert chosen and the first not chosen were at least, in the last step.
     margin: f64,
     cells: HashMap<(SequenceId, usize), Cells>,
+    /// States by sequence and number.
+    states: HashMap<(SequenceId, usize), Vec<f64>>,
 }
 
 impl Reference {
@@ -63,6 +65,7 @@ impl Reference {
             weights,
             kv_types: (key_type, value_type),
             margin: f64::INFINITY,
+            states: HashMap::new(),
             cells: HashMap::new(),
         })
     }
@@ -282,6 +285,117 @@ impl Reference {
                     .collect();
                 add_to(&mut values[out.0], &gated);
             }
+            Op::Gate { gate, activation, input, shape: (parts, width), out } => {
+                for row in 0..tokens.len() {
+                    for part in 0..*parts {
+                        for column in 0..*width {
+                            let at = |p: &Parts| p.offset + part * p.stride + column;
+                            let mut y = values[gate.value.0][row][at(gate)];
+                            if let Some(activation) = activation {
+                                y = activate(y, *activation);
+                            }
+                            if let Some(input) = input {
+                                y *= values[input.value.0][row][at(input)];
+                            }
+                            let rows = &mut values[out.value.0];
+                            rows.resize(tokens.len(), vec![]);
+                            rows[row].resize(self.plan.value(out.value).width, 0.0);
+                            rows[row][at(out)] = y;
+                        }
+                    }
+                }
+            }
+            Op::Conv { value, offset, channels, taps, weight, bias, activation, state } => {
+                for (token, row) in tokens.iter().zip(&mut values[value.0]) {
+                    // The last inputs, the oldest first.
+                    let mut before = self.take_state(token, *state);
+                    let weight = &self.weights[weight.0];
+                    for channel in 0..*channels {
+                        let x = row[offset + channel];
+                        let mut y =
+                            bias.map_or(0.0, |bias| f64::from(self.weights[bias.0][channel]));
+                        for tap in 0..*taps {
+                            let input = before.get(tap * channels + channel).copied().unwrap_or(x);
+                            y += f64::from(weight[channel * taps + tap]) * input;
+                        }
+                        before.push(x);
+                        row[offset + channel] = activation.map_or(y, |a| activate(y, a));
+                    }
+                    before.drain(..*channels);
+                    self.states.insert((token.sequence, state.0), before);
+                }
+            }
+            Op::Mamba2 { value, mamba, a, d, dt_bias, state, out } => {
+                let (inner, n, groups) = (mamba.inner(), mamba.state, mamba.groups);
+                let mut mixed = Vec::new();
+                for (token, row) in tokens.iter().zip(&values[value.0]) {
+                    let mut memory = self.take_state(token, *state);
+                    let vector = |id: &WeightId, head: usize| f64::from(self.weights[id.0][head]);
+                    let x = &row[inner..2 * inner];
+                    let (b, rest) = row[2 * inner..].split_at(groups * n);
+                    let (c, dt) = rest.split_at(groups * n);
+                    let mut y = vec![0.0; inner];
+                    for head in 0..mamba.heads {
+                        let delta = softplus(dt[head] + vector(dt_bias, head));
+                        let decay = (delta * vector(a, head)).exp();
+                        let group = head / (mamba.heads / groups);
+                        for p in 0..mamba.head_size {
+                            let at = head * mamba.head_size + p;
+                            let mut sum = vector(d, head) * x[at];
+                            for i in 0..n {
+                                let cell = &mut memory[(head * n + i) * mamba.head_size + p];
+                                *cell = *cell * decay + delta * x[at] * b[group * n + i];
+                                sum += *cell * c[group * n + i];
+                            }
+                            y[at] = sum;
+                        }
+                    }
+                    self.states.insert((token.sequence, state.0), memory);
+                    mixed.push(y);
+                }
+                values[out.0] = mixed;
+            }
+            Op::DeltaNet { qkv, gates, gates_by_key_head, net, a, dt_bias, state, out } => {
+                let size = net.size;
+                let per_key = net.value_heads / net.key_heads;
+                let mut mixed = Vec::new();
+                for (index, token) in tokens.iter().enumerate() {
+                    let mut memory = self.take_state(token, *state);
+                    let (row, gates) = (&values[qkv.0][index], &values[gates.0][index]);
+                    let mut y = vec![0.0; net.inner()];
+                    for head in 0..net.value_heads {
+                        let key_head =
+                            if net.grouped { head / per_key } else { head % net.key_heads };
+                        let q = &row[key_head * size..][..size];
+                        let k = &row[(net.key_heads + key_head) * size..][..size];
+                        let v = &row[(2 * net.key_heads + head) * size..][..size];
+                        let (beta, alpha) = if *gates_by_key_head {
+                            let first = head / per_key * 2 * per_key + head % per_key;
+                            (gates[first], gates[first + per_key])
+                        } else {
+                            (gates[head], gates[net.value_heads + head])
+                        };
+                        let beta = activate(beta, Activation::Sigmoid);
+                        let vector = |id: &WeightId| f64::from(self.weights[id.0][head]);
+                        let decay = (vector(a) * softplus(alpha + vector(dt_bias))).exp();
+                        let memory = &mut memory[head * size * size..][..size * size];
+                        memory.iter_mut().for_each(|m| *m *= decay);
+                        for j in 0..size {
+                            let known: f64 = (0..size).map(|i| memory[i * size + j] * k[i]).sum();
+                            let change = beta * (v[j] - known);
+                            let mut sum = 0.0;
+                            for i in 0..size {
+                                memory[i * size + j] += k[i] * change;
+                                sum += memory[i * size + j] * q[i];
+                            }
+                            y[head * size + j] = sum / (size as f64).sqrt();
+                        }
+                    }
+                    self.states.insert((token.sequence, state.0), memory);
+                    mixed.push(y);
+                }
+                values[out.0] = mixed;
+            }
             Op::Softcap { value, cap } => {
                 let cap = f64::from(*cap);
                 for x in values[value.0].iter_mut().flatten() {
@@ -289,6 +403,13 @@ impl Reference {
                 }
             }
         }
+    }
+
+    /// A sequence's state before a token, taken out: zeros at its start.
+    fn take_state(&mut self, token: &StepToken, state: StateId) -> Vec<f64> {
+        let kept = self.states.remove(&(token.sequence, state.0));
+        let zeros = || vec![0.0; self.plan.states[state.0]];
+        kept.filter(|_| token.position > 0).unwrap_or_else(zeros)
     }
 
     /// The product of one expert's part of a weight with `x`.
@@ -416,6 +537,11 @@ pub const LEAST_SUM: f64 = 1.0 / 16384.0;
 pub fn gated(both: &[f64], activation: Activation) -> Vec<f64> {
     let (gate, up) = both.split_at(both.len() / 2);
     gate.iter().zip(up).map(|(&gate, &up)| gate_times_up(gate, up, activation)).collect()
+}
+
+/// ln(1 + e^x); x itself above 20, as llama.cpp has it.
+pub fn softplus(x: f64) -> f64 {
+    if x > 20.0 { x } else { x.exp().ln_1p() }
 }
 
 /// activation(gate) * up.

@@ -91,6 +91,18 @@ impl Gguf {
         self.sources.iter().map(|source| source.len()).sum()
     }
 
+    /// Gives a tensor other data of the same type, all of a source, and another shape.
+    pub fn replace(&mut self, name: &str, shape: Vec<u64>, source: Arc<dyn Source>) -> Result<()> {
+        let Some(&index) = self.by_name.get(name) else {
+            return Err(Error::MissingTensor { file: self.file().into(), name: name.into() });
+        };
+        let (file, bytes) = (self.sources.len(), Some(source.len()));
+        let old = &self.tensors[index];
+        self.tensors[index] = TensorInfo { shape, file, start: 0, bytes, ..old.clone() };
+        self.sources.push(source);
+        Ok(())
+    }
+
     /// The tensor of a name, if it is there.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.by_name.get(name).map(|&index| &self.tensors[index])

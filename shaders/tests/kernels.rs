@@ -76,6 +76,15 @@ fn variants() -> Vec<Variant> {
         let route = vec![Variant::new("route").define(gating)];
         all.extend(both(both(both(route, "BIAS"), "GROUPS"), "NORMALIZE"));
     }
+    let gate = vec![Variant::new("gate_parts").define("SIGMOID")];
+    all.extend(both(both(both(gate, "GATE_IN_OUT"), "INPUT_IN_OUT"), "PLAIN"));
+    all.push(Variant::new("gate_parts").define("COPY"));
+    for taps in [2, 4] {
+        let conv = Variant::new("conv").number("TAPS", taps).number("BEFORE", taps - 1);
+        all.extend(both(both(vec![conv], "BIAS"), "ACTIVATED"));
+    }
+    all.push(Variant::new("mamba2"));
+    all.extend(both(both(vec![Variant::new("delta_net")], "GROUPED"), "BY_KEY_HEAD"));
     all.extend(["expert_lists", "expert_sum", "softcap"].map(Variant::new));
     let kv = |kernel| -> Vec<Variant> {
         let plain = both(both(vec![Variant::new(kernel)], "KEYS_F32"), "VALUES_F32");

@@ -104,6 +104,7 @@ fn every_dispatch_is_complete_and_within_limits() {
                     table_blocks: [8, 3],
                     blocks: [8, 3],
                     chunk: 512,
+                    sequences: 2,
                     class,
                 };
                 let dispatches = lowering.lower().unwrap();
@@ -159,6 +160,7 @@ fn a_decode_step_is_few_dispatches() {
         table_blocks: [8, 1],
         blocks: [8, 1],
         chunk: 512,
+        sequences: 2,
         class: StepClass::of(1, 1),
     };
     let dispatches = lowering.lower().unwrap();
@@ -189,6 +191,7 @@ fn cooperative_matrices_have_a_fallback() {
             table_blocks: [8, 1],
             blocks: [8, 1],
             chunk: 512,
+            sequences: 2,
             class: StepClass::of(tokens, 1),
         };
         lowering.lower().unwrap().iter().map(|dispatch| dispatch.variant.kernel).collect()

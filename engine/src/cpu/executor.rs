@@ -1,6 +1,7 @@
 //! A context on the CPU: the plan's ops as loops, shared out among a team of threads.
 
 mod experts;
+mod recurrent;
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ use crate::{Error, Result};
 /// What a model and a context will take, before anything is allocated.
 pub fn predict(plan: &Plan, groups: &[Group], sizes: &Sizes) -> Memory {
     let placement = place(plan, sizes.chunk, sizes.outputs);
-    let kv = plan
+    let kv: u64 = plan
         .kv_layers
         .iter()
         .map(|layer| {
@@ -36,7 +37,8 @@ pub fn predict(plan: &Plan, groups: &[Group], sizes: &Sizes) -> Memory {
         .sum();
     Memory {
         weights: plan.weights.iter().map(|weight| weight.bytes() as u64).sum(),
-        kv,
+        kv: kv
+            + plan.states.iter().map(|&floats| (floats * sizes.sequences * 4) as u64).sum::<u64>(),
         compute: placement.floats.iter().map(|&floats| floats as u64 * 4).sum(),
         staging: 0,
     }
@@ -66,6 +68,8 @@ pub struct CpuExecutor {
     tables: Vec<Vec<Vec<Option<u32>>>>,
     keys: Vec<Cells>,
     kv_values: Vec<Cells>,
+    /// Each state of all places for sequences.
+    states: Vec<Vec<f32>>,
     output_rows: usize,
     memory: Memory,
     name: String,
@@ -107,6 +111,7 @@ impl CpuExecutor {
             values: placement.floats.iter().map(|&floats| vec![0.0; floats]).collect(),
             keys,
             kv_values,
+            states: plan.states.iter().map(|&floats| vec![0.0; floats * sizes.sequences]).collect(),
             output_rows: 0,
             memory,
             name: format!("CPU ({})", super::processor_name()),
@@ -205,6 +210,22 @@ impl CpuExecutor {
                     experts::route(logits, bias, routing, row);
                 }
                 self.put(*out, result);
+                Ok(())
+            }
+            Op::Gate { .. } => {
+                self.gate_parts(op, step);
+                Ok(())
+            }
+            Op::Conv { .. } => {
+                self.conv(op, step);
+                Ok(())
+            }
+            Op::Mamba2 { .. } => {
+                self.mamba2(op, step);
+                Ok(())
+            }
+            Op::DeltaNet { .. } => {
+                self.delta_net(op, step);
                 Ok(())
             }
             Op::ExpertsGated { .. } => {
@@ -518,6 +539,33 @@ impl Executor for CpuExecutor {
                 return Err(Error::Option("the snapshot is of another model or context".into()));
             };
             cells.set_bytes(block as usize * BLOCK, BLOCK, part);
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn copy_state(&mut self, from: u32, to: u32) -> Result<()> {
+        let bytes = self.read_state(from)?;
+        self.write_state(to, &bytes)
+    }
+
+    fn read_state(&mut self, slot: u32) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for (state, &floats) in self.states.iter().zip(&self.plan.states) {
+            let of_slot = &state[slot as usize * floats..][..floats];
+            bytes.extend_from_slice(bytemuck::cast_slice(of_slot));
+        }
+        Ok(bytes)
+    }
+
+    fn write_state(&mut self, slot: u32, bytes: &[u8]) -> Result<()> {
+        let mut rest = bytes;
+        for (state, &floats) in self.states.iter_mut().zip(&self.plan.states) {
+            let Some((part, after)) = rest.split_at_checked(floats * 4) else {
+                return Err(Error::Option("the snapshot is of another model or context".into()));
+            };
+            let of_slot = &mut state[slot as usize * floats..][..floats];
+            bytemuck::cast_slice_mut::<_, u8>(of_slot).copy_from_slice(part);
             rest = after;
         }
         Ok(())

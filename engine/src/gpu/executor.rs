@@ -70,6 +70,7 @@ pub struct GpuExecutor {
     part_sums: wgpu::Buffer,
     part_maxima: wgpu::Buffer,
     expert_tiles: wgpu::Buffer,
+    states: Vec<wgpu::Buffer>,
     selection: wgpu::Buffer,
     recent: wgpu::Buffer,
     flags: wgpu::Buffer,
@@ -137,6 +138,7 @@ impl GpuExecutor {
             candidates: [0, 1].map(|_| gpu.buffer("candidates", bytes.candidates, storage)),
             part_sums: gpu.buffer("part sums", bytes.part_sums, storage),
             part_maxima: gpu.buffer("part maxima", bytes.part_maxima, storage),
+            states: many("state", &bytes.states),
             expert_tiles: gpu.buffer("expert tiles", bytes.expert_tiles, storage),
             selection: gpu.buffer("selection", SELECTION_BYTES, Usage::UNIFORM | Usage::COPY_DST),
             recent: gpu.buffer("recent", RECENT_BYTES, storage),
@@ -278,6 +280,7 @@ impl GpuExecutor {
             Resource::PartSums => self.part_sums.as_entire_binding(),
             Resource::PartMaxima => self.part_maxima.as_entire_binding(),
             Resource::Candidates(index) => self.candidates[index].as_entire_binding(),
+            Resource::State(id) => self.states[id.0].as_entire_binding(),
             Resource::ExpertTiles => self.expert_tiles.as_entire_binding(),
         }
     }
@@ -324,7 +327,7 @@ impl GpuExecutor {
                 table_of(1),
                 token.cells[0],
                 token.cells[1],
-                0,
+                token.slot,
             ]);
             if token.want_logits {
                 outputs.push(index as u32);
@@ -414,6 +417,7 @@ fn lower(
         table_blocks: [0, 1].map(|group| of(group, &|group| group.table_blocks)),
         blocks: [0, 1].map(|group| of(group, &|group| group.blocks)),
         chunk: sizes.chunk,
+        sequences: sizes.sequences,
         class,
     }
     .lower()
@@ -596,6 +600,35 @@ impl Executor for GpuExecutor {
                 return Err(Error::Option("the snapshot is of another model or context".into()));
             };
             self.gpu.queue.write_buffer(buffer, u64::from(block) * length, part);
+            rest = after;
+        }
+        self.gpu.check()
+    }
+
+    fn copy_state(&mut self, from: u32, to: u32) -> Result<()> {
+        let bytes = self.read_state(from)?;
+        self.write_state(to, &bytes)
+    }
+
+    fn read_state(&mut self, slot: u32) -> Result<Vec<u8>> {
+        let mut all = Vec::new();
+        for (buffer, &floats) in self.states.iter().zip(&self.plan.states) {
+            let bytes = floats as u64 * 4;
+            let usage = Usage::MAP_READ | Usage::COPY_DST;
+            let readback = self.gpu.buffer("state readback", bytes, usage);
+            self.copy_out(buffer, u64::from(slot) * bytes, &readback, 0, bytes);
+            all.extend(self.gpu.read_mapped(&readback, bytes)?);
+        }
+        Ok(all)
+    }
+
+    fn write_state(&mut self, slot: u32, bytes: &[u8]) -> Result<()> {
+        let mut rest = bytes;
+        for (buffer, &floats) in self.states.iter().zip(&self.plan.states) {
+            let Some((part, after)) = rest.split_at_checked(floats * 4) else {
+                return Err(Error::Option("the snapshot is of another model or context".into()));
+            };
+            self.gpu.queue.write_buffer(buffer, u64::from(slot) * floats as u64 * 4, part);
             rest = after;
         }
         self.gpu.check()

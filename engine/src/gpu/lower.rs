@@ -3,6 +3,7 @@
 mod attention;
 mod elementwise;
 mod experts;
+mod recurrent;
 mod selection;
 
 use shaders::Variant;
@@ -16,7 +17,7 @@ use super::layout::{Layout, Part, VectorId};
 use crate::Result;
 use crate::kv::{KvType, Placed, Prepared};
 use crate::model::spec::{Activation, NormKind};
-use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, Rows, ValueId};
+use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, Rows, StateId, ValueId};
 
 /// What a dispatch binds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,6 +58,8 @@ pub enum Resource {
     Candidates(usize),
     /// Slots of experts, cut into tiles.
     ExpertTiles,
+    /// A state of all sequences.
+    State(StateId),
 }
 
 /// A number of workgroups.
@@ -170,6 +173,8 @@ pub struct Lowering<'a> {
     pub blocks: [usize; 2],
     /// The most tokens of a step.
     pub chunk: usize,
+    /// Places for sequences.
+    pub sequences: usize,
     /// The rows of the step.
     pub class: StepClass,
 }
@@ -266,6 +271,10 @@ impl Lowering<'_> {
             Op::ExpertsGated { .. } => self.experts_gated(op, out),
             Op::ExpertsDown { .. } => self.experts_down(op, out),
             Op::AddGated { .. } => out.push(self.add_gated(op)),
+            Op::Gate { .. } => out.push(self.gate_parts(op)),
+            Op::Conv { .. } => out.push(self.conv(op)),
+            Op::Mamba2 { .. } => out.push(self.mamba2(op)),
+            Op::DeltaNet { .. } => out.push(self.delta_net(op)),
             Op::Softcap { value, cap } => out.push(self.softcap(*value, *cap)),
         }
         Ok(())

@@ -271,6 +271,10 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
             Op::NormParts { .. }
             | Op::ExpertsDown { .. }
             | Op::AddGated { .. }
+            | Op::Gate { .. }
+            | Op::Conv { .. }
+            | Op::Mamba2 { .. }
+            | Op::DeltaNet { .. }
             | Op::Softcap { .. } => {}
         }
     }

@@ -32,6 +32,7 @@ pub(super) struct BufferSizes {
     pub part_sums: u64,
     pub part_maxima: u64,
     pub expert_tiles: u64,
+    pub states: Vec<u64>,
 }
 
 /// Bytes of the kernels' `Selection`.
@@ -86,6 +87,7 @@ impl BufferSizes {
             candidates: candidate_room(plan.vocabulary()) as u64 * 8,
             part_sums: part_heads(&|layer| layer.heads * layer.value_length) * 4,
             part_maxima: part_heads(&|layer| layer.heads) * 8,
+            states: plan.states.iter().map(|&n| (n * sizes.sequences * 4) as u64).collect(),
             expert_tiles: plan
                 .ops
                 .iter()
@@ -115,7 +117,7 @@ impl BufferSizes {
         let selection = [self.candidates, self.candidates, SELECTION_BYTES, RECENT_BYTES, 4];
         Memory {
             weights: 0,
-            kv: sum(&self.keys) + sum(&self.kv_values),
+            kv: sum(&self.keys) + sum(&self.kv_values) + sum(&self.states),
             compute: sum(&self.values) + sum(&small) + sum(&self.angles) + sum(&selection),
             staging: buffer_bytes(self.logits_readback)
                 + buffer_bytes(self.block_readback)

@@ -165,6 +165,7 @@ impl Bench {
             weights: list,
             ropes: vec![],
             kv_layers: vec![],
+            states: vec![],
             logits: ValueId(1),
         });
         let source = BytesSource::new("measurement", writer.to_bytes());

@@ -125,6 +125,8 @@ pub struct KvTable {
     cells: usize,
     /// The model's own context length, for messages.
     trained: usize,
+    /// Whether sequences have states, which cannot be taken back.
+    stateful: bool,
 }
 
 impl KvTable {
@@ -138,7 +140,26 @@ impl KvTable {
             })
             .collect();
         let free_slots = (0..sequences as u32).rev().collect();
-        Self { groups, pools, sequences: HashMap::new(), free_slots, cells, trained }
+        Self {
+            groups,
+            pools,
+            sequences: HashMap::new(),
+            free_slots,
+            cells,
+            trained,
+            stateful: false,
+        }
+    }
+
+    /// The same for a model with states, which cannot be taken back: a sequence is shortened to nothing or not at all.
+    #[must_use]
+    pub fn with_states(self) -> Self {
+        Self { stateful: true, ..self }
+    }
+
+    /// The place of a sequence among those of the context.
+    pub fn slot(&self, sequence: SequenceId) -> Option<u32> {
+        self.sequences.get(&sequence).map(|sequence| sequence.slot)
     }
 
     /// The groups.
@@ -270,7 +291,7 @@ impl KvTable {
             let sees = group.window.map_or(0, |window| (position + 1).saturating_sub(window));
             entries.oldest > sees
         });
-        let position = if lost { 0 } else { position };
+        let position = if lost || self.stateful { 0 } else { position };
         if position == 0 {
             self.free(id);
             return 0;

@@ -1,15 +1,19 @@
 //! The architectures: each reads its metadata into a [`Spec`]. A new one is a file and a line here.
 
 mod cohere;
+mod falcon_h1;
 mod gemma;
 mod glm4;
 mod gpt_oss;
 mod granite;
+mod lfm2;
 mod llama;
+mod mamba2;
 mod mistral3;
 mod olmo2;
 mod phi;
 mod qwen;
+mod qwen35;
 mod smollm3;
 mod starcoder2;
 
@@ -18,7 +22,8 @@ use gguf::Gguf;
 use super::keys::Keys;
 use super::rope::{RopeFactors, RopeScaling, RopeSpec, RopeStyle};
 use super::spec::{
-    Activation, Experts, FeedForward, Gating, LayerSpec, NormKind, QkNorm, Routing, Spec,
+    Activation, DeltaNet, Experts, FeedForward, Gating, LayerSpec, Mamba2, NormKind, QkNorm,
+    Recurrent, Routing, Spec,
 };
 use crate::{Error, Result};
 
@@ -29,6 +34,7 @@ type ReadSpec = fn(&Keys) -> Result<Spec>;
 const ARCHITECTURES: &[(&str, ReadSpec)] = &[
     ("cohere2", cohere::cohere2),
     ("command-r", cohere::command_r),
+    ("falcon-h1", falcon_h1::spec),
     ("gemma", gemma::gemma),
     ("gemma2", gemma::gemma2),
     ("gemma3", gemma::gemma3),
@@ -36,7 +42,9 @@ const ARCHITECTURES: &[(&str, ReadSpec)] = &[
     ("gpt-oss", gpt_oss::spec),
     ("granite", granite::spec),
     ("granitemoe", granite::spec),
+    ("lfm2", lfm2::spec),
     ("llama", llama::spec),
+    ("mamba2", mamba2::spec),
     ("mistral3", mistral3::spec),
     ("olmo2", olmo2::spec),
     ("phi2", phi::phi2),
@@ -44,7 +52,10 @@ const ARCHITECTURES: &[(&str, ReadSpec)] = &[
     ("qwen2", qwen::qwen2),
     ("qwen2moe", qwen::qwen2moe),
     ("qwen3", qwen::qwen3),
+    ("qwen35", qwen35::qwen35),
+    ("qwen35moe", qwen35::qwen35),
     ("qwen3moe", qwen::qwen3moe),
+    ("qwen3next", qwen35::qwen3next),
     ("smollm3", smollm3::spec),
     ("starcoder2", starcoder2::spec),
 ];
@@ -54,7 +65,7 @@ pub fn known() -> impl Iterator<Item = &'static str> {
     ARCHITECTURES.iter().map(|(name, _)| *name)
 }
 
-/// Reads the file's architecture and checks the numbers that every architecture has.
+/// Reads the file's architecture; the numbers are yet to be checked.
 pub fn read_spec(file: &Gguf) -> Result<Spec> {
     let key = "general.architecture";
     let name = file.metadata.str(key)?.ok_or_else(|| file.metadata.missing(key))?;
@@ -65,10 +76,7 @@ pub fn read_spec(file: &Gguf) -> Result<Spec> {
             known: known().collect::<Vec<_>>().join(", "),
         });
     };
-    let keys = Keys::new(file, name);
-    let spec = read(&keys)?;
-    check(&keys, &spec)?;
-    Ok(spec)
+    read(&Keys::new(file, name))
 }
 
 /// The vocabulary's size: the token list's length, or the embedding's rows in a file without one.
@@ -91,6 +99,7 @@ fn decoder(keys: &Keys, style: RopeStyle) -> Result<Spec> {
         base: rope_base(keys)?,
         scaling: rope_scaling(keys)?,
         factors: RopeFactors::File { original_context: original_context(keys)? },
+        sections: None,
     };
     Ok(Spec {
         architecture: keys.architecture(),
@@ -104,6 +113,7 @@ fn decoder(keys: &Keys, style: RopeStyle) -> Result<Spec> {
         post_norms: false,
         parallel: false,
         ffn_norm: "ffn_norm",
+        output_norm: "output_norm",
         qk_norm: QkNorm::None,
         residual_scale: 1.0,
         logit_scale: 1.0,
@@ -143,21 +153,27 @@ fn layers(keys: &Keys) -> Result<Vec<LayerSpec>> {
     let feed_forward = keys
         .per_layer("feed_forward_length", count)?
         .or(expert_width)
-        .ok_or_else(|| missing("feed_forward_length"))?;
+        // Models without such networks need not have it; the others' width is checked.
+        .unwrap_or_else(|| vec![0; count]);
     let key_length = keys.count("attention.key_length")?;
     let value_length = keys.count("attention.value_length")?;
     (0..count)
         .map(|layer| {
             let heads = heads[layer];
-            if heads == 0 || kv_heads[layer] == 0 || !heads.is_multiple_of(kv_heads[layer]) {
+            // Layers without heads have something else in the place of attention.
+            let attention = heads > 0 && kv_heads[layer] > 0;
+            if attention && !heads.is_multiple_of(kv_heads[layer]) {
                 return Err(keys.error(format!(
                     "layer {layer} has {heads} heads for {} key heads, which do not divide evenly",
                     kv_heads[layer]
                 )));
             }
-            let key_length = key_length.unwrap_or(embedding / heads);
-            let value_length = value_length.unwrap_or(embedding / heads);
+            let key_length = key_length.unwrap_or(embedding / heads.max(1));
+            let value_length = value_length.unwrap_or(embedding / heads.max(1));
             Ok(LayerSpec {
+                attention,
+                recurrent: None,
+                query_gate: false,
                 heads,
                 kv_heads: kv_heads[layer],
                 key_length,
@@ -270,7 +286,8 @@ fn original_context(keys: &Keys) -> Result<usize> {
 const LARGEST: usize = 1 << 24;
 
 /// Checks the numbers that every architecture has, so that no later size can overflow.
-fn check(keys: &Keys, spec: &Spec) -> Result<()> {
+pub fn check(file: &Gguf, spec: &Spec) -> Result<()> {
+    let keys = &Keys::new(file, spec.architecture);
     let within = |what: &str, n: usize, multiple: usize| {
         if n == 0 || n > LARGEST || !n.is_multiple_of(multiple) {
             return Err(keys.error(format!(
@@ -282,14 +299,29 @@ fn check(keys: &Keys, spec: &Spec) -> Result<()> {
     within("the vocabulary", spec.vocabulary, 1)?;
     within("the embedding length", spec.embedding, 32)?;
     for (index, layer) in spec.layers.iter().enumerate() {
+        if !layer.attention && layer.recurrent.is_none() {
+            return Err(keys.error(format!(
+                "layer {index} has {} heads for {} key heads, expected at least one of each",
+                layer.heads, layer.kv_heads
+            )));
+        }
+        if layer.feed_forward != FeedForward::None {
+            let width = layer.feed_forward.width();
+            within(&format!("layer {index}'s feed-forward width"), width, 32)?;
+        }
+        if let FeedForward::Experts(experts) = &layer.feed_forward {
+            check_experts(keys, index, experts)?;
+        }
+        if let Some(recurrent) = &layer.recurrent {
+            check_recurrent(keys, index, recurrent)?;
+        }
+        if !layer.attention {
+            continue;
+        }
         within(&format!("layer {index}'s key length"), layer.key_length, 4)?;
         within(&format!("layer {index}'s value length"), layer.value_length, 4)?;
         within(&format!("layer {index}'s query width"), layer.heads * layer.key_length, 32)?;
         within(&format!("layer {index}'s attention width"), layer.heads * layer.value_length, 32)?;
-        within(&format!("layer {index}'s feed-forward width"), layer.feed_forward.width(), 32)?;
-        if let FeedForward::Experts(experts) = &layer.feed_forward {
-            check_experts(keys, index, experts)?;
-        }
         let Some(rope) = layer.rope else { continue };
         let turned = spec.ropes[rope].dimensions;
         if turned == 0 || !turned.is_multiple_of(2) || turned > layer.key_length {
@@ -306,6 +338,49 @@ fn check(keys: &Keys, spec: &Spec) -> Result<()> {
     }
     Ok(())
 }
+
+/// Checks the numbers of a recurrent mixer: what the kernels hold, and what bounds its state.
+fn check_recurrent(keys: &Keys, index: usize, recurrent: &Recurrent) -> Result<()> {
+    let wrong = |what: &str| keys.error(format!("layer {index}'s {what}"));
+    let taps = match *recurrent {
+        Recurrent::ShortConv { taps } => taps,
+        Recurrent::Mamba2(mamba) => {
+            let Mamba2 { heads, head_size, state, groups, .. } = mamba;
+            if [heads, head_size, state, groups].iter().any(|&n| n == 0 || n > 1 << 16)
+                || head_size > 256
+                || state > 256
+                || !heads.is_multiple_of(groups)
+                || !mamba.inner().is_multiple_of(32)
+            {
+                return Err(wrong(&format!(
+                    "state has {heads} heads of {head_size}, {state} numbers an element, {groups} groups: expected heads of up to 256, up to 256 numbers, groups that divide the heads"
+                )));
+            }
+            mamba.taps
+        }
+        Recurrent::DeltaNet(net) => {
+            let DeltaNet { key_heads, value_heads, size, .. } = net;
+            if [key_heads, value_heads, size].iter().any(|&n| n == 0 || n > 1 << 12)
+                || size > 256
+                || !size.is_multiple_of(4)
+                || !value_heads.is_multiple_of(key_heads)
+                || !net.inner().is_multiple_of(32)
+            {
+                return Err(wrong(&format!(
+                    "delta net has {value_heads} heads of {size} for {key_heads} key heads: expected heads of up to 256, key heads that divide the others"
+                )));
+            }
+            net.taps
+        }
+    };
+    if !(2..=MOST_TAPS).contains(&taps) {
+        return Err(wrong(&format!("convolution has {taps} taps, expected 2 to {MOST_TAPS}")));
+    }
+    Ok(())
+}
+
+/// The most taps of a convolution: what the kernels hold.
+const MOST_TAPS: usize = 8;
 
 /// The most experts of a layer, and the most that a token passes: what the kernels hold.
 pub const MOST_EXPERTS: (usize, usize) = (1024, 64);

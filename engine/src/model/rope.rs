@@ -28,6 +28,9 @@ pub struct RopeSpec {
     pub scaling: RopeScaling,
     /// Which tensors of the file divide the frequencies.
     pub factors: RopeFactors,
+    /// Pairs that turn by time, height, width and something else, interleaved (llama.cpp's IMROPE): in a text the first
+    /// three are the position, and the last is 0.
+    pub sections: Option<[usize; 4]>,
 }
 
 /// Stretching of positions.
@@ -82,6 +85,21 @@ pub struct Rope {
 impl Rope {
     /// Computes the frequencies; `factors` divides them, one element a pair.
     pub fn new(spec: &RopeSpec, factors: Option<&[f32]>) -> Self {
+        let mut rope = Self::without_sections(spec, factors);
+        if let Some([time, height, width, rest]) = spec.sections {
+            let all = (time + height + width + rest).max(1);
+            for (pair, frequency) in rope.frequencies.iter_mut().enumerate() {
+                let k = pair % all;
+                let of_position = k < 3 * [time, height, width][k % 3];
+                if !of_position {
+                    *frequency = 0.0;
+                }
+            }
+        }
+        rope
+    }
+
+    fn without_sections(spec: &RopeSpec, factors: Option<&[f32]>) -> Self {
         let n = spec.dimensions as f64;
         let pairs = spec.dimensions / 2;
         let plain = |pair: usize| {

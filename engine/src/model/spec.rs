@@ -30,6 +30,8 @@ pub struct Spec {
     pub parallel: bool,
     /// The name of the norm before the feed-forward network.
     pub ffn_norm: &'static str,
+    /// The name of the norm before the output matrix.
+    pub output_norm: &'static str,
     /// How q and k are normed before rope (`attn_q_norm`, `attn_k_norm`).
     pub qk_norm: QkNorm,
     /// What each branch's output is multiplied by before it is added.
@@ -49,6 +51,12 @@ pub struct Spec {
 /// One layer's numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerSpec {
+    /// Whether the layer has attention; the numbers of heads say nothing else if not.
+    pub attention: bool,
+    /// What the layer has in place of attention, or beside it, that goes through the sequence step by step.
+    pub recurrent: Option<Recurrent>,
+    /// Whether q comes with a gate of the same width, whose sigmoid multiplies what attention gives.
+    pub query_gate: bool,
     /// Query heads.
     pub heads: usize,
     /// Key and value heads; query head h reads head h / (heads / kv_heads).
@@ -106,9 +114,79 @@ pub enum QkNorm {
     LayerHeads,
 }
 
+/// A mixer of tokens with a state that grows with nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recurrent {
+    /// c * conv(b * x), [b | c | x] being one product: LFM2's short convolution.
+    ShortConv {
+        /// Taps of the convolution.
+        taps: usize,
+    },
+    /// Mamba 2 (Dao and Gu 2024, arXiv 2405.21060).
+    Mamba2(Mamba2),
+    /// The gated delta rule (Yang et al. 2024, arXiv 2412.06464).
+    DeltaNet(DeltaNet),
+}
+
+/// The numbers of a Mamba-2 mixer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mamba2 {
+    /// Taps of the convolution.
+    pub taps: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Elements of a head.
+    pub head_size: usize,
+    /// State of an element.
+    pub state: usize,
+    /// Groups of heads that share B and C.
+    pub groups: usize,
+}
+
+impl Mamba2 {
+    /// Width of all heads.
+    pub fn inner(&self) -> usize {
+        self.heads * self.head_size
+    }
+
+    /// Channels of the convolution: x, B and C.
+    pub fn channels(&self) -> usize {
+        self.inner() + 2 * self.groups * self.state
+    }
+}
+
+/// The numbers of a gated delta net.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeltaNet {
+    /// Taps of the convolution.
+    pub taps: usize,
+    /// Heads of q and k.
+    pub key_heads: usize,
+    /// Heads of v.
+    pub value_heads: usize,
+    /// Elements of every head.
+    pub size: usize,
+    /// Whether neighbouring value heads share a key head; if not, head h has key head h mod `key_heads`.
+    pub grouped: bool,
+}
+
+impl DeltaNet {
+    /// Channels of the convolution: q, k and v.
+    pub fn channels(&self) -> usize {
+        (2 * self.key_heads + self.value_heads) * self.size
+    }
+
+    /// Width of all value heads.
+    pub fn inner(&self) -> usize {
+        self.value_heads * self.size
+    }
+}
+
 /// A feed-forward network.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FeedForward {
+    /// There is none.
+    None,
     /// down(activation(gate) * up).
     Gated {
         /// Hidden width.
@@ -127,6 +205,7 @@ impl FeedForward {
     /// Its hidden width (an expert's).
     pub fn width(&self) -> usize {
         match self {
+            FeedForward::None => 0,
             FeedForward::Gated { width } | FeedForward::Plain { width } => *width,
             FeedForward::Experts(experts) => experts.width,
         }

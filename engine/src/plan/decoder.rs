@@ -1,12 +1,13 @@
 //! Spec -> Plan: the whole decoder, written once for every architecture.
 
-use super::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, Rows, Value, ValueId};
+use super::{Epilogue, KvLayer, KvLayerId, Op, Parts, Plan, RopeId, Rows, StateId, Value, ValueId};
 use crate::Error;
 use crate::Result;
 use crate::model::ModelFile;
 use crate::model::rope::{Rope, RopeFactors, RopeSpec};
 use crate::model::spec::{
-    Activation, Experts, FeedForward, LayerSpec, NormKind, QkNorm, SharedExpert, Spec,
+    Activation, DeltaNet, Experts, FeedForward, LayerSpec, Mamba2, NormKind, QkNorm, Recurrent,
+    SharedExpert, Spec,
 };
 use crate::model::weights::{WeightFinder, WeightId, read_f32};
 
@@ -19,6 +20,7 @@ pub(super) fn plan(model: &ModelFile, cells: usize) -> Result<Plan> {
         ops: Vec::new(),
         values: Vec::new(),
         kv_layers: Vec::new(),
+        states: Vec::new(),
     };
     let ropes =
         spec.ropes.iter().map(|rope| build_rope(model, rope, cells)).collect::<Result<Vec<_>>>()?;
@@ -30,7 +32,7 @@ pub(super) fn plan(model: &ModelFile, cells: usize) -> Result<Plan> {
         build.layer(index, layer, x)?;
     }
     let last = build.output_value("last", spec.embedding);
-    build.norm(x, "output_norm", false, last)?;
+    build.norm(x, spec.output_norm, false, last)?;
     let head = build.weights.optional("output.weight", spec.embedding, spec.vocabulary)?;
     let bias = build.weights.optional("output.bias", spec.vocabulary, 1)?;
     let logits = build.output_value("logits", spec.vocabulary);
@@ -51,6 +53,7 @@ pub(super) fn plan(model: &ModelFile, cells: usize) -> Result<Plan> {
         weights: build.weights.into_weights(),
         ropes,
         kv_layers: build.kv_layers,
+        states: build.states,
         logits,
     })
 }
@@ -86,6 +89,7 @@ struct Builder<'a> {
     ops: Vec<Op>,
     values: Vec<Value>,
     kv_layers: Vec<KvLayer>,
+    states: Vec<usize>,
 }
 
 impl Builder<'_> {
@@ -105,7 +109,10 @@ impl Builder<'_> {
     /// A norm between branches: `NAME.weight`, and `NAME.bias` where the file has one.
     fn norm(&mut self, input: ValueId, name: &str, add: bool, out: ValueId) -> Result<()> {
         let width = self.values[input.0].width;
-        let weight = self.weights.require(&format!("{name}.weight"), width, 1)?;
+        // One family's files lack the suffix.
+        let with_suffix = format!("{name}.weight");
+        let bare = !self.weights.has(&with_suffix) && self.weights.has(name);
+        let weight = self.weights.require(if bare { name } else { &with_suffix }, width, 1)?;
         let bias = match self.spec.norm {
             NormKind::Layer => self.weights.optional(&format!("{name}.bias"), width, 1)?,
             NormKind::Rms | NormKind::L2 => None,
@@ -194,7 +201,18 @@ impl Builder<'_> {
     /// One block: attention and feed-forward network, each added to the stream.
     fn layer(&mut self, index: usize, layer: &LayerSpec, x: ValueId) -> Result<()> {
         let read = self.open_branch(index, "attn_norm", x)?;
-        self.attention(index, layer, read, x)?;
+        if layer.attention {
+            self.attention(index, layer, read, x)?;
+        }
+        match layer.recurrent {
+            None => {}
+            Some(Recurrent::ShortConv { taps }) => self.short_conv(index, taps, read, x)?,
+            Some(Recurrent::Mamba2(mamba)) => self.mamba2(index, mamba, read, x)?,
+            Some(Recurrent::DeltaNet(net)) => self.delta_net(index, net, read, x)?,
+        }
+        if layer.feed_forward == FeedForward::None {
+            return Ok(());
+        }
         let read =
             if self.spec.parallel { read } else { self.open_branch(index, self.spec.ffn_norm, x)? };
         self.feed_forward(index, &layer.feed_forward, read, x)
@@ -223,7 +241,12 @@ impl Builder<'_> {
             ("attn_k", kv.key_width()),
             ("attn_v", kv.value_width()),
         ];
-        self.linear(index, read, (Some("attn_qkv"), &parts), (1.0, Epilogue::Store), qkv)?;
+        let gate = if layer.query_gate {
+            Some(self.gated_qkv(index, &kv, read, qkv)?)
+        } else {
+            self.linear(index, read, (Some("attn_qkv"), &parts), (1.0, Epilogue::Store), qkv)?;
+            None
+        };
         let (q_norm, k_norm) = self.qk_norms(index, &kv, qkv)?;
         self.ops.push(Op::QkRopeStore {
             qkv,
@@ -249,7 +272,171 @@ impl Builder<'_> {
             sinks,
             out: heads,
         });
+        if let Some(gate) = gate {
+            let plain = Parts { value: heads, offset: 0, stride: kv.value_length };
+            self.ops.push(Op::Gate {
+                gate,
+                activation: Some(Activation::Sigmoid),
+                input: Some(plain),
+                shape: (kv.heads, kv.value_length),
+                out: plain,
+            });
+        }
         self.close_branch(index, heads, "attn_output", "post_attention_norm", x)
+    }
+
+    /// q, k and v where the matrix of q gives each head's q and then its gate; answers the gates.
+    fn gated_qkv(
+        &mut self,
+        index: usize,
+        kv: &KvLayer,
+        read: ValueId,
+        qkv: ValueId,
+    ) -> Result<Parts> {
+        let q_and_gate = self.value("q and gate", 2 * kv.query_width());
+        let q = [("attn_q", 2 * kv.query_width())];
+        self.linear(index, read, (None, &q), (1.0, Epilogue::Store), q_and_gate)?;
+        let k_and_v = self.value("k and v", kv.key_width() + kv.value_width());
+        let parts = [("attn_k", kv.key_width()), ("attn_v", kv.value_width())];
+        self.linear(index, read, (None, &parts), (1.0, Epilogue::Store), k_and_v)?;
+        let length = kv.key_length;
+        let of_q = Parts { value: q_and_gate, offset: 0, stride: 2 * length };
+        let to = Parts { value: qkv, offset: 0, stride: length };
+        self.copy(of_q, (kv.heads, length), to);
+        let width = kv.key_width() + kv.value_width();
+        let of_kv = Parts { value: k_and_v, offset: 0, stride: width };
+        let to = Parts { value: qkv, offset: kv.query_width(), stride: width };
+        self.copy(of_kv, (1, width), to);
+        Ok(Parts { offset: length, ..of_q })
+    }
+
+    fn copy(&mut self, gate: Parts, shape: (usize, usize), out: Parts) {
+        self.ops.push(Op::Gate { gate, activation: None, input: None, shape, out });
+    }
+
+    fn state(&mut self, floats: usize) -> StateId {
+        self.states.push(floats);
+        StateId(self.states.len() - 1)
+    }
+
+    /// A convolution of layer `index` over `channels` columns of `value` from `offset` on.
+    fn conv(
+        &mut self,
+        (index, name): (usize, &str),
+        value: ValueId,
+        (offset, channels): (usize, usize),
+        taps: usize,
+        activation: Option<Activation>,
+    ) -> Result<()> {
+        let (weight, bias) = {
+            let name = format!("blk.{index}.{name}");
+            let weight = self.weights.require(&format!("{name}.weight"), taps, channels)?;
+            (weight, self.weights.optional(&format!("{name}.bias"), channels, 1)?)
+        };
+        let state = self.state((taps - 1) * channels);
+        self.ops.push(Op::Conv { value, offset, channels, taps, weight, bias, activation, state });
+        Ok(())
+    }
+
+    fn short_conv(&mut self, index: usize, taps: usize, read: ValueId, x: ValueId) -> Result<()> {
+        let width = self.spec.embedding;
+        let all = self.value("b, c and x", 3 * width);
+        let part = [("shortconv.in_proj", 3 * width)];
+        self.linear(index, read, (None, &part), (1.0, Epilogue::Store), all)?;
+        let at = |number: usize| Parts { value: all, offset: number * width, stride: width };
+        let (b, c, inner) = (at(0), at(1), at(2));
+        let shape = (1, width);
+        let multiply =
+            |gate, out| Op::Gate { gate, activation: None, input: Some(inner), shape, out };
+        self.ops.push(multiply(b, inner));
+        self.conv((index, "shortconv.conv"), all, (2 * width, width), taps, None)?;
+        let mixed = self.value("mixed", width);
+        self.ops.push(multiply(c, Parts { value: mixed, offset: 0, stride: width }));
+        self.close_branch(index, mixed, "shortconv.out_proj", "post_attention_norm", x)
+    }
+
+    fn mamba2(&mut self, index: usize, mamba: Mamba2, read: ValueId, x: ValueId) -> Result<()> {
+        let (inner, channels) = (mamba.inner(), mamba.channels());
+        let all = self.value("z, x, B, C and dt", inner + channels + mamba.heads);
+        let part = [("ssm_in", inner + channels + mamba.heads)];
+        self.linear(index, read, (None, &part), (1.0, Epilogue::Store), all)?;
+        let silu = Some(Activation::Silu);
+        self.conv((index, "ssm_conv1d"), all, (inner, channels), mamba.taps, silu)?;
+        let mut vector =
+            |name: &str| self.weights.require(&format!("blk.{index}.{name}"), mamba.heads, 1);
+        let (a, d, dt_bias) = (vector("ssm_a")?, vector("ssm_d")?, vector("ssm_dt.bias")?);
+        let state = self.state(mamba.heads * mamba.state * mamba.head_size);
+        let mixed = self.value("mixed", inner);
+        self.ops.push(Op::Mamba2 { value: all, mamba, a, d, dt_bias, state, out: mixed });
+        let whole = Parts { value: mixed, offset: 0, stride: inner };
+        self.ops.push(Op::Gate {
+            gate: Parts { value: all, offset: 0, stride: inner },
+            activation: silu,
+            input: Some(whole),
+            shape: (1, inner),
+            out: whole,
+        });
+        let (parts, width) = (mamba.groups, inner / mamba.groups);
+        let name = format!("blk.{index}.ssm_norm.weight");
+        if let Some(weight) = self.weights.optional(&name, width, parts)? {
+            self.norm_parts(mixed, parts, width, NormKind::Rms, Some(weight));
+        }
+        self.close_branch(index, mixed, "ssm_out", "post_attention_norm", x)
+    }
+
+    /// Norms `parts` parts of `width` columns each, from the first on.
+    fn norm_parts(
+        &mut self,
+        value: ValueId,
+        parts: usize,
+        width: usize,
+        kind: NormKind,
+        weight: Option<WeightId>,
+    ) {
+        let epsilon = self.spec.norm_epsilon;
+        self.ops.push(Op::NormParts { value, offset: 0, parts, width, kind, weight, epsilon });
+    }
+
+    fn delta_net(&mut self, index: usize, net: DeltaNet, read: ValueId, x: ValueId) -> Result<()> {
+        let (channels, inner, heads) = (net.channels(), net.inner(), net.value_heads);
+        let qkv = self.value("qkv", channels);
+        let part = [("attn_qkv", channels)];
+        self.linear(index, read, (None, &part), (1.0, Epilogue::Store), qkv)?;
+        self.conv((index, "ssm_conv1d"), qkv, (0, channels), net.taps, Some(Activation::Silu))?;
+        self.norm_parts(qkv, 2 * net.key_heads, net.size, NormKind::L2, None);
+        let gates = self.value("beta and alpha", 2 * heads);
+        let split = [("ssm_beta", heads), ("ssm_alpha", heads)];
+        let gates_by_key_head = self.is_fused(index, "ssm_ba", "ssm_beta");
+        self.linear(index, read, (Some("ssm_ba"), &split), (1.0, Epilogue::Store), gates)?;
+        let mut vector =
+            |name: &str| self.weights.require(&format!("blk.{index}.{name}"), heads, 1);
+        let (a, dt_bias) = (vector("ssm_a")?, vector("ssm_dt.bias")?);
+        let state = self.state(heads * net.size * net.size);
+        let mixed = self.value("mixed", inner);
+        self.ops.push(Op::DeltaNet {
+            qkv,
+            gates,
+            gates_by_key_head,
+            net,
+            a,
+            dt_bias,
+            state,
+            out: mixed,
+        });
+        let name = format!("blk.{index}.ssm_norm.weight");
+        let weight = self.weights.require(&name, net.size, 1)?;
+        self.norm_parts(mixed, heads, net.size, NormKind::Rms, Some(weight));
+        let z = self.value("z", inner);
+        self.linear(index, read, (None, &[("attn_gate", inner)]), (1.0, Epilogue::Store), z)?;
+        let whole = Parts { value: mixed, offset: 0, stride: inner };
+        self.ops.push(Op::Gate {
+            gate: Parts { value: z, offset: 0, stride: inner },
+            activation: Some(Activation::Silu),
+            input: Some(whole),
+            shape: (1, inner),
+            out: whole,
+        });
+        self.close_branch(index, mixed, "ssm_out", "post_attention_norm", x)
     }
 
     /// The norms of q and k: the factors of those that go with rope, ops for the others.
@@ -296,6 +483,7 @@ impl Builder<'_> {
     ) -> Result<()> {
         let activation = self.spec.activation;
         match network {
+            FeedForward::None => Ok(()),
             FeedForward::Gated { width } => {
                 let names = ["ffn_gate", "ffn_up"];
                 let hidden = self.gated(index, (Some("ffn_up"), names), read, *width)?;

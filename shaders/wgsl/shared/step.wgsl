@@ -13,7 +13,8 @@ struct Token {
     // The cell that its keys and values go to, per group.
     cell_full: u32,
     cell_window: u32,
-    padding: u32,
+    // The place of its sequence among those of the context.
+    slot: u32,
 }
 
 struct Step {

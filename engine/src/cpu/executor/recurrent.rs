@@ -1,0 +1,203 @@
+//! Ops that go through each sequence token by token, with a state: convolutions, Mamba 2, the gated delta rule. Channels
+//! and heads are shared out, each through all tokens.
+
+use super::{CpuExecutor, Prepared, Slots};
+use crate::cpu::math::{activate, exp};
+use crate::model::spec::Activation;
+use crate::plan::{Op, Parts, StateId};
+
+/// ln(1 + e^x); x itself above 20, as llama.cpp has it.
+fn softplus(x: f32) -> f32 {
+    if x > 20.0 { x } else { x.exp().ln_1p() }
+}
+
+/// Channels of a convolution that a thread takes at once.
+const CHANNELS: usize = 64;
+
+impl CpuExecutor {
+    /// A state's buffer, taken out; it goes back by assignment.
+    fn take_state(&mut self, state: StateId) -> Vec<f32> {
+        std::mem::take(&mut self.states[state.0])
+    }
+
+    pub(super) fn gate_parts(&mut self, op: &Op, step: &Prepared) {
+        let &Op::Gate { gate, activation, input, shape: (parts, width), out } = op else { return };
+        let strides = |p: Parts| self.plan.value(p.value).width;
+        let (gate_row, out_row) = (strides(gate), strides(out));
+        let input_row = input.map(strides);
+        let mut result = self.take(out.value);
+        for row in 0..step.tokens.len() {
+            for part in 0..parts {
+                let at = |p: Parts, stride: usize| row * stride + p.offset + part * p.stride;
+                for column in 0..width {
+                    // Both may be the result itself.
+                    let read = |p: Parts, stride: usize| {
+                        let from =
+                            if p.value == out.value { &result[..] } else { self.value(p.value) };
+                        from[at(p, stride) + column]
+                    };
+                    let mut y = read(gate, gate_row);
+                    if let Some(activation) = activation {
+                        y = activate(y, activation);
+                    }
+                    if let (Some(input), Some(stride)) = (input, input_row) {
+                        y *= read(input, stride);
+                    }
+                    result[at(out, out_row) + column] = y;
+                }
+            }
+        }
+        self.put(out.value, result);
+    }
+
+    pub(super) fn conv(&mut self, op: &Op, step: &Prepared) {
+        let &Op::Conv { value, offset, channels, taps, weight, bias, activation, state } = op
+        else {
+            return;
+        };
+        let mut buffer = self.take(value);
+        let mut states = self.take_state(state);
+        let stride = self.plan.value(value).width;
+        let weights = self.weights.vector(weight);
+        let bias = bias.map(|bias| self.weights.vector(bias));
+        let cells = Slots::new(&mut buffer, 1);
+        let kept = Slots::new(&mut states, 1);
+        self.team.share(channels, CHANNELS, &|range| {
+            for channel in range {
+                let weights = &weights[channel * taps..][..taps];
+                for (index, token) in step.tokens.iter().enumerate() {
+                    let place =
+                        |tap: usize| (token.slot as usize * (taps - 1) + tap) * channels + channel;
+                    cells.with(index * stride + offset + channel, |cell| {
+                        let x = cell[0];
+                        let mut y = bias.map_or(0.0, |bias| bias[channel]) + weights[taps - 1] * x;
+                        for tap in 0..taps - 1 {
+                            let before = kept.with(place(tap), |kept| {
+                                if token.position == 0 { 0.0 } else { kept[0] }
+                            });
+                            y += weights[tap] * before;
+                            // Everything moves by one; what this token gave comes last.
+                            if tap > 0 {
+                                kept.with(place(tap - 1), |kept| kept[0] = before);
+                            }
+                        }
+                        kept.with(place(taps - 2), |kept| kept[0] = x);
+                        cell[0] = activation.map_or(y, |activation| activate(y, activation));
+                    });
+                }
+            }
+        });
+        self.states[state.0] = states;
+        self.put(value, buffer);
+    }
+
+    pub(super) fn mamba2(&mut self, op: &Op, step: &Prepared) {
+        let &Op::Mamba2 { value, mamba, a, d, dt_bias, state, out } = op else { return };
+        let mut result = self.take(out);
+        let mut states = self.take_state(state);
+        let (inner, n, length) = (mamba.inner(), mamba.state, mamba.head_size);
+        let stride = self.plan.value(value).width;
+        let input = self.value(value);
+        let [a, d, dt_bias] = [a, d, dt_bias].map(|id| self.weights.vector(id));
+        let outputs = Slots::new(&mut result, length);
+        let memories = Slots::new(&mut states, n * length);
+        self.team.share(mamba.heads, 1, &|range| {
+            for head in range {
+                let group = head / (mamba.heads / mamba.groups);
+                for (index, token) in step.tokens.iter().enumerate() {
+                    let row = &input[index * stride..][..stride];
+                    let x = &row[inner + head * length..][..length];
+                    let b = &row[2 * inner + group * n..][..n];
+                    let c = &row[2 * inner + (mamba.groups + group) * n..][..n];
+                    let dt = row[2 * inner + 2 * mamba.groups * n + head];
+                    let delta = softplus(dt + dt_bias[head]);
+                    let decay = exp(delta * a[head]);
+                    memories.with(token.slot as usize * mamba.heads + head, |memory| {
+                        if token.position == 0 {
+                            memory.fill(0.0);
+                        }
+                        outputs.with(index * mamba.heads + head, |y| {
+                            for (y, x) in y.iter_mut().zip(x) {
+                                *y = d[head] * x;
+                            }
+                            for (i, memory) in memory.chunks_exact_mut(length).enumerate() {
+                                let add = delta * b[i];
+                                for ((m, y), x) in memory.iter_mut().zip(y.iter_mut()).zip(x) {
+                                    *m = *m * decay + add * x;
+                                    *y += *m * c[i];
+                                }
+                            }
+                        });
+                    });
+                }
+            }
+        });
+        self.states[state.0] = states;
+        self.put(out, result);
+    }
+
+    pub(super) fn delta_net(&mut self, op: &Op, step: &Prepared) {
+        let &Op::DeltaNet { qkv, gates, gates_by_key_head, net, a, dt_bias, state, out } = op
+        else {
+            return;
+        };
+        let mut result = self.take(out);
+        let mut states = self.take_state(state);
+        let (size, heads) = (net.size, net.value_heads);
+        let per_key = heads / net.key_heads;
+        let (rows, gates) = (self.value(qkv), self.value(gates));
+        let [a, dt_bias] = [a, dt_bias].map(|id| self.weights.vector(id));
+        let scale = 1.0 / (size as f32).sqrt();
+        let outputs = Slots::new(&mut result, size);
+        let memories = Slots::new(&mut states, size * size);
+        self.team.share(heads, 1, &|range| {
+            let mut change = vec![0.0; size];
+            for head in range {
+                let key_head = if net.grouped { head / per_key } else { head % net.key_heads };
+                let (beta_at, alpha_at) = if gates_by_key_head {
+                    let first = head / per_key * 2 * per_key + head % per_key;
+                    (first, first + per_key)
+                } else {
+                    (head, heads + head)
+                };
+                for (index, token) in step.tokens.iter().enumerate() {
+                    let row = &rows[index * net.channels()..][..net.channels()];
+                    let q = &row[key_head * size..][..size];
+                    let k = &row[(net.key_heads + key_head) * size..][..size];
+                    let v = &row[(2 * net.key_heads + head) * size..][..size];
+                    let gates = &gates[index * 2 * heads..][..2 * heads];
+                    let beta = activate(gates[beta_at], Activation::Sigmoid);
+                    let growth = a[head] * softplus(gates[alpha_at] + dt_bias[head]);
+                    let decay = exp(growth);
+                    memories.with(token.slot as usize * heads + head, |memory| {
+                        if token.position == 0 {
+                            memory.fill(0.0);
+                        }
+                        // v less what the decayed memory knows of it.
+                        change.copy_from_slice(v);
+                        for (memory, k) in memory.chunks_exact_mut(size).zip(k) {
+                            for (m, change) in memory.iter_mut().zip(&mut change) {
+                                *m *= decay;
+                                *change -= *m * k;
+                            }
+                        }
+                        outputs.with(index * heads + head, |y| {
+                            y.fill(0.0);
+                            for ((memory, k), q) in memory.chunks_exact_mut(size).zip(k).zip(q) {
+                                let (k, q) = (k * beta, q * scale);
+                                for ((m, y), change) in
+                                    memory.iter_mut().zip(y.iter_mut()).zip(&change)
+                                {
+                                    *m += k * change;
+                                    *y += *m * q;
+                                }
+                            }
+                        });
+                    });
+                }
+            }
+        });
+        self.states[state.0] = states;
+        self.put(out, result);
+    }
+}

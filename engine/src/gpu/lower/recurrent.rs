@@ -1,0 +1,164 @@
+//! Ops that go through each sequence token by token, and products of parts, to dispatches.
+
+use shaders::Variant;
+
+use super::{Dispatch, Extent, LANES, Lowering, Resource, activated};
+use crate::plan::{Op, Parts, Rows};
+
+impl Lowering<'_> {
+    fn vector_named(
+        &self,
+        name: &'static str,
+        id: crate::model::weights::WeightId,
+    ) -> (&'static str, Resource) {
+        (name, Resource::Vector(self.layout.vector_of(self.plan, id)))
+    }
+
+    pub(super) fn gate_parts(&self, op: &Op) -> Dispatch {
+        let &Op::Gate { gate, activation, input, shape: (parts, width), out } = op else {
+            unreachable!("called for products of parts")
+        };
+        let row = |p: Parts| self.plan.value(p.value).width as u32;
+        let mut variant = Variant::new("gate_parts").constant("LANES", LANES);
+        if let Some(activation) = activation {
+            variant = activated(variant, activation);
+        }
+        let mut bindings = vec![("out", Resource::Value(out.value))];
+        let in_out = |p: Parts| p.value == out.value;
+        if !in_out(gate) {
+            bindings.push(("gate", Resource::Value(gate.value)));
+        }
+        if let Some(input) = input.filter(|&input| !in_out(input)) {
+            bindings.push(("input", Resource::Value(input.value)));
+        }
+        let of_input = input.unwrap_or(gate);
+        Dispatch {
+            variant: variant
+                .define_if(input.is_none(), "COPY")
+                .define_if(activation.is_none(), "PLAIN")
+                .define_if(in_out(gate), "GATE_IN_OUT")
+                .define_if(input.is_some_and(in_out), "INPUT_IN_OUT"),
+            bindings,
+            params: vec![
+                ("parts", parts as u32),
+                ("width", width as u32),
+                ("gate_row", row(gate)),
+                ("gate_stride", gate.stride as u32),
+                ("gate_offset", gate.offset as u32),
+                ("input_row", row(of_input)),
+                ("input_stride", of_input.stride as u32),
+                ("input_offset", of_input.offset as u32),
+                ("out_row", row(out)),
+                ("out_stride", out.stride as u32),
+                ("out_offset", out.offset as u32),
+            ],
+            grid: [
+                Extent::Fixed(((parts * width) as u32).div_ceil(LANES)),
+                Extent::Per(Rows::Tokens, 1),
+                Extent::Fixed(1),
+            ],
+            op: 0,
+        }
+    }
+
+    pub(super) fn conv(&self, op: &Op) -> Dispatch {
+        let &Op::Conv { value, offset, channels, taps, weight, bias, activation, state } = op
+        else {
+            unreachable!("called for convolutions")
+        };
+        let mut variant = Variant::new("conv")
+            .define_if(bias.is_some(), "BIAS")
+            .define_if(activation.is_some(), "ACTIVATED")
+            .number("TAPS", taps as u32)
+            .number("BEFORE", taps as u32 - 1)
+            .constant("LANES", LANES);
+        if let Some(activation) = activation {
+            variant = activated(variant, activation);
+        }
+        let mut bindings = vec![
+            ("values", Resource::Value(value)),
+            self.vector_named("weight", weight),
+            ("state", Resource::State(state)),
+            ("tokens", Resource::Tokens),
+            ("step", Resource::Step),
+        ];
+        bindings.extend(bias.map(|bias| self.vector_named("bias", bias)));
+        Dispatch {
+            variant,
+            bindings,
+            params: vec![
+                ("row", self.plan.value(value).width as u32),
+                ("offset", offset as u32),
+                ("channels", channels as u32),
+            ],
+            grid: [
+                Extent::Fixed((channels as u32).div_ceil(LANES)),
+                Extent::Fixed(self.sequences as u32),
+                Extent::Fixed(1),
+            ],
+            op: 0,
+        }
+    }
+
+    pub(super) fn mamba2(&self, op: &Op) -> Dispatch {
+        let &Op::Mamba2 { value, mamba, a, d, dt_bias, state, out } = op else {
+            unreachable!("called for Mamba 2")
+        };
+        Dispatch {
+            variant: Variant::new("mamba2").constant("LANES", LANES),
+            bindings: vec![
+                ("values", Resource::Value(value)),
+                self.vector_named("a", a),
+                self.vector_named("d", d),
+                self.vector_named("dt_bias", dt_bias),
+                ("state", Resource::State(state)),
+                ("tokens", Resource::Tokens),
+                ("out", Resource::Value(out)),
+                ("step", Resource::Step),
+            ],
+            params: vec![
+                ("heads", mamba.heads as u32),
+                ("head_size", mamba.head_size as u32),
+                ("states", mamba.state as u32),
+                ("groups", mamba.groups as u32),
+            ],
+            grid: self.by_head(mamba.heads),
+            op: 0,
+        }
+    }
+
+    pub(super) fn delta_net(&self, op: &Op) -> Dispatch {
+        let &Op::DeltaNet { qkv, gates, gates_by_key_head, net, a, dt_bias, state, out } = op
+        else {
+            unreachable!("called for delta nets")
+        };
+        Dispatch {
+            variant: Variant::new("delta_net")
+                .define_if(net.grouped, "GROUPED")
+                .define_if(gates_by_key_head, "BY_KEY_HEAD")
+                .constant("LANES", (net.size as u32).clamp(32, 256)),
+            bindings: vec![
+                ("qkv", Resource::Value(qkv)),
+                ("gates", Resource::Value(gates)),
+                self.vector_named("a", a),
+                self.vector_named("dt_bias", dt_bias),
+                ("state", Resource::State(state)),
+                ("tokens", Resource::Tokens),
+                ("out", Resource::Value(out)),
+                ("step", Resource::Step),
+            ],
+            params: vec![
+                ("heads", net.value_heads as u32),
+                ("key_heads", net.key_heads as u32),
+                ("size", net.size as u32),
+            ],
+            grid: self.by_head(net.value_heads),
+            op: 0,
+        }
+    }
+
+    /// A workgroup a head of a sequence.
+    fn by_head(&self, heads: usize) -> [Extent; 3] {
+        [Extent::Fixed(heads as u32), Extent::Fixed(self.sequences as u32), Extent::Fixed(1)]
+    }
+}
