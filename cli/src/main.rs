@@ -6,6 +6,7 @@ mod argv;
 mod bench;
 mod catalogue;
 mod devices;
+mod embed;
 mod hub;
 mod inspect;
 mod logits;
@@ -49,6 +50,8 @@ enum Command {
     Logits(logits::Args),
     /// Print the tokens of a text
     Tokenize(tokenize::Args),
+    /// Print the embeddings of texts
+    Embed(embed::Args),
     /// Print the text of a conversation by a model's chat template
     Template(template::Args),
     /// Show what a model file is and what it needs
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
+        Command::Embed(args) => embed::run(&args),
         Command::Template(args) => template::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),

@@ -62,12 +62,20 @@ impl ContextOptions {
                 self.sequences
             )));
         }
-        let chunk = self.chunk.clamp(1, 8192).min(cells.max(self.sequences));
+        // An encoder's tokens see all others: a text is one step.
+        let chunk = if spec.causal { self.chunk } else { cells };
+        let chunk = chunk.clamp(1, 8192).min(cells.max(self.sequences));
         Ok(Sizes {
             cells,
             sequences: self.sequences,
             chunk,
-            outputs: self.outputs.unwrap_or(LOGITS_BYTES / (spec.vocabulary * 4)).clamp(1, chunk),
+            // Embedding models give a state a token.
+            outputs: match spec.pooling {
+                Some(_) => chunk,
+                None => {
+                    self.outputs.unwrap_or(LOGITS_BYTES / (spec.vocabulary * 4)).clamp(1, chunk)
+                }
+            },
             key_type: self.key_type,
             value_type: self.value_type,
         })
@@ -130,6 +138,8 @@ pub struct Context {
     table: KvTable,
     sizes: Sizes,
     vocabulary: usize,
+    /// Numbers of a row that a token gives: logits over the vocabulary, or a state.
+    row: usize,
     /// Whether sequences have states, which cannot be taken back.
     stateful: bool,
 }
@@ -172,7 +182,9 @@ impl Context {
         let table = KvTable::new(groups, sizes.cells, sizes.sequences, model.spec.context_length);
         let stateful = model.spec.layers.iter().any(|layer| layer.recurrent.is_some());
         let table = if stateful { table.with_states() } else { table };
-        Self { executor, table, sizes, vocabulary: model.spec.vocabulary, stateful }
+        let vocabulary = model.spec.vocabulary;
+        let row = if model.spec.pooling.is_some() { model.spec.embedding } else { vocabulary };
+        Self { executor, table, sizes, vocabulary, row, stateful }
     }
 
     /// Computes a step and answers a row of logits for each token that wants them. Tokens continue their
@@ -210,7 +222,7 @@ impl Context {
             if piece.iter().any(|token| token.want_logits) {
                 let logits = self.executor.logits()?;
                 let wanted = piece.iter().filter(|token| token.want_logits);
-                for (row, token) in logits.chunks_exact(self.vocabulary).zip(wanted) {
+                for (row, token) in logits.chunks_exact(self.row).zip(wanted) {
                     if !row.iter().all(|logit| logit.is_finite()) {
                         return Err(Error::NotFinite {
                             device: self.executor.device_name(),

@@ -37,6 +37,7 @@ pub mod chat;
 pub mod context;
 pub mod cpu;
 pub mod device;
+pub mod embed;
 pub mod executor;
 pub mod gpu;
 pub mod kv;

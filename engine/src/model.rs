@@ -42,7 +42,7 @@ impl ModelFile {
             });
         }
         let mut spec = arch::read_spec(&gguf)?;
-        pad::pad_networks(&mut gguf, &mut spec)?;
+        pad::pad(&mut gguf, &mut spec)?;
         arch::check(&gguf, &spec)?;
         Ok(Self { gguf: Arc::new(gguf), spec: Arc::new(spec) })
     }

@@ -42,6 +42,17 @@ pub struct Parts {
     pub stride: usize,
 }
 
+/// Which row of a table a token takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowOf {
+    /// That of its id.
+    Id,
+    /// That of its position.
+    Position,
+    /// The first.
+    First,
+}
+
 /// How many rows a value has in a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rows {
@@ -158,6 +169,35 @@ pub enum Op {
         /// The result.
         out: ValueId,
     },
+    /// out\[t\] += scale * table\[row\], the row being the token's id or position, or always the first.
+    AddRow {
+        /// The rows.
+        table: WeightId,
+        /// Which of them.
+        row: RowOf,
+        /// The factor.
+        scale: f32,
+        /// Where it is added.
+        out: ValueId,
+    },
+    /// x = factor * x, in place.
+    Scale {
+        /// The rows.
+        value: ValueId,
+        /// The factor.
+        factor: f32,
+    },
+    /// A matrix for each head: part h of `out` is the product of matrix h with part h of `input`.
+    HeadLinear {
+        /// `[tokens, heads, columns]`.
+        input: ValueId,
+        /// How many heads.
+        heads: usize,
+        /// `[columns, rows, heads]`.
+        weight: WeightId,
+        /// `[tokens, heads, rows]`.
+        out: ValueId,
+    },
     /// Norms parts of each row in place.
     NormParts {
         /// The rows.
@@ -168,6 +208,8 @@ pub enum Op {
         parts: usize,
         /// Columns of a part.
         width: usize,
+        /// From one part to the next.
+        stride: usize,
         /// What it computes.
         kind: NormKind,
         /// A factor a column: `width` of them, for every part, or each part its own.
@@ -205,6 +247,10 @@ pub enum Op {
         epsilon: f32,
         /// The rotation, if there is one.
         rope: Option<RopeId>,
+        /// The first element of a head that turns.
+        turn_from: usize,
+        /// Whether k and v are stored; if not, q alone is worked on.
+        store: bool,
         /// What q is multiplied by as positions grow.
         temperature: Option<Temperature>,
     },
@@ -221,6 +267,8 @@ pub enum Op {
         softcap: Option<f32>,
         /// A logit a head.
         sinks: Option<WeightId>,
+        /// Whether a token sees those before it only; if not, it sees all of the step.
+        causal: bool,
         /// The heads' results side by side.
         out: ValueId,
     },
@@ -232,6 +280,8 @@ pub enum Op {
         bias: Option<WeightId>,
         /// How.
         routing: Routing,
+        /// What an expert's weight is multiplied by, one each.
+        scales: Option<WeightId>,
         /// `[tokens, used, 2]`.
         out: ValueId,
     },
@@ -372,6 +422,9 @@ impl Op {
         match self {
             Op::Embed { .. } => "embed",
             Op::Norm { .. } => "norm",
+            Op::AddRow { .. } => "add_row",
+            Op::Scale { .. } => "scale",
+            Op::HeadLinear { .. } => "head_linear",
             Op::NormParts { .. } => "norm_parts",
             Op::Linear { .. } => "linear",
             Op::QkRopeStore { .. } => "qk_rope_store",
@@ -402,7 +455,11 @@ impl Op {
             },
             Op::QkRopeStore { qkv, .. } => (vec![qkv], vec![qkv]),
             Op::Attention { qkv, out, .. } => (vec![qkv], vec![out]),
-            Op::NormParts { value, .. } | Op::Softcap { value, .. } => (vec![value], vec![value]),
+            Op::NormParts { value, .. } | Op::Softcap { value, .. } | Op::Scale { value, .. } => {
+                (vec![value], vec![value])
+            }
+            Op::AddRow { out, .. } => (vec![out], vec![out]),
+            Op::HeadLinear { input, out, .. } => (vec![input], vec![out]),
             Op::Route { logits, out, .. } => (vec![logits], vec![out]),
             Op::ExpertsGated { input, routes, both, out, .. } => {
                 (vec![input, routes], vec![both, out])
@@ -426,7 +483,10 @@ impl Op {
     /// should lie side by side.
     pub fn matrices(&self) -> Vec<(&[WeightId], usize)> {
         match self {
-            Op::Embed { table, .. } => vec![(std::slice::from_ref(table), 1)],
+            Op::Embed { table, .. } | Op::AddRow { table, .. } => {
+                vec![(std::slice::from_ref(table), 1)]
+            }
+            Op::HeadLinear { weight, heads, .. } => vec![(std::slice::from_ref(weight), *heads)],
             Op::Linear { weights, .. } => vec![(weights, 1)],
             Op::ExpertsGated { weights, routing, .. } => vec![(weights, routing.count)],
             Op::ExpertsDown { weight, routing, .. } => {
@@ -443,7 +503,7 @@ impl Op {
             Op::NormParts { weight, .. } => weight.into_iter().collect(),
             Op::QkRopeStore { q_norm, k_norm, .. } => q_norm.into_iter().chain(k_norm).collect(),
             Op::Attention { sinks, .. } => sinks.into_iter().collect(),
-            Op::Route { bias, .. } => bias.into_iter().collect(),
+            Op::Route { bias, scales, .. } => bias.into_iter().chain(scales).collect(),
             Op::Conv { weight, bias, .. } => std::iter::once(weight).chain(bias).collect(),
             Op::Mamba2 { a, d, dt_bias, .. } => vec![a, d, dt_bias],
             Op::DeltaNet { a, dt_bias, .. } => vec![a, dt_bias],

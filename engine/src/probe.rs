@@ -358,6 +358,8 @@ impl Probe {
                     k_norm: norms.1,
                     epsilon: 1e-6,
                     rope: (case.turned > 0).then_some(RopeId(0)),
+                    turn_from: 0,
+                    store: true,
                     temperature: None,
                 },
                 Op::Attention {
@@ -366,6 +368,7 @@ impl Probe {
                     scale: case.scale,
                     softcap: case.softcap,
                     sinks,
+                    causal: true,
                     out: ValueId(1),
                 },
             ],
@@ -413,7 +416,7 @@ impl Probe {
         let [input, logits, routes, both, hidden, parts, out] = [0, 1, 2, 3, 4, 5, 6].map(ValueId);
         let plan = Plan {
             ops: vec![
-                Op::Route { logits, bias: route_bias, routing, out: routes },
+                Op::Route { logits, bias: route_bias, routing, scales: None, out: routes },
                 Op::ExpertsGated {
                     input,
                     routes,

@@ -15,7 +15,7 @@ use crate::model::spec::{
     Activation, CLAMPED_FACTOR, CLAMPED_LIMIT, GELU_CUBE, GELU_FACTOR, Gating, NormKind, Routing,
 };
 use crate::model::weights::{WeightId, read_f32};
-use crate::plan::{Epilogue, KvLayer, Op, Parts, Plan, StateId, ValueId};
+use crate::plan::{Epilogue, KvLayer, Op, Parts, Plan, RowOf, StateId, ValueId};
 use crate::step::{Input, SequenceId, StepToken};
 
 /// The keys and values of one sequence in one layer, by position.
@@ -135,14 +135,50 @@ impl Reference {
                     values[out.0] = normed;
                 }
             }
-            Op::NormParts { value, offset, parts, width, kind, weight, epsilon } => {
+            Op::AddRow { table, row, scale, out } => {
+                let width = self.plan.value(*out).width;
+                let table = &self.weights[table.0];
+                for (token, out) in tokens.iter().zip(&mut values[out.0]) {
+                    let index = match (row, token.input) {
+                        (RowOf::Id, Input::Id(id)) => id as usize,
+                        (RowOf::Position, _) => token.position as usize,
+                        _ => 0,
+                    };
+                    for (out, &w) in out.iter_mut().zip(&table[index * width..][..width]) {
+                        *out += f64::from(w) * f64::from(*scale);
+                    }
+                }
+            }
+            Op::Scale { value, factor } => {
+                let width = self.plan.value(*value).width;
+                values[value.0].resize(tokens.len(), vec![0.0; width]);
+                for x in values[value.0].iter_mut().flatten() {
+                    *x *= f64::from(*factor);
+                }
+            }
+            Op::HeadLinear { input, heads, weight, out } => {
+                let matrix = &self.weights[weight.0];
+                let scale = f64::from(self.plan.weight(*weight).scale);
+                let each = matrix.len() / heads;
+                values[out.0] = values[input.0]
+                    .iter()
+                    .map(|row| {
+                        let parts = row.chunks_exact(row.len() / heads).enumerate();
+                        let product = |(head, part)| {
+                            multiply(&matrix[head * each..][..each], part, scale, None)
+                        };
+                        parts.flat_map(product).collect()
+                    })
+                    .collect();
+            }
+            Op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon } => {
                 let factors = weight.map(|weight| self.weights[weight.0].as_slice());
                 for row in &mut values[value.0] {
                     for part in 0..*parts {
                         // Every part its own factors, or all the same.
                         let factors =
                             factors.map(|all| &all[(part * width) % all.len()..][..*width]);
-                        let at = offset + part * width;
+                        let at = offset + part * stride;
                         let normed = norm(&row[at..at + width], *kind, factors, *epsilon);
                         row[at..at + width].copy_from_slice(&normed);
                     }
@@ -180,7 +216,17 @@ impl Reference {
                     }
                 }
             }
-            Op::QkRopeStore { qkv, layer, q_norm, k_norm, epsilon, rope, temperature } => {
+            Op::QkRopeStore {
+                qkv,
+                layer,
+                q_norm,
+                k_norm,
+                epsilon,
+                rope,
+                turn_from,
+                store,
+                temperature,
+            } => {
                 let kv = *self.plan.kv_layer(*layer);
                 let rope = rope.map(|rope| &self.plan.ropes[rope.0]);
                 let norm_of =
@@ -189,15 +235,28 @@ impl Reference {
                     let (q, rest) = row.split_at_mut(kv.query_width());
                     let (k, v) = rest.split_at_mut(kv.key_width());
                     for head in q.chunks_exact_mut(kv.key_length) {
-                        norm_and_turn(head, norm_of(q_norm), *epsilon, rope, token.position);
+                        norm_and_turn(
+                            head,
+                            (norm_of(q_norm), *epsilon),
+                            (rope, *turn_from),
+                            token.position,
+                        );
                     }
                     for head in k.chunks_exact_mut(kv.key_length) {
-                        norm_and_turn(head, norm_of(k_norm), *epsilon, rope, token.position);
+                        norm_and_turn(
+                            head,
+                            (norm_of(k_norm), *epsilon),
+                            (rope, *turn_from),
+                            token.position,
+                        );
                     }
                     if let Some(temperature) = temperature {
                         let steps = token.position as usize / temperature.length;
                         let factor = 1.0 + f64::from(temperature.scale) * (steps as f64).ln_1p();
                         q.iter_mut().for_each(|x| *x *= factor);
+                    }
+                    if !store {
+                        continue;
                     }
                     let cells = self.cells.entry((token.sequence, layer.0)).or_default();
                     cells.keys.truncate(token.position as usize);
@@ -211,7 +270,7 @@ impl Reference {
                     cells.values.push(rounded(v, kv.value_length, self.kv_types.1));
                 }
             }
-            Op::Attention { qkv, layer, scale, softcap, sinks, out } => {
+            Op::Attention { qkv, layer, scale, softcap, sinks, causal, out } => {
                 let kv = self.plan.kv_layer(*layer);
                 let scores = Scores {
                     scale: f64::from(*scale),
@@ -223,11 +282,16 @@ impl Reference {
                     .zip(&values[qkv.0])
                     .map(|(token, row)| {
                         let cells = &self.cells[&(token.sequence, layer.0)];
-                        attention(kv, &row[..kv.query_width()], cells, token.position, &scores)
+                        let last =
+                            if *causal { token.position as usize } else { cells.keys.len() - 1 };
+                        let position = token.position as usize;
+                        let start = kv.window.map_or(0, |w| (position + 1).saturating_sub(w));
+                        attention(kv, &row[..kv.query_width()], cells, start..=last, &scores)
                     })
                     .collect();
             }
-            Op::Route { logits, bias, routing, out } => {
+            Op::Route { logits, bias, routing, scales, out } => {
+                let scales = scales.map(|scales| self.weights[scales.0].as_slice());
                 let bias = bias.map(|bias| self.weights[bias.0].as_slice());
                 let one_more = Routing { used: routing.used + 1, ..*routing };
                 values[out.0] = values[logits.0]
@@ -237,7 +301,8 @@ impl Reference {
                             self.margin = self.margin.min((logits[last.0] - logits[next.0]).abs());
                         }
                         let chosen = route(logits, bias, routing);
-                        chosen.into_iter().flat_map(|(e, weight)| [e as f64, weight]).collect()
+                        let scale = |e: usize| scales.map_or(1.0, |all| f64::from(all[e]));
+                        chosen.into_iter().flat_map(|(e, w)| [e as f64, w * scale(e)]).collect()
                     })
                     .collect();
             }
@@ -569,15 +634,15 @@ pub fn activate(x: f64, activation: Activation) -> f64 {
 
 fn norm_and_turn(
     head: &mut [f64],
-    factors: Option<&[f32]>,
-    epsilon: f32,
-    rope: Option<&Rope>,
+    (factors, epsilon): (Option<&[f32]>, f32),
+    (rope, turn_from): (Option<&Rope>, usize),
     position: u32,
 ) {
     if factors.is_some() {
         head.copy_from_slice(&norm(head, NormKind::Rms, factors, epsilon));
     }
     let Some(rope) = rope else { return };
+    let head = &mut head[turn_from..];
     for (pair, (cos, sin)) in rope.angles(position).enumerate() {
         let (a, b) = match rope.style {
             RopeStyle::Interleaved => (2 * pair, 2 * pair + 1),
@@ -596,13 +661,18 @@ struct Scores<'a> {
     sinks: Option<&'a [f32]>,
 }
 
-fn attention(kv: &KvLayer, q: &[f64], cells: &Cells, position: u32, how: &Scores) -> Vec<f64> {
-    let position = position as usize;
-    let start = kv.window.map_or(0, |window| (position + 1).saturating_sub(window));
+fn attention(
+    kv: &KvLayer,
+    q: &[f64],
+    cells: &Cells,
+    visible: std::ops::RangeInclusive<usize>,
+    how: &Scores,
+) -> Vec<f64> {
     let mut out = Vec::new();
     for (head, q) in q.chunks_exact(kv.key_length).enumerate() {
         let kv_head = head / (kv.heads / kv.kv_heads);
-        let scores: Vec<f64> = (start..=position)
+        let scores: Vec<f64> = visible
+            .clone()
             .map(|cell| {
                 let k = &cells.keys[cell][kv_head * kv.key_length..][..kv.key_length];
                 let score = q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>() * how.scale;
@@ -614,7 +684,8 @@ fn attention(kv: &KvLayer, q: &[f64], cells: &Cells, position: u32, how: &Scores
         let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
         let total = weights.iter().sum::<f64>() + sink.map_or(0.0, |sink| (sink - max).exp());
         for element in 0..kv.value_length {
-            let sum: f64 = (start..=position)
+            let sum: f64 = visible
+                .clone()
                 .zip(&weights)
                 .map(|(cell, weight)| {
                     weight * cells.values[cell][kv_head * kv.value_length + element]

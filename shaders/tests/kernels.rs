@@ -13,6 +13,10 @@ fn variants() -> Vec<Variant> {
     let formats = |kernel| names_in("format").map(move |f| Variant::new(kernel).format(f));
     let mut all = Vec::new();
     all.extend(formats("embed"));
+    for row in ["ADD", "POSITION", "FIRST"] {
+        all.push(Variant::new("embed").format("f16").define("ADD").define(row));
+    }
+    all.push(Variant::new("softcap").define("SCALE"));
     let layer = both(vec![Variant::new("norm")], "LAYER");
     all.extend(both(both(both(both(layer, "SUBGROUP"), "ADD"), "GATHER"), "BIAS"));
     let parts = [None, Some("LAYER"), Some("L2")].map(|kind| {
@@ -62,6 +66,7 @@ fn variants() -> Vec<Variant> {
         let experts = Variant::new("expert_matvec").format(format).number("ROWS", 2);
         let plain = experts.clone().number("MATRICES", 1);
         all.push(plain.clone().define("BIAS"));
+        all.push(plain.clone().define("HEADS"));
         all.push(plain.define("DOWN").define("ADD").define("BIAS").define("SUBGROUP"));
         all.push(experts.number("MATRICES", 2).define("GATED").define("CLAMPED_SWIGLU"));
         all.push(Variant::new("matmul").format(format).define("EXPERTS").define("BIAS"));
@@ -74,7 +79,7 @@ fn variants() -> Vec<Variant> {
     }
     for gating in ["SOFTMAX", "SIGMOID", "OF_CHOSEN"] {
         let route = vec![Variant::new("route").define(gating)];
-        all.extend(both(both(both(route, "BIAS"), "GROUPS"), "NORMALIZE"));
+        all.extend(both(both(both(both(route, "BIAS"), "GROUPS"), "NORMALIZE"), "SCALES"));
     }
     let gate = vec![Variant::new("gate_parts").define("SIGMOID")];
     all.extend(both(both(both(gate, "GATE_IN_OUT"), "INPUT_IN_OUT"), "PLAIN"));
@@ -109,6 +114,7 @@ fn variants() -> Vec<Variant> {
         let parts = kv("attention").into_iter().map(|v| v.define("PARTS"));
         let all_of = both(kv("attention"), "SINKS").into_iter().chain(parts).collect();
         all.extend(both(all_of, "SOFTCAP").into_iter().map(shaped));
+        all.push(shaped(Variant::new("attention").define("ALL")));
     }
     all.extend(both(vec![Variant::new("attention_merge")], "SINKS"));
     all.push(Variant::new("select_penalty"));

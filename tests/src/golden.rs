@@ -77,17 +77,41 @@ pub struct Tokenized {
     pub ids_special: Vec<u32>,
 }
 
-impl Tiny {
+/// A tiny embedding model's golden.
+#[derive(Debug, Deserialize)]
+pub struct Embedding {
+    /// The model's file beside it.
+    pub file: String,
+    /// The context that llama.cpp ran with.
+    pub n_ctx: usize,
+    /// What it computed.
+    pub sequences: Vec<Embedded>,
+}
+
+/// One text's vector.
+#[derive(Debug, Deserialize)]
+pub struct Embedded {
+    /// The ids fed.
+    pub ids: Vec<u32>,
+    /// The pooled states.
+    pub embedding: Vec<f64>,
+}
+
+/// Reads a golden by its name.
+fn load<T: serde::de::DeserializeOwned>(name: &str) -> T {
+    let path = folder().join("tiny").join(format!("{name}.json"));
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("golden {}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("golden {}: {error}", path.display()))
+}
+
+impl Embedding {
     /// Loads a golden by its name.
     ///
     /// # Panics
     /// If it is missing or unreadable: a missing golden is a failure.
     pub fn load(name: &str) -> Self {
-        let path = folder().join("tiny").join(format!("{name}.json"));
-        let text = std::fs::read_to_string(&path)
-            .unwrap_or_else(|error| panic!("golden {}: {error}", path.display()));
-        serde_json::from_str(&text)
-            .unwrap_or_else(|error| panic!("golden {}: {error}", path.display()))
+        load(name)
     }
 
     /// The path of the model's file.
@@ -96,18 +120,51 @@ impl Tiny {
     }
 }
 
-/// The names of all tiny goldens in this repository.
-///
-/// # Panics
-/// If the folder cannot be read.
-pub fn tiny_names() -> Vec<String> {
+impl Tiny {
+    /// Loads a golden by its name.
+    ///
+    /// # Panics
+    /// If it is missing or unreadable: a missing golden is a failure.
+    pub fn load(name: &str) -> Self {
+        load(name)
+    }
+
+    /// The path of the model's file.
+    pub fn path(&self) -> PathBuf {
+        folder().join("tiny").join(&self.file)
+    }
+}
+
+/// The names of the tiny goldens in this repository that are of one kind.
+fn names_of(embeddings: bool) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Kind {
+        kind: String,
+    }
     let mut names: Vec<String> = std::fs::read_dir(folder().join("tiny"))
         .expect("the folder of tiny goldens")
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter_map(|name| name.strip_suffix(".json").map(String::from))
+        .filter(|name| (load::<Kind>(name).kind == "embedding") == embeddings)
         .collect();
     names.sort();
     names
+}
+
+/// The names of all tiny goldens in this repository that give logits.
+///
+/// # Panics
+/// If the folder cannot be read.
+pub fn tiny_names() -> Vec<String> {
+    names_of(false)
+}
+
+/// The names of all tiny goldens of embedding models.
+///
+/// # Panics
+/// If the folder cannot be read.
+pub fn embedding_names() -> Vec<String> {
+    names_of(true)
 }
 
 /// THE tolerance rule for tiny models: how far a logit of ours may be from llama.cpp's.

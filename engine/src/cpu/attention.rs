@@ -26,6 +26,8 @@ pub(super) struct Attention<'a> {
     pub scale: f32,
     /// Scores become cap * tanh(score / cap).
     pub softcap: Option<f32>,
+    /// Whether a token sees those before it only; if not, all of its sequence in the step too.
+    pub causal: bool,
     /// A logit a head that takes its share of the sum.
     pub sinks: Option<&'a [f32]>,
     pub tokens: &'a [Placed],
@@ -124,7 +126,12 @@ impl Attention<'_> {
             let positions = || self.tokens[start..end].iter().map(|token| token.position as usize);
             let seen = |position: usize| self.first_visible(position);
             let from = positions().map(seen).min().unwrap_or(0);
-            let to = positions().max().unwrap_or(0) + 1;
+            let of_step = || {
+                let same = self.tokens.iter().filter(|token| token.slot == first.slot);
+                same.map(|token| token.position as usize).max()
+            };
+            let last = if self.causal { positions().max() } else { of_step() };
+            let to = last.unwrap_or(0) + 1;
             for kv_head in 0..kv.kv_heads {
                 tiles.push(Tile { kv_head, tokens: start..end, visible: from..to });
             }
@@ -237,7 +244,8 @@ fn part<V: Vector>(
         for query in 0..queries {
             let position =
                 attention.tokens[tile.tokens.start + query / per_token].position as usize;
-            let seen = attention.first_visible(position)..position + 1;
+            let last = if attention.causal { position } else { tile.visible.end - 1 };
+            let seen = attention.first_visible(position)..last + 1;
             let scores = &mut scores[query * BLOCK..][..count];
             if let Some(cap) = attention.softcap {
                 for score in scores.iter_mut() {

@@ -19,7 +19,7 @@ use crate::kv::{BLOCK, Group, KvTable, Prepared};
 use crate::model::rope::{Rope, RopeStyle};
 use crate::model::spec::{Activation, NormKind};
 use crate::model::weights::WeightId;
-use crate::plan::{Epilogue, KvLayer, Op, Placement, Plan, Rows, ValueId, place};
+use crate::plan::{Epilogue, KvLayer, Op, Placement, Plan, RowOf, Rows, ValueId, place};
 use crate::step::Input;
 use crate::{Error, Result};
 
@@ -176,15 +176,32 @@ impl CpuExecutor {
                 self.put(*out, result);
                 Ok(())
             }
-            Op::NormParts { value, offset, parts, width, kind, weight, epsilon } => {
+            Op::AddRow { table, row, scale, out } => self.add_row(*table, *row, *scale, *out, step),
+            Op::Scale { value, factor } => {
+                let mut buffer = self.take(*value);
+                let floats = self.rows(*value, step) * self.plan.value(*value).width;
+                // By 0 it is made 0, whatever was there.
+                let factor = *factor;
+                for x in &mut buffer[..floats] {
+                    *x = if factor == 0.0 { 0.0 } else { *x * factor };
+                }
+                self.put(*value, buffer);
+                Ok(())
+            }
+            Op::HeadLinear { .. } => {
+                self.head_linear(op, step);
+                Ok(())
+            }
+            Op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon } => {
                 let mut buffer = self.take(*value);
                 let factors = weight.map(|weight| self.weights.vector(weight));
                 let rows = Slots::new(&mut buffer, self.plan.value(*value).width);
                 self.team.share(self.rows(*value, step), ROWS_TOGETHER, &|range| {
                     for index in range {
                         rows.with(index, |row| {
-                            let row = &mut row[*offset..][..parts * width];
-                            for (part, x) in row.chunks_exact_mut(*width).enumerate() {
+                            let parts = row[*offset..].chunks_mut(*stride).take(*parts);
+                            for (part, x) in parts.enumerate() {
+                                let x = &mut x[..*width];
                                 // Every part its own factors, or all the same.
                                 let factors =
                                     factors.map(|all| &all[part * width % all.len()..][..*width]);
@@ -200,14 +217,15 @@ impl CpuExecutor {
                 self.linear(op, step);
                 Ok(())
             }
-            Op::Route { logits, bias, routing, out } => {
+            Op::Route { logits, bias, routing, scales, out } => {
                 let mut result = self.take(*out);
+                let scales = scales.map(|scales| self.weights.vector(scales));
                 let bias = bias.map(|bias| self.weights.vector(bias));
                 let logits = self.value(*logits).chunks_exact(routing.count);
                 for (row, logits) in
                     result.chunks_exact_mut(2 * routing.used).zip(logits).take(step.tokens.len())
                 {
-                    experts::route(logits, bias, routing, row);
+                    experts::route(logits, (bias, scales), routing, row);
                 }
                 self.put(*out, result);
                 Ok(())
@@ -260,7 +278,17 @@ impl CpuExecutor {
                 self.put(*value, buffer);
                 Ok(())
             }
-            Op::QkRopeStore { qkv, layer, q_norm, k_norm, epsilon, rope, temperature } => {
+            Op::QkRopeStore {
+                qkv,
+                layer,
+                q_norm,
+                k_norm,
+                epsilon,
+                rope,
+                turn_from,
+                store,
+                temperature,
+            } => {
                 let kv = *self.plan.kv_layer(*layer);
                 let mut buffer = self.take(*qkv);
                 let norms = [q_norm, k_norm].map(|norm| norm.map(|id| self.weights.vector(id)));
@@ -279,7 +307,12 @@ impl CpuExecutor {
                             let k = &mut k[..kv.key_width()];
                             for (part, norm) in [(&mut *q, norms[0]), (k, norms[1])] {
                                 for head in part.chunks_exact_mut(kv.key_length) {
-                                    norm_and_turn(head, norm, *epsilon, turned.as_ref());
+                                    norm_and_turn(
+                                        head,
+                                        (norm, *epsilon),
+                                        turned.as_ref(),
+                                        *turn_from,
+                                    );
                                 }
                             }
                             if let Some(temperature) = temperature {
@@ -291,7 +324,8 @@ impl CpuExecutor {
                     }
                 });
                 let (keys, values) = (&mut self.keys[layer.0], &mut self.kv_values[layer.0]);
-                for (token, row) in step.tokens.iter().zip(buffer.chunks_exact(kv.qkv_width())) {
+                let stored = if *store { step.tokens.as_slice() } else { &[] };
+                for (token, row) in stored.iter().zip(buffer.chunks_exact(kv.qkv_width())) {
                     let (k, v) = row[kv.query_width()..].split_at(kv.key_width());
                     let cell = token.cells[group] as usize;
                     keys.store(cell, k);
@@ -300,7 +334,7 @@ impl CpuExecutor {
                 self.put(*qkv, buffer);
                 Ok(())
             }
-            Op::Attention { qkv, layer, scale, softcap, sinks, out } => {
+            Op::Attention { qkv, layer, scale, softcap, sinks, causal, out } => {
                 let kv = *self.plan.kv_layer(*layer);
                 let group = usize::from(kv.window.is_some());
                 let mut result = self.take(*out);
@@ -311,6 +345,7 @@ impl CpuExecutor {
                     values: &self.kv_values[layer.0],
                     scale: *scale,
                     softcap: *softcap,
+                    causal: *causal,
                     sinks: sinks.map(|sinks| self.weights.vector(sinks)),
                     tokens: &step.tokens,
                     qkv: self.value(*qkv),
@@ -340,6 +375,39 @@ impl CpuExecutor {
             info.format.decode(&blocks[id as usize * row_bytes..][..row_bytes], row);
             for x in row {
                 *x *= scale;
+            }
+        }
+        self.put(out, result);
+        Ok(())
+    }
+
+    fn add_row(
+        &mut self,
+        table: WeightId,
+        row: RowOf,
+        scale: f32,
+        out: ValueId,
+        step: &Prepared,
+    ) -> Result<()> {
+        let mut result = self.take(out);
+        let info = self.plan.weight(table);
+        let (blocks, row_bytes) = (self.weights.blocks(table), info.row_bytes());
+        let mut decoded = vec![0.0; info.columns];
+        for (index, (token, out)) in
+            step.tokens.iter().zip(result.chunks_exact_mut(info.columns)).enumerate()
+        {
+            let at = match (row, token.input) {
+                (RowOf::First, _) => 0,
+                (RowOf::Position, _) => token.position as usize,
+                (RowOf::Id, Input::Id(id)) => id as usize,
+                (RowOf::Id, Input::GpuSlot(_)) => {
+                    let why = "ids selected on a GPU are not known to the CPU".into();
+                    return Err(Error::Step { index, why });
+                }
+            };
+            info.format.decode(&blocks[at * row_bytes..][..row_bytes], &mut decoded);
+            for (out, x) in out.iter_mut().zip(&decoded) {
+                *out += scale * x;
             }
         }
         self.put(out, result);
@@ -473,14 +541,15 @@ impl CpuExecutor {
 /// Norms a head, where there are factors, and turns it, where there are angles.
 fn norm_and_turn(
     head: &mut [f32],
-    factors: Option<&[f32]>,
-    epsilon: f32,
+    (factors, epsilon): (Option<&[f32]>, f32),
     turned: Option<&(&Rope, Vec<(f32, f32)>)>,
+    turn_from: usize,
 ) {
     if factors.is_some() {
         norm_in_place(head, NormKind::Rms, factors, epsilon);
     }
     let Some((rope, angles)) = turned else { return };
+    let head = &mut head[turn_from..];
     for (pair, &(cos, sin)) in angles.iter().enumerate() {
         let (a, b) = match rope.style {
             RopeStyle::Interleaved => (2 * pair, 2 * pair + 1),

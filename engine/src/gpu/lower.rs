@@ -263,6 +263,9 @@ impl Lowering<'_> {
         match op {
             Op::Embed { table, scale, out: value } => self.embed(*table, *scale, *value, out),
             Op::Norm { .. } => out.push(self.norm(op)),
+            Op::AddRow { .. } => self.add_row(op, out),
+            Op::Scale { value, factor } => out.push(self.scale(*value, *factor)),
+            Op::HeadLinear { .. } => self.head_linear(op, out),
             Op::NormParts { .. } => out.push(self.norm_parts(op)),
             Op::Linear { .. } => self.linear(op, norm, out),
             Op::QkRopeStore { .. } => out.push(self.qk_rope_store(op)?),

@@ -271,6 +271,9 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
             Op::NormParts { .. }
             | Op::ExpertsDown { .. }
             | Op::AddGated { .. }
+            | Op::AddRow { .. }
+            | Op::Scale { .. }
+            | Op::HeadLinear { .. }
             | Op::Gate { .. }
             | Op::Conv { .. }
             | Op::Mamba2 { .. }

@@ -1,8 +1,11 @@
 //! The architectures: each reads its metadata into a [`Spec`]. A new one is a file and a line here.
 
+mod bert;
 mod cohere;
+mod deepseek2;
 mod falcon_h1;
 mod gemma;
+mod gemma4;
 mod glm4;
 mod gpt_oss;
 mod granite;
@@ -22,8 +25,8 @@ use gguf::Gguf;
 use super::keys::Keys;
 use super::rope::{RopeFactors, RopeScaling, RopeSpec, RopeStyle};
 use super::spec::{
-    Activation, DeltaNet, Experts, FeedForward, Gating, LayerSpec, Mamba2, NormKind, QkNorm,
-    Recurrent, Routing, Spec,
+    Activation, DeltaNet, Experts, FeedForward, Gating, Latent, LayerSpec, Mamba2, NormKind,
+    Pooling, QkNorm, Recurrent, Routing, Spec,
 };
 use crate::{Error, Result};
 
@@ -32,12 +35,15 @@ type ReadSpec = fn(&Keys) -> Result<Spec>;
 
 /// Every architecture by its name in `general.architecture`.
 const ARCHITECTURES: &[(&str, ReadSpec)] = &[
+    ("bert", bert::bert),
     ("cohere2", cohere::cohere2),
     ("command-r", cohere::command_r),
+    ("deepseek2", deepseek2::spec),
     ("falcon-h1", falcon_h1::spec),
     ("gemma", gemma::gemma),
     ("gemma2", gemma::gemma2),
     ("gemma3", gemma::gemma3),
+    ("gemma4", gemma4::spec),
     ("glm4", glm4::spec),
     ("gpt-oss", gpt_oss::spec),
     ("granite", granite::spec),
@@ -46,6 +52,7 @@ const ARCHITECTURES: &[(&str, ReadSpec)] = &[
     ("llama", llama::spec),
     ("mamba2", mamba2::spec),
     ("mistral3", mistral3::spec),
+    ("nomic-bert", bert::nomic_bert),
     ("olmo2", olmo2::spec),
     ("phi2", phi::phi2),
     ("phi3", phi::phi3),
@@ -118,10 +125,27 @@ fn decoder(keys: &Keys, style: RopeStyle) -> Result<Spec> {
         residual_scale: 1.0,
         logit_scale: 1.0,
         logit_softcap: None,
+        norm_sums: false,
+        value_norm: false,
+        causal: true,
+        pooling: pooling(keys)?,
+        per_layer: None,
         activation: Activation::Silu,
         ropes: vec![rope],
         layers,
     })
+}
+
+/// How an embedding model makes one vector of a text's.
+fn pooling(keys: &Keys) -> Result<Option<Pooling>> {
+    match keys.count("pooling_type")?.unwrap_or(0) {
+        0 => Ok(None),
+        1 => Ok(Some(Pooling::Mean)),
+        2 => Ok(Some(Pooling::First)),
+        3 => Ok(Some(Pooling::Last)),
+        4 => Err(keys.error("rerankers (pooling_type 4) are not supported")),
+        other => Err(keys.error(format!("pooling_type {other} is unknown (known: 0 to 3)"))),
+    }
 }
 
 /// What norms add: one of two keys, by what they compute.
@@ -173,6 +197,8 @@ fn layers(keys: &Keys) -> Result<Vec<LayerSpec>> {
             Ok(LayerSpec {
                 attention,
                 recurrent: None,
+                reads_layer: None,
+                latent: None,
                 query_gate: false,
                 heads,
                 kv_heads: kv_heads[layer],
@@ -309,8 +335,14 @@ pub fn check(file: &Gguf, spec: &Spec) -> Result<()> {
             let width = layer.feed_forward.width();
             within(&format!("layer {index}'s feed-forward width"), width, 32)?;
         }
-        if let FeedForward::Experts(experts) = &layer.feed_forward {
+        if let Some(experts) = layer.feed_forward.experts() {
             check_experts(keys, index, experts)?;
+        }
+        if let Some(Latent { rank, plain, turned, value, .. }) = layer.latent {
+            within(&format!("layer {index}'s compressed width"), rank, 32)?;
+            within(&format!("layer {index}'s plain width of q"), plain, 32)?;
+            within(&format!("layer {index}'s turned width of q"), turned, 2)?;
+            within(&format!("layer {index}'s value width"), value, 4)?;
         }
         if let Some(recurrent) = &layer.recurrent {
             check_recurrent(keys, index, recurrent)?;

@@ -40,12 +40,60 @@ pub struct Spec {
     pub logit_scale: f32,
     /// Logits become cap * tanh(logit / cap).
     pub logit_softcap: Option<f32>,
+    /// Whether each branch's sum with the stream is normed, and nothing else (`attn_output_norm`, `layer_output_norm`), as
+    /// in BERT; embeddings then are too.
+    pub norm_sums: bool,
+    /// Whether each head of v is RMS-normed, without factors.
+    pub value_norm: bool,
+    /// Whether a token sees those before it only.
+    pub causal: bool,
+    /// How the states of a text's tokens become its embedding; none: the model gives logits.
+    pub pooling: Option<Pooling>,
+    /// What each layer is given of the token besides the stream.
+    pub per_layer: Option<PerLayerInput>,
     /// The activation of feed-forward networks.
     pub activation: Activation,
     /// The rotations that layers refer to.
     pub ropes: Vec<RopeSpec>,
     /// The layers in order.
     pub layers: Vec<LayerSpec>,
+}
+
+/// How the states of a text's tokens become its embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// The first.
+    First,
+    /// The last.
+    Last,
+}
+
+/// A vector for each layer, made of the token's id and its embedding: gemma4's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PerLayerInput {
+    /// Its width in the file.
+    pub width: usize,
+    /// Its width with the zeros that make it a multiple of 32.
+    pub padded: usize,
+}
+
+/// Attention over a compressed cache (DeepSeek-V2, arXiv 2405.04434).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Latent {
+    /// Width that q is compressed to, in the file and with the zeros that make it a multiple of 32; none: it is not.
+    pub query_rank: Option<(usize, usize)>,
+    /// Width that keys and values are compressed to.
+    pub rank: usize,
+    /// Elements of a head of q and k that do not turn, those that do come after them.
+    pub plain: usize,
+    /// Elements that turn.
+    pub turned: usize,
+    /// Elements of a head of v.
+    pub value: usize,
+    /// Whether the cache holds what is compressed; if not, whole keys and values.
+    pub compressed: bool,
 }
 
 /// One layer's numbers.
@@ -55,6 +103,10 @@ pub struct LayerSpec {
     pub attention: bool,
     /// What the layer has in place of attention, or beside it, that goes through the sequence step by step.
     pub recurrent: Option<Recurrent>,
+    /// The earlier layer whose keys and values it reads, having none of its own.
+    pub reads_layer: Option<usize>,
+    /// How its keys and values are compressed.
+    pub latent: Option<Latent>,
     /// Whether q comes with a gate of the same width, whose sigmoid multiplies what attention gives.
     pub query_gate: bool,
     /// Query heads.
@@ -199,6 +251,13 @@ pub enum FeedForward {
     },
     /// A few of many networks, chosen for each token.
     Experts(Experts),
+    /// Both: a gated network, and experts beside it, each with norms of its own, their sum normed again (gemma4).
+    GatedAndExperts {
+        /// Hidden width of the network.
+        width: usize,
+        /// The experts.
+        experts: Experts,
+    },
 }
 
 impl FeedForward {
@@ -206,8 +265,20 @@ impl FeedForward {
     pub fn width(&self) -> usize {
         match self {
             FeedForward::None => 0,
-            FeedForward::Gated { width } | FeedForward::Plain { width } => *width,
+            FeedForward::Gated { width }
+            | FeedForward::Plain { width }
+            | FeedForward::GatedAndExperts { width, .. } => *width,
             FeedForward::Experts(experts) => experts.width,
+        }
+    }
+
+    /// Its experts.
+    pub fn experts(&self) -> Option<&Experts> {
+        match self {
+            FeedForward::Experts(experts) | FeedForward::GatedAndExperts { experts, .. } => {
+                Some(experts)
+            }
+            _ => None,
         }
     }
 }

@@ -95,6 +95,11 @@ impl<'a> WeightFinder<'a> {
         }
     }
 
+    /// The rows of a tensor, if the file has it.
+    pub fn rows(&self, name: &str) -> Option<usize> {
+        self.file.tensor(name).map(|tensor| tensor.rows() as usize)
+    }
+
     /// Whether the file has a tensor.
     pub fn has(&self, name: &str) -> bool {
         self.file.tensor(name).is_some()

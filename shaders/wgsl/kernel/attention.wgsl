@@ -7,6 +7,7 @@
 // [tokens, heads, parts, value_length] of sums, and maxima_and_sums [tokens, heads, parts]; attention_merge ends it.
 // With SOFTCAP scores are cap * tanh(score / cap); with SINKS each head has one more logit, which takes its share of the sum
 // (with PARTS attention_merge adds it).
+// With ALL a token sees all of the step, whose tokens then are one sequence.
 // A tile: HEADS heads of one key head (x) for TOKENS neighbouring tokens (y), which must be of one sequence
 // where TOKENS is more than 1; query r is head r mod HEADS of token r / HEADS; at most eight queries.
 // Threads: 64. In a round of 64 cells each lane scores one cell for every query; then eight lanes a query find
@@ -184,7 +185,11 @@ fn main(
     }
     // Positions that any of the tile's queries sees, and this workgroup's part of them.
     let all_start = first_visible(token.position);
+#ifdef ALL
+    let all_end = tokens[step.tokens - 1u].position + 1u;
+#else
     let all_end = tokens[last_token].position + 1u;
+#endif
 #ifdef PARTS
     let rounds = (all_end - all_start + 63u) / 64u;
     let length = (rounds + workgroups.z - 1u) / workgroups.z * 64u;
@@ -228,7 +233,11 @@ fn main(
 #unroll r QUERIES
         {
             let at = tokens[min(first_token + {r}u / {HEADS}u, last_token)].position;
+#ifdef ALL
+            let visible = position < end && position >= first_visible(at);
+#else
             let visible = position < end && position <= at && position >= first_visible(at);
+#endif
             var score = (products{r}.x + products{r}.y) + (products{r}.z + products{r}.w);
 #ifdef SOFTCAP
             score = params.softcap * tanh(clamp(score / params.softcap, -15.0, 15.0));

@@ -1,4 +1,5 @@
-// out[token] = table[id of token] * scale.
+// out[token] = table[id of token] * scale; with ADD added to what is there; with POSITION the row of the token's position, with
+// FIRST always the first.
 //
 // Shapes: table [vocabulary, 32 * groups] in a block format; out [tokens, 32 * groups] f32.
 // Threads: x over the groups of 32 weights, y over tokens.
@@ -34,22 +35,29 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         return;
     }
     let token = tokens[workgroup.y];
+#ifdef FIRST
+    var id = 0u;
+#else
+#ifdef POSITION
+    var id = token.position;
+#else
     var id = token.id_or_slot;
     if token.from_slot == 1u {
         id = selected[token.id_or_slot];
     }
+#endif
+#endif
     id = min(id, params.vocabulary - 1u);
     if id < params.first_row || id >= params.first_row + params.rows {
         return;
     }
     let w = decode_group((id - params.first_row) * params.groups + group);
     let at = (workgroup.y * params.groups + group) * 8u;
-    out[at] = w[0] * params.scale;
-    out[at + 1u] = w[1] * params.scale;
-    out[at + 2u] = w[2] * params.scale;
-    out[at + 3u] = w[3] * params.scale;
-    out[at + 4u] = w[4] * params.scale;
-    out[at + 5u] = w[5] * params.scale;
-    out[at + 6u] = w[6] * params.scale;
-    out[at + 7u] = w[7] * params.scale;
+#unroll k 8
+#ifdef ADD
+    out[at + {k}u] += w[{k}] * params.scale;
+#else
+    out[at + {k}u] = w[{k}] * params.scale;
+#endif
+#end
 }

@@ -4,12 +4,24 @@
 // and its weight. Without DOWN: input [tokens, 32 * groups], out [slots, out_stride] from column out_offset on; with
 // GATED activation(gate) * up. With DOWN: input [slots, 32 * groups], out [tokens, out_stride] gets the sum over the
 // token's slots of weight * (product + bias) added.
+// With HEADS there are no routes: slot s of a token is the work of expert s.
 // Threads: a workgroup of LANES computes ROWS rows (x and z together) of a slot, or with DOWN of a token (y); its lanes
 // stride over the groups of a row, then their sums are added.
 #define EXPERTS
 #import shared/product
 
+#ifdef HEADS
+fn expert_of(slot: u32) -> u32 {
+    return slot % params.used - params.first_expert;
+}
+#else
 @group(0) @binding(7) var<storage, read> routes: array<u32>;
+
+// The expert's number among those that the matrix holds.
+fn expert_of(slot: u32) -> u32 {
+    return routes[2u * slot] - params.first_expert;
+}
+#endif
 
 override LANES: u32 = 32u;
 #import shared/reduce
@@ -48,7 +60,7 @@ fn main(
     let first_slot = workgroup.y;
     let slots = 1u;
     // Uniform: the whole workgroup leaves where the matrix does not hold the expert.
-    if routes[2u * first_slot] - params.first_expert >= params.experts {
+    if expert_of(first_slot) >= params.experts {
         return;
     }
 #endif
@@ -59,7 +71,7 @@ fn main(
 #end
 #end
     for (var slot = first_slot; slot < first_slot + slots; slot++) {
-        let expert = routes[2u * slot] - params.first_expert;
+        let expert = expert_of(slot);
         if expert >= params.experts {
             continue;
         }

@@ -1,12 +1,13 @@
 // Norms parts of each row in place: x factor / sqrt(mean(x^2) + epsilon); with LAYER x less its mean; with L2 the sum in
 // place of the mean. With FACTORS times a factor a column.
 //
-// Shapes: values [rows, stride] f32, of which parts * width from column offset on are normed; factors [width] for every
-// part, or [parts, width].
+// Shapes: values [rows, row] f32; part p is `width` columns from column offset + p * part_stride on; factors [width] for
+// every part, or [parts, width].
 // Threads: a workgroup of LANES a part (x) of a row (y), striding over its columns.
 
 struct Params {
-    stride: u32,
+    row: u32,
+    part_stride: u32,
     offset: u32,
     width: u32,
     // From one part's factors to the next part's: 0 or the width.
@@ -38,7 +39,7 @@ fn main(
     let subgroups = 1u;
     let subgroup_lane = 0u;
 #endif
-    let at = workgroup.y * params.stride + params.offset + workgroup.x * params.width;
+    let at = workgroup.y * params.row + params.offset + workgroup.x * params.part_stride;
     let count = f32(params.width);
 #ifdef LAYER
     var sum = 0.0;

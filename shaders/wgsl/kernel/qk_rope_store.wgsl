@@ -18,6 +18,8 @@ struct Params {
     value_length: u32,
     // Pairs that turn: half the rope's dimensions.
     pairs: u32,
+    // The first element of a head that turns.
+    turn_from: u32,
     epsilon: f32,
     // 1 if the layer has a window: which cell of the token to use.
     windowed: u32,
@@ -230,11 +232,11 @@ fn main(
 #ifdef ROPE
     for (var j = lane; j < params.pairs; j += LANES) {
 #ifdef HALVES
-        let a = j;
-        let b = j + params.pairs;
+        let a = params.turn_from + j;
+        let b = params.turn_from + j + params.pairs;
 #else
-        let a = 2u * j;
-        let b = 2u * j + 1u;
+        let a = params.turn_from + 2u * j;
+        let b = params.turn_from + 2u * j + 1u;
 #endif
         let angle = angles[token * params.pairs + j];
         let x = head[a];

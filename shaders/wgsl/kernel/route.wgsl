@@ -21,6 +21,10 @@ struct Params {
 #ifdef BIAS
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 #endif
+#ifdef SCALES
+// What an expert's weight is multiplied by.
+@group(0) @binding(4) var<storage, read> scales: array<f32>;
+#endif
 
 const LANES: u32 = 64u;
 const LOWEST: f32 = -3e38;
@@ -163,7 +167,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var n = 0u; n < params.used; n++) {
             let to = (workgroup.x * params.used + n) * 2u;
             out[to] = chosen[n];
+#ifdef SCALES
+            out[to + 1u] = bitcast<u32>(best_value[n] * factor * scales[chosen[n]]);
+#else
             out[to + 1u] = bitcast<u32>(best_value[n] * factor);
+#endif
         }
     }
 }

@@ -1,4 +1,4 @@
-// x = cap * tanh(x / cap), in place.
+// x = cap * tanh(x / cap), in place; with SCALE x = cap * x.
 //
 // Shapes: values [rows, width] f32.
 // Threads: x over the width, y over rows.
@@ -22,7 +22,12 @@ fn main(
     // A vocabulary may need more workgroups than a dimension has: each takes every so many.
     for (var column = workgroup.x * LANES + lane; column < params.width; column += workgroups.x * LANES) {
         let at = workgroup.y * params.width + column;
+#ifdef SCALE
+        // By 0 it is made 0, whatever was there.
+        values[at] = select(params.cap * values[at], 0.0, params.cap == 0.0);
+#else
         // Clamped: some drivers compute tanh as (e^2x - 1) / (e^2x + 1) and overflow.
         values[at] = params.cap * tanh(clamp(values[at] / params.cap, -15.0, 15.0));
+#endif
     }
 }

@@ -8,7 +8,12 @@ use crate::plan::{Op, ValueId};
 use crate::reference::LEAST_SUM;
 
 /// Chooses experts by their logits: `out` gets pairs of the number's bits and the weight.
-pub(super) fn route(logits: &[f32], bias: Option<&[f32]>, routing: &Routing, out: &mut [f32]) {
+pub(super) fn route(
+    logits: &[f32],
+    (bias, scales): (Option<&[f32]>, Option<&[f32]>),
+    routing: &Routing,
+    out: &mut [f32],
+) {
     let mut weights = logits.to_vec();
     match routing.gating {
         Gating::Softmax => softmax(&mut weights),
@@ -51,7 +56,8 @@ pub(super) fn route(logits: &[f32], bias: Option<&[f32]>, routing: &Routing, out
     let factor = if routing.normalize { routing.scale / sum } else { routing.scale };
     for ((out, expert), weight) in out.as_chunks_mut::<2>().0.iter_mut().zip(chosen).zip(of_chosen)
     {
-        *out = [f32::from_bits(expert as u32), weight * factor];
+        let scale = scales.map_or(1.0, |scales| scales[expert]);
+        *out = [f32::from_bits(expert as u32), weight * factor * scale];
     }
 }
 
@@ -104,7 +110,8 @@ impl CpuExecutor {
         for (&weight, &bias) in weights.iter().zip(biases) {
             let rows = self.plan.weight(weight).rows / routing.count;
             let at = (2 * width, offset);
-            self.by_expert(&slots, (weight, bias), routing, (*input, used), &mut result, at);
+            let (of, from) = ((weight, bias), (*input, used));
+            self.by_expert(&slots, of, routing.count, from, &mut result, at);
             offset += rows;
         }
         self.gate(*activation, &result, width, pairs, *out);
@@ -120,7 +127,8 @@ impl CpuExecutor {
         let pairs = step.tokens.len() * used;
         let slots = slots_of_experts(&self.value(routes)[..2 * pairs], routing);
         let mut products = self.take(parts);
-        self.by_expert(&slots, (weight, bias), routing, (input, 1), &mut products, (width, 0));
+        let (of, from) = ((weight, bias), (input, 1));
+        self.by_expert(&slots, of, routing.count, from, &mut products, (width, 0));
         let mut result = self.take(out);
         let routes = self.value(routes);
         for (token, out) in result.chunks_exact_mut(width).take(step.tokens.len()).enumerate() {
@@ -135,20 +143,33 @@ impl CpuExecutor {
         self.put(parts, products);
     }
 
+    /// A matrix for each head: as experts, of which every token uses all in order.
+    pub(super) fn head_linear(&mut self, op: &Op, step: &Prepared) {
+        let &Op::HeadLinear { input, heads, weight, out } = op else { return };
+        let rows = self.plan.weight(weight).rows / heads;
+        let tokens = step.tokens.len();
+        let slots: Vec<(usize, Vec<usize>)> = (0..heads)
+            .map(|head| (head, (0..tokens).map(|token| token * heads + head).collect()))
+            .collect();
+        let mut result = self.take(out);
+        self.by_expert(&slots, (weight, None), heads, (input, 1), &mut result, (rows, 0));
+        self.put(out, result);
+    }
+
     /// The products of each expert's rows with the inputs of its slots, at `offset` of the slots' rows of `stride`. A
     /// slot's input is row slot / `slots_per_row`.
     fn by_expert(
         &mut self,
         slots: &[(usize, Vec<usize>)],
         (weight, bias): (WeightId, Option<WeightId>),
-        routing: &Routing,
+        experts: usize,
         (input, slots_per_row): (ValueId, usize),
         result: &mut [f32],
         (stride, offset): (usize, usize),
     ) {
         let (rows, columns, scale) = {
             let info = self.plan.weight(weight);
-            (info.rows / routing.count, info.columns, info.scale)
+            (info.rows / experts, self.plan.weight(weight).columns, info.scale)
         };
         let int8 = self.rounds_inputs(&[weight]);
         let mut panels = std::mem::take(&mut self.panels);

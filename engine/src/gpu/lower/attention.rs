@@ -17,7 +17,7 @@ pub const MOST_PARTS: u32 = 16;
 impl Lowering<'_> {
     /// Attention in tiles of queries; over long contexts with few tokens in parts that are merged.
     pub(super) fn attention(&self, op: &Op, dispatches: &mut Vec<Dispatch>) -> Result<()> {
-        let &Op::Attention { qkv, layer, scale, softcap, sinks, out } = op else {
+        let &Op::Attention { qkv, layer, scale, softcap, sinks, causal, out } = op else {
             return Ok(());
         };
         let kv = self.plan.kv_layer(layer);
@@ -57,6 +57,7 @@ impl Lowering<'_> {
             variant: self
                 .kv_types(Variant::new("attention"))
                 .define_if(split, "PARTS")
+                .define_if(!causal, "ALL")
                 .define_if(softcap.is_some(), "SOFTCAP")
                 .define_if(sinks.is_some() && !split, "SINKS")
                 .number("HEADS", heads)

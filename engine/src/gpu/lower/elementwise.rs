@@ -6,7 +6,7 @@ use super::{Dispatch, Extent, GROUP, LANES, Lowering, Resource, activated};
 use crate::model::rope::RopeStyle;
 use crate::model::spec::{Activation, NormKind};
 use crate::model::weights::WeightId;
-use crate::plan::{Op, Rows, ValueId};
+use crate::plan::{Op, RowOf, Rows, ValueId};
 use crate::{Error, Result};
 
 /// The longest head that the kernels' workgroup memory holds.
@@ -86,7 +86,8 @@ impl Lowering<'_> {
     }
 
     pub(super) fn norm_parts(&self, op: &Op) -> Dispatch {
-        let &Op::NormParts { value, offset, parts, width, kind, weight, epsilon } = op else {
+        let &Op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon } = op
+        else {
             unreachable!("called for norms of parts")
         };
         let of_value = self.plan.value(value);
@@ -106,7 +107,8 @@ impl Lowering<'_> {
                 .constant("LANES", LANES),
             bindings,
             params: vec![
-                ("stride", of_value.width as u32),
+                ("row", of_value.width as u32),
+                ("part_stride", stride as u32),
                 ("offset", offset as u32),
                 ("width", width as u32),
                 ("factor_stride", factor_stride as u32),
@@ -118,7 +120,18 @@ impl Lowering<'_> {
     }
 
     pub(super) fn qk_rope_store(&self, op: &Op) -> Result<Dispatch> {
-        let &Op::QkRopeStore { qkv, layer, q_norm, k_norm, epsilon, rope, temperature } = op else {
+        let &Op::QkRopeStore {
+            qkv,
+            layer,
+            q_norm,
+            k_norm,
+            epsilon,
+            rope,
+            turn_from,
+            store,
+            temperature,
+        } = op
+        else {
             unreachable!("called for rope")
         };
         let kv = self.plan.kv_layer(layer);
@@ -156,6 +169,7 @@ impl Lowering<'_> {
                 ("key_length", kv.key_length as u32),
                 ("value_length", kv.value_length as u32),
                 ("pairs", rotation.map_or(0, |rotation| rotation.pairs() as u32)),
+                ("turn_from", turn_from as u32),
                 ("epsilon", epsilon.to_bits()),
                 ("windowed", u32::from(kv.window.is_some())),
                 ("temperature", temperature.map_or(0, |t| t.scale.to_bits())),
@@ -165,7 +179,8 @@ impl Lowering<'_> {
             .chain(self.head_words(kv))
             .collect(),
             grid: [
-                Extent::Fixed((kv.heads + 2 * kv.kv_heads) as u32),
+                // The heads of k and v are left out where they are not stored.
+                Extent::Fixed((kv.heads + if store { 2 * kv.kv_heads } else { 0 }) as u32),
                 Extent::Per(Rows::Tokens, 1),
                 Extent::Fixed(1),
             ],
@@ -211,6 +226,27 @@ impl Lowering<'_> {
                 Extent::Fixed(1),
             ],
             op: 0,
+        }
+    }
+
+    pub(super) fn scale(&self, value: ValueId, factor: f32) -> Dispatch {
+        let mut dispatch = self.softcap(value, factor);
+        dispatch.variant = dispatch.variant.define("SCALE");
+        dispatch
+    }
+
+    /// Rows of a table added: the kernel of embeddings, which takes the table in pieces too.
+    pub(super) fn add_row(&self, op: &Op, out: &mut Vec<Dispatch>) {
+        let &Op::AddRow { table, row, scale, out: value } = op else { return };
+        let first = out.len();
+        self.embed(table, scale, value, out);
+        for dispatch in &mut out[first..] {
+            let variant = dispatch.variant.clone().define("ADD");
+            dispatch.variant = match row {
+                RowOf::Id => variant,
+                RowOf::Position => variant.define("POSITION"),
+                RowOf::First => variant.define("FIRST"),
+            };
         }
     }
 

@@ -46,13 +46,16 @@ struct Product<'a> {
 
 impl Lowering<'_> {
     pub(super) fn route(&self, op: &Op) -> Dispatch {
-        let Op::Route { logits, bias, routing, out } = op else {
+        let Op::Route { logits, bias, routing, scales, out } = op else {
             unreachable!("called for routes")
         };
         let mut bindings =
             vec![("logits", Resource::Value(*logits)), ("out", Resource::Value(*out))];
         if let Some(bias) = bias {
             bindings.push(("bias", Resource::Vector(self.layout.vector_of(self.plan, *bias))));
+        }
+        if let Some(scales) = scales {
+            bindings.push(("scales", Resource::Vector(self.layout.vector_of(self.plan, *scales))));
         }
         let variant = match routing.gating {
             Gating::Softmax => Variant::new("route").define("SOFTMAX"),
@@ -62,6 +65,7 @@ impl Lowering<'_> {
         Dispatch {
             variant: variant
                 .define_if(bias.is_some(), "BIAS")
+                .define_if(scales.is_some(), "SCALES")
                 .define_if(routing.groups > 1, "GROUPS")
                 .define_if(routing.normalize, "NORMALIZE"),
             bindings,
@@ -203,6 +207,41 @@ impl Lowering<'_> {
                 ],
                 op: 0,
             });
+        }
+    }
+
+    /// A matrix for each head: as experts, of which every token uses all in order.
+    pub(super) fn head_linear(&self, op: &Op, out: &mut Vec<Dispatch>) {
+        let &Op::HeadLinear { input, heads, weight, out: value } = op else { return };
+        let rows = self.plan.weight(weight).rows / heads;
+        let routing = &Routing {
+            count: heads,
+            used: heads,
+            gating: Gating::Softmax,
+            normalize: false,
+            scale: 1.0,
+            groups: 1,
+            groups_used: 1,
+        };
+        for part in self.layout.parts(&[weight]) {
+            let product = Product {
+                routing,
+                expert_rows: rows,
+                part,
+                bias: None,
+                input,
+                slots_per_row: 1,
+                out: value,
+                out_stride: rows,
+                out_offset: 0,
+                first_row: 0,
+                first_bias: 0,
+                factor: 1.0,
+            };
+            let mut dispatch = self.by_slot(&product, value, rows, 0);
+            dispatch.variant = dispatch.variant.define("HEADS");
+            dispatch.bindings.retain(|(name, _)| *name != "routes");
+            out.push(dispatch);
         }
     }
 

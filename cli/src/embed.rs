@@ -1,0 +1,60 @@
+//! `engine embed`: vectors of texts.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use engine::embed::{embed, normalized};
+use engine::tokenizer::EncodeOptions;
+use engine::{ContextOptions, LoadOptions};
+use serde_json::json;
+
+use crate::options::DeviceArgs;
+use crate::{models, output, tokenize};
+
+/// Print the embeddings of texts as JSON, each of length 1.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example: engine embed nomic-embed.gguf \"search_query: Why is the sky blue?\" \"search_document: Rayleigh scattering\""
+)]
+pub struct Args {
+    /// A file, a catalogue name or a name on the hub: an embedding model
+    model: String,
+    /// The texts, or - to read one from stdin
+    #[arg(required = true, allow_hyphen_values = true)]
+    texts: Vec<String>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// The most tokens of a text [default: the model's own, at most 4096]
+    #[arg(short = 'c', long)]
+    ctx: Option<usize>,
+    /// Do not make vectors of length 1
+    #[arg(long)]
+    raw: bool,
+    /// Print JSON (it does in any case)
+    #[arg(long, hide = true)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let device = args.device.open()?;
+    let options = ContextOptions { cells: args.ctx, ..ContextOptions::default() };
+    let load = LoadOptions::from(options.clone());
+    let model = models::load(&device, &models::resolve(&args.model)?, &load)?;
+    let tokenizer = model.tokenizer()?;
+    let mut context = model.context(&options)?;
+    let mut embeddings = Vec::new();
+    for text in &args.texts {
+        let text = if text == "-" { tokenize::read_stdin()? } else { text.clone() };
+        let special = EncodeOptions { add_special: true, parse_special: false };
+        let ids = tokenizer.encode(&text, special)?;
+        let vector = embed(&model, &mut context, &ids)?;
+        let vector = if args.raw { vector } else { normalized(&vector) };
+        embeddings.push(json!({ "text": text, "tokens": ids.len(), "embedding": vector }));
+    }
+    output::print_json(&json!({
+        "model": args.model,
+        "dimensions": model.file().spec.embedding,
+        "embeddings": embeddings,
+    }))?;
+    Ok(ExitCode::SUCCESS)
+}

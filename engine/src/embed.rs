@@ -1,0 +1,59 @@
+//! A text's embedding: the states of its tokens made one vector.
+
+use crate::model::spec::Pooling;
+use crate::step::{SequenceId, StepToken};
+use crate::{Context, Error, Model, Result};
+
+/// The embedding of a text's ids in an embedding model, as it comes out of the model: not of length 1.
+pub fn embed(model: &Model, context: &mut Context, ids: &[u32]) -> Result<Vec<f32>> {
+    let spec = &model.file().spec;
+    let Some(pooling) = spec.pooling else {
+        return Err(Error::Option(format!(
+            "the architecture {} as in this file gives no embeddings (it has no pooling_type); use an embedding model",
+            spec.architecture
+        )));
+    };
+    if ids.is_empty() {
+        return Err(Error::Option("the text has no tokens".into()));
+    }
+    let most =
+        if spec.causal { context.cells() } else { context.cells().min(context.sizes().chunk) };
+    if ids.len() > most {
+        let (tokens, trained) = (ids.len(), spec.context_length);
+        return Err(Error::PromptTooLong { tokens, cells: most, trained });
+    }
+    let sequence = SequenceId(0);
+    let mut tokens = StepToken::run(sequence, 0, ids, true);
+    if pooling == Pooling::Last {
+        let last = tokens.len() - 1;
+        tokens[..last].iter_mut().for_each(|token| token.want_logits = false);
+    }
+    let mut sum: Vec<f64> = Vec::new();
+    let mut rows = 0;
+    let outcome = context.step_with(
+        &tokens,
+        &mut |state| {
+            rows += 1;
+            match pooling {
+                Pooling::First if rows > 1 => {}
+                Pooling::Mean if rows > 1 => {
+                    for (sum, &x) in sum.iter_mut().zip(state) {
+                        *sum += f64::from(x);
+                    }
+                }
+                _ => sum = state.iter().map(|&x| f64::from(x)).collect(),
+            }
+        },
+        &mut || false,
+    );
+    context.free(sequence);
+    outcome?;
+    let count = if pooling == Pooling::Mean { f64::from(rows) } else { 1.0 };
+    Ok(sum.into_iter().map(|x| (x / count) as f32).collect())
+}
+
+/// A vector of length 1 in the direction of `vector`.
+pub fn normalized(vector: &[f32]) -> Vec<f32> {
+    let length = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    vector.iter().map(|&x| (f64::from(x) / length.max(f64::MIN_POSITIVE)) as f32).collect()
+}
