@@ -1,6 +1,7 @@
 //! Conversations as text: the chat template in a model's file, rendered as Python's jinja2 would.
 
 mod json;
+pub mod parts;
 mod python;
 
 use gguf::Metadata;
@@ -54,6 +55,7 @@ pub struct TemplateInputs {
 /// A chat template, compiled.
 pub struct Template {
     environment: Environment<'static>,
+    marks: parts::Marks,
 }
 
 impl Template {
@@ -86,7 +88,12 @@ impl Template {
         environment
             .add_template_owned("chat", without_generation_marks(source))
             .map_err(|error| template_error(&error))?;
-        Ok(Self { environment })
+        Ok(Self { environment, marks: parts::Marks::of_template(source) })
+    }
+
+    /// How the family of the template marks the parts of an answer.
+    pub fn marks(&self) -> parts::Marks {
+        self.marks
     }
 
     /// Renders messages; with `add_generation_prompt` the text ends where the model is to go on.

@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::chat::parts::{Marks, Part, PartParser};
 use crate::chat::{Message, Template, TemplateInputs};
 use crate::executor::Selection;
 use crate::load::Model;
 use crate::select::Sampling;
 use crate::step::{Input, SequenceId, StepToken};
-use crate::tokenizer::{Detokenizer, EncodeOptions, Tokenizer};
+use crate::tokenizer::{Detokenizer, EncodeOptions, TokenType, Tokenizer};
 use crate::{Context, Error, Result};
 
 /// Why a generation ended.
@@ -60,6 +61,8 @@ pub struct Generation {
     pub tokens: Vec<u32>,
     /// Their text.
     pub text: String,
+    /// The answer in parts: what the model thought, said and called, as its family marks them.
+    pub parts: Vec<Part>,
     /// Why it ended.
     pub stop: Stop,
     /// Tokens of the prompt that were computed (those the cache held are not counted).
@@ -84,6 +87,8 @@ pub struct Session {
     cached: Vec<u32>,
     /// The ids that are to be computed next.
     prompt: Vec<u32>,
+    /// How the prompt ends, where a template made it.
+    prompt_end: String,
 }
 
 impl Session {
@@ -97,6 +102,7 @@ impl Session {
             trained: model.file().spec.context_length,
             cached: Vec::new(),
             prompt: Vec::new(),
+            prompt_end: String::new(),
         })
     }
 
@@ -130,6 +136,9 @@ impl Session {
         let options = EncodeOptions { add_special: !written, parse_special: true };
         let ids = self.tokenizer.encode(&text, options)?;
         self.push_ids(ids);
+        // As long as any mark that it may end with.
+        let start = text.char_indices().rev().nth(63).map_or(0, |(at, _)| at);
+        self.prompt_end = text[start..].into();
         Ok(())
     }
 
@@ -142,6 +151,7 @@ impl Session {
 
     /// Sets the prompt to ids.
     pub fn push_ids(&mut self, ids: Vec<u32>) {
+        self.prompt_end.clear();
         self.prompt = ids;
     }
 
@@ -158,6 +168,17 @@ impl Session {
         cancel: &AtomicBool,
         on_text: &mut dyn FnMut(&str),
     ) -> Result<Generation> {
+        self.generate_parts(options, cancel, on_text, &mut |_| ())
+    }
+
+    /// The same, handing over the parts of the answer too, text and thoughts in pieces as they become certain.
+    pub fn generate_parts(
+        &mut self,
+        options: &GenerateOptions,
+        cancel: &AtomicBool,
+        on_text: &mut dyn FnMut(&str),
+        on_part: &mut dyn FnMut(&Part),
+    ) -> Result<Generation> {
         options.sampling.check()?;
         let start = Instant::now();
         let context = self.context.clone();
@@ -172,8 +193,12 @@ impl Session {
             let tokens = self.prompt.len();
             return Err(Error::PromptTooLong { tokens, cells, trained: self.trained });
         }
+        let marks = self.template.as_ref().map_or(Marks::None, Template::marks);
+        let parser = PartParser::new(marks, &self.prompt_end);
         let mut run = Generating {
             session: self,
+            parser,
+            on_part,
             options,
             cancel,
             on_text,
@@ -182,6 +207,7 @@ impl Session {
             generation: Generation {
                 tokens: Vec::new(),
                 text: String::new(),
+                parts: Vec::new(),
                 stop: Stop::Cancelled,
                 prompt_tokens: 0,
                 prompt_time: Duration::ZERO,
@@ -218,6 +244,8 @@ struct Generating<'a> {
     options: &'a GenerateOptions,
     cancel: &'a AtomicBool,
     on_text: &'a mut dyn FnMut(&str),
+    on_part: &'a mut dyn FnMut(&Part),
+    parser: PartParser,
     output: Output<'a>,
     start: Instant,
     generation: Generation,
@@ -236,10 +264,31 @@ impl Generating<'_> {
     /// Takes an id; says why the generation ends with it, if it does.
     fn accept(&mut self, id: u32) -> Option<Stop> {
         self.generation.tokens.push(id);
+        let tokenizer = &self.session.tokenizer;
+        if tokenizer.token_type(id) == TokenType::Control {
+            // No text for people, but marks are made of them.
+            let mark = String::from_utf8_lossy(tokenizer.piece_with_special(id));
+            let mut add = add_part(&mut self.generation.parts, self.on_part);
+            self.parser.push(&mark, &mut add);
+        }
         if self.session.tokenizer.is_end(id) {
             return Some(Stop::End);
         }
-        if self.output.push(&self.session.tokenizer, id, self.on_text) {
+        let before = self.output.text.len() + self.output.held.len();
+        let stops = self.output.push(&self.session.tokenizer, id, self.on_text);
+        let after = self.output.text.len() + self.output.held.len();
+        if after > before {
+            // What came is the end of what was given out and what is held back.
+            let held = &self.output.held;
+            let piece = if after - before <= held.len() {
+                held[held.len() - (after - before)..].to_string()
+            } else {
+                format!("{}{held}", &self.output.text[before..])
+            };
+            let mut add = add_part(&mut self.generation.parts, self.on_part);
+            self.parser.push(&piece, &mut add);
+        }
+        if stops {
             return Some(Stop::StopString);
         }
         if !self.wants_more() {
@@ -349,11 +398,33 @@ impl Generating<'_> {
     }
 
     fn finish(mut self) -> Generation {
+        let before = self.output.text.len() + self.output.held.len();
         self.output.finish(self.generation.stop == Stop::StopString, self.on_text);
+        let rest = self.output.text.get(before..).unwrap_or_default().to_string();
+        {
+            let mut add = add_part(&mut self.generation.parts, self.on_part);
+            self.parser.push(&rest, &mut add);
+            self.parser.finish(&mut add);
+        }
         self.generation.text = self.output.text;
         self.generation.generate_time =
             self.start.elapsed().saturating_sub(self.generation.prompt_time);
         self.generation
+    }
+}
+
+/// Hands a part over and keeps it, joined to the one before if that is of its kind.
+fn add_part<'a>(
+    parts: &'a mut Vec<Part>,
+    on_part: &'a mut dyn FnMut(&Part),
+) -> impl FnMut(Part) + 'a {
+    move |part| {
+        on_part(&part);
+        match (parts.last_mut(), part) {
+            (Some(Part::Text(all)), Part::Text(more))
+            | (Some(Part::Thinking(all)), Part::Thinking(more)) => all.push_str(&more),
+            (_, part) => parts.push(part),
+        }
     }
 }
 
