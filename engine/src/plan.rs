@@ -499,12 +499,13 @@ impl Op {
     /// The weights used as vectors of floats, but for biases.
     pub fn vectors(&self) -> Vec<WeightId> {
         match *self {
-            Op::Norm { weight, bias, .. } => std::iter::once(weight).chain(bias).collect(),
+            Op::Norm { weight, bias, .. } | Op::Conv { weight, bias, .. } => {
+                std::iter::once(weight).chain(bias).collect()
+            }
             Op::NormParts { weight, .. } => weight.into_iter().collect(),
             Op::QkRopeStore { q_norm, k_norm, .. } => q_norm.into_iter().chain(k_norm).collect(),
             Op::Attention { sinks, .. } => sinks.into_iter().collect(),
             Op::Route { bias, scales, .. } => bias.into_iter().chain(scales).collect(),
-            Op::Conv { weight, bias, .. } => std::iter::once(weight).chain(bias).collect(),
             Op::Mamba2 { a, d, dt_bias, .. } => vec![a, d, dt_bias],
             Op::DeltaNet { a, dt_bias, .. } => vec![a, dt_bias],
             _ => vec![],

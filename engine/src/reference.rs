@@ -253,7 +253,9 @@ impl Reference {
                     if let Some(temperature) = temperature {
                         let steps = token.position as usize / temperature.length;
                         let factor = 1.0 + f64::from(temperature.scale) * (steps as f64).ln_1p();
-                        q.iter_mut().for_each(|x| *x *= factor);
+                        for x in q {
+                            *x *= factor;
+                        }
                     }
                     if !store {
                         continue;
@@ -444,7 +446,9 @@ impl Reference {
                         let vector = |id: &WeightId| f64::from(self.weights[id.0][head]);
                         let decay = (vector(a) * softplus(alpha + vector(dt_bias))).exp();
                         let memory = &mut memory[head * size * size..][..size * size];
-                        memory.iter_mut().for_each(|m| *m *= decay);
+                        for m in memory.iter_mut() {
+                            *m *= decay;
+                        }
                         for j in 0..size {
                             let known: f64 = (0..size).map(|i| memory[i * size + j] * k[i]).sum();
                             let change = beta * (v[j] - known);
@@ -589,7 +593,9 @@ pub fn route(logits: &[f64], bias: Option<&[f32]>, routing: &Routing) -> Vec<(us
     }
     if routing.normalize {
         let sum = of_chosen.iter().sum::<f64>().max(LEAST_SUM);
-        of_chosen.iter_mut().for_each(|weight| *weight /= sum);
+        for weight in &mut of_chosen {
+            *weight /= sum;
+        }
     }
     let scale = f64::from(routing.scale);
     chosen.into_iter().zip(of_chosen).map(|(expert, weight)| (expert, weight * scale)).collect()
@@ -695,4 +701,37 @@ fn attention(
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sum of weights below 2^-14 counts as that; groups go by their two best; a bias is for the choice alone.
+    #[test]
+    fn routes_are_the_formulas() {
+        let plain = Routing {
+            count: 4,
+            used: 2,
+            gating: Gating::Sigmoid,
+            normalize: true,
+            scale: 2.0,
+            groups: 1,
+            groups_used: 1,
+        };
+        let tiny = route(&[-20.0, -21.0, -30.0, -40.0], None, &plain);
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        assert_eq!((tiny[0].0, tiny[1].0), (0, 1));
+        assert!((tiny[0].1 - sigmoid(-20.0) * 16384.0 * 2.0).abs() < 1e-12);
+
+        let biased = route(&[0.0, 0.1, 0.2, -1.0], Some(&[0.0, 0.0, 0.0, 5.0]), &plain);
+        assert_eq!((biased[0].0, biased[1].0), (3, 2));
+        let sum = sigmoid(-1.0) + sigmoid(0.2);
+        assert!((biased[0].1 - 2.0 * sigmoid(-1.0) / sum).abs() < 1e-12);
+
+        // The best expert of all is in a group whose two best are worse together.
+        let grouped = Routing { groups: 2, groups_used: 1, ..plain };
+        let chosen = route(&[3.0, -9.0, 1.0, 0.9], None, &grouped);
+        assert_eq!((chosen[0].0, chosen[1].0), (2, 3));
+    }
 }

@@ -362,12 +362,11 @@ impl Metadata {
 
     /// Gives a key another value, or adds it.
     pub fn set(&mut self, key: &str, value: Value) {
-        match self.index.get(key) {
-            Some(&at) => self.entries[at].1 = value,
-            None => {
-                self.index.insert(key.into(), self.entries.len());
-                self.entries.push((key.into(), value));
-            }
+        if let Some(&at) = self.index.get(key) {
+            self.entries[at].1 = value;
+        } else {
+            self.index.insert(key.into(), self.entries.len());
+            self.entries.push((key.into(), value));
         }
     }
 

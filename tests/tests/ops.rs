@@ -478,6 +478,6 @@ fn experts() {
             fused: tokens == 2,
         };
         let probe = Probe::experts(&case).unwrap();
-        check(&format!("in pieces: {case:?}"), &probe, &small, &[small.caps.clone()]);
+        check(&format!("in pieces: {case:?}"), &probe, &small, std::slice::from_ref(&small.caps));
     }
 }

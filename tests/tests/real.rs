@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use engine::chat::{Template, TemplateInputs};
 use engine::kv::KvType;
+use engine::perplexity::measure;
 use engine::select::Sampling;
 use engine::step::SequenceId;
-use engine::tokenizer::Tokenizer;
+use engine::tokenizer::{EncodeOptions, Tokenizer};
 use engine::{Context, ContextOptions, Device, GenerateOptions, LoadOptions, Model, Session};
 use engine_tests::devices::{cpu_device, gpu};
 use engine_tests::real::{
@@ -127,4 +128,30 @@ fn smollm2_on_the_gpu() {
 #[test]
 fn gemma3_on_the_gpu() {
     check(&GEMMA3, Device::Gpu(gpu(&engine::gpu::GpuOptions::default())), gpu_prompts());
+}
+
+/// The exact perplexities of gpl-3.txt, chunks of 512, and how far a cache of bytes may be from them.
+const PERPLEXITIES: [(RealModel, f64); 2] = [(SMOLLM2, 18.3001), (GEMMA3, 13.8288)];
+
+#[test]
+fn perplexities_are_the_exact_ones() {
+    let text = std::fs::read_to_string(engine_tests::golden::folder().join("real/gpl-3.txt"));
+    let text = text.unwrap();
+    for (real, exact) in PERPLEXITIES {
+        for (kv, bound) in [(KvType::F32, 0.001), (KvType::Q8_0, 0.005)] {
+            let options = ContextOptions { cells: Some(512), ..options(kv) };
+            let load = LoadOptions::from(options.clone());
+            let model = Model::load(&[cpu_device()], real.path(), &load).unwrap();
+            let tokenizer = model.tokenizer().unwrap();
+            let special = EncodeOptions { add_special: true, parse_special: false };
+            let ids = tokenizer.encode(&text, special).unwrap();
+            let mut context = model.context(&options).unwrap();
+            let measured =
+                measure(&mut context, &tokenizer, &ids, 512, None, &mut |_, _| ()).unwrap();
+            let off = measured.value / exact - 1.0;
+            println!("{} {}: {:.4}, {off:+.5} of exact", real.file, kv.name(), measured.value);
+            assert_eq!(measured.chunks, 14);
+            assert!(off.abs() <= bound, "{} {}: {}", real.file, kv.name(), measured.value);
+        }
+    }
 }

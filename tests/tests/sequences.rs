@@ -10,12 +10,19 @@ use engine::step::{Input, SequenceId, StepToken};
 use engine::{Context, ContextOptions, Device, Error, LoadOptions, Model};
 use engine_tests::devices::{cpu_context, cpu_device, gpu, gpu_context};
 use engine_tests::golden::Tiny;
+use engine_tests::real::full_tier;
 
 const A: SequenceId = SequenceId(10);
 const B: SequenceId = SequenceId(20);
 const C: SequenceId = SequenceId(30);
 
-/// Runs a test with contexts of a model on the CPU and on the GPU; gemma3 has windows of 32.
+/// Models that keep sequences in different ways: everything, windows of 32, states, shared and windowed, compressed.
+fn models() -> &'static [&'static str] {
+    let all = &["llama", "gemma3", "qwen35", "gemma4", "falcon-h1", "lfm2", "deepseek2-v3"];
+    if full_tier() { all } else { &all[..3] }
+}
+
+/// Runs a test with contexts of a model on the CPU and on the GPU.
 fn on_both(
     cells: usize,
     sequences: usize,
@@ -23,7 +30,7 @@ fn on_both(
     test: impl Fn(&mut dyn FnMut() -> Context),
 ) {
     let gpu = gpu(&GpuOptions::default());
-    for name in ["llama", "gemma3"] {
+    for name in models() {
         let model = ModelFile::open(Tiny::load(name).path()).unwrap();
         for kv in [KvType::F32, KvType::F16] {
             let options = ContextOptions {

@@ -437,8 +437,8 @@ mod tests {
     fn parts(marks: Marks, prompt: &str, answer: &str, size: usize) -> Vec<Part> {
         let mut parts: Vec<Part> = Vec::new();
         let mut add = |part: Part| match (parts.last_mut(), part) {
-            (Some(Part::Text(all)), Part::Text(more)) => all.push_str(&more),
-            (Some(Part::Thinking(all)), Part::Thinking(more)) => all.push_str(&more),
+            (Some(Part::Text(all)), Part::Text(more))
+            | (Some(Part::Thinking(all)), Part::Thinking(more)) => all.push_str(&more),
             (_, part) => parts.push(part),
         };
         let mut parser = PartParser::new(marks, prompt);

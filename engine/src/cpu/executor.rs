@@ -318,7 +318,9 @@ impl CpuExecutor {
                             if let Some(temperature) = temperature {
                                 let steps = (position as usize / temperature.length) as f32;
                                 let factor = 1.0 + temperature.scale * steps.ln_1p();
-                                q.iter_mut().for_each(|x| *x *= factor);
+                                for x in q {
+                                    *x *= factor;
+                                }
                             }
                         });
                     }

@@ -250,7 +250,7 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
                 }));
             }
             Op::Route { routing, .. } => {
-                experts = Some(routing.clone());
+                experts = Some(*routing);
             }
             Op::ExpertsGated { input, weights, biases, activation, .. } => {
                 let Some(routing) = &experts else { continue };

@@ -144,3 +144,67 @@ impl Rope {
         self.frequencies.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(scaling: RopeScaling, sections: Option<[usize; 4]>) -> RopeSpec {
+        RopeSpec {
+            style: RopeStyle::Halves,
+            dimensions: 64,
+            base: 10000.0,
+            scaling,
+            factors: RopeFactors::None,
+            sections,
+        }
+    }
+
+    const PLAIN: RopeScaling = RopeScaling::Linear { factor: 1.0, magnitude: 1.0 };
+
+    /// The ramp by the formula: its upper end is capped at the number of elements less 1, though it counts pairs.
+    #[test]
+    fn yarn_is_the_formula_up_to_far_positions() {
+        let (factor, original, magnitude) = (40.0, 4096.0, 1.25);
+        let rope = Rope::new(
+            &spec(
+                RopeScaling::Yarn {
+                    factor,
+                    magnitude,
+                    original_context: original,
+                    beta_fast: 32.0,
+                    // So slow that the end lies beyond the pairs.
+                    beta_slow: 1e-6,
+                },
+                None,
+            ),
+            None,
+        );
+        let turning =
+            |turns: f64| 64.0 * (original / (2.0 * PI * turns)).ln() / (2.0 * 10000f64.ln());
+        let (low, high) = (turning(32.0).floor(), turning(1e-6).ceil().min(63.0));
+        assert!(high > 32.0, "{high}");
+        for position in [1, 4097, 131_071] {
+            for (pair, (cos, sin)) in rope.angles(position).enumerate() {
+                let plain = f64::from(position) * 10000f64.powf(-2.0 * pair as f64 / 64.0);
+                let keep = 1.0 - ((pair as f64 - low) / (high - low)).clamp(0.0, 1.0);
+                let angle = plain / factor * (1.0 - keep) + plain * keep;
+                assert!((cos - angle.cos() * magnitude).abs() < 1e-9, "{position} {pair}");
+                assert!((sin - angle.sin() * magnitude).abs() < 1e-9, "{position} {pair}");
+            }
+        }
+    }
+
+    /// Of interleaved sections the first three turn by the position, the last does not.
+    #[test]
+    fn the_last_section_does_not_turn() {
+        let all = Rope::new(&spec(PLAIN, None), None);
+        let covered = Rope::new(&spec(PLAIN, Some([11, 11, 10, 0])), None);
+        assert_eq!(all.frequencies, covered.frequencies);
+        // Sections of 2, 2, 2 and 6: of each 12 pairs the first six turn, by threes.
+        let some = Rope::new(&spec(PLAIN, Some([2, 2, 2, 6])), None);
+        for (pair, (ours, whole)) in some.frequencies.iter().zip(&all.frequencies).enumerate() {
+            assert_eq!(*ours, if pair % 12 < 6 { *whole } else { 0.0 }, "{pair}");
+        }
+    }
+}

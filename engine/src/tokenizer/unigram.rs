@@ -87,7 +87,9 @@ mod tests {
         let mut writer = Writer::new();
         let texts: StringArray = {
             let mut texts = StringArray::new();
-            words.iter().for_each(|word| texts.push(word.as_bytes()));
+            for word in words {
+                texts.push(word.as_bytes());
+            }
             texts
         };
         writer.set("tokenizer.ggml.scores", Value::Array(Array::F32(scores.to_vec())));

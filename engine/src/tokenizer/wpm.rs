@@ -69,7 +69,8 @@ impl Wpm {
         let mut rest = word.as_bytes();
         while !rest.is_empty() {
             let lengths = (1..=rest.len().min(self.longest)).rev();
-            let found = lengths.filter_map(|n| Some((n, *self.ids.get(&rest[..n])?))).next();
+            let mut lengths = lengths;
+            let found = lengths.find_map(|n| Some((n, *self.ids.get(&rest[..n])?)));
             let Some((length, id)) = found else {
                 ids.truncate(before);
                 ids.push(self.unknown);

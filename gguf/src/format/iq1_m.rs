@@ -60,8 +60,8 @@ impl Block for IQ1_M {
     fn repack(&self, planes: &mut [&mut [u8]]) {
         planes[0].copy_from_slice(self.indices.as_flattened());
         planes[1].copy_from_slice(self.rest.as_flattened());
-        for group in 0..8 {
-            planes[2][group] = self.scale_bits(group);
+        for (group, byte) in planes[2].iter_mut().enumerate() {
+            *byte = self.scale_bits(group);
         }
         planes[3].copy_from_slice(&self.d());
     }

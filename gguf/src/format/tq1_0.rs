@@ -28,7 +28,7 @@ impl TQ1_0 {
     #[inline(always)]
     fn unsigned(&self, group: usize) -> [i8; 32] {
         // A byte is a fraction of 256: multiplied by 3^n, modulo 256, its first digit is digit n.
-        let digit = |byte: u8, n: usize| (u16::from(byte.wrapping_mul(POWERS[n])) * 3 >> 8) as i8;
+        let digit = |byte: u8, n: usize| ((u16::from(byte.wrapping_mul(POWERS[n])) * 3) >> 8) as i8;
         let mut codes = [0; 32];
         for (j, code) in codes.iter_mut().enumerate() {
             *code = match group * 32 + j {

@@ -71,11 +71,11 @@ impl CpuExecutor {
                     cells.with(index * stride + offset + channel, |cell| {
                         let x = cell[0];
                         let mut y = bias.map_or(0.0, |bias| bias[channel]) + weights[taps - 1] * x;
-                        for tap in 0..taps - 1 {
+                        for (tap, weight) in weights[..taps - 1].iter().enumerate() {
                             let before = kept.with(place(tap), |kept| {
                                 if token.position == 0 { 0.0 } else { kept[0] }
                             });
-                            y += weights[tap] * before;
+                            y += weight * before;
                             // Everything moves by one; what this token gave comes last.
                             if tap > 0 {
                                 kept.with(place(tap - 1), |kept| kept[0] = before);

@@ -282,14 +282,14 @@ fn fill(
     repacked: &mut Vec<u8>,
 ) -> Result<Filled> {
     let mut runs = Vec::new();
-    let (matrix, place) = match piece {
-        &Piece::Words { matrix, to, ref words } => {
+    let (matrix, place) = match *piece {
+        Piece::Words { matrix, to, ref words } => {
             repacked.clear();
             repacked.extend_from_slice(bytemuck::cast_slice(words));
             runs.push(Run { from: 0, to, length: repacked.len() });
             (matrix, matrix.map_or(vectors, |index| &matrices[index]))
         }
-        &Piece::Blocks { matrix: index, tensor, from, to, count } => {
+        Piece::Blocks { matrix: index, tensor, from, to, count } => {
             let matrix = &layout.matrices[index];
             let block_bytes = matrix.format.block_bytes();
             blocks.resize(count * block_bytes, 0);

@@ -60,11 +60,11 @@ fn scale(keys: &Keys, spec: &mut Spec, length: usize) -> Result<f32> {
     let (factor, own) = match &mut spec.ropes[0].scaling {
         RopeScaling::Yarn { factor, magnitude, .. } => {
             let own = yarn_magnitude(*factor, 1.0);
-            if multiplier != 0.0 {
+            if multiplier == 0.0 {
+                (*factor, attn_factor)
+            } else {
                 *magnitude = attn_factor;
                 (*factor, attn_factor / own)
-            } else {
-                (*factor, attn_factor)
             }
         }
         RopeScaling::Linear { factor, .. } => (*factor, attn_factor),

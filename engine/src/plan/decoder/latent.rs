@@ -100,20 +100,17 @@ impl Builder<'_> {
         let (heads, length, store) = (kv.heads, plain + turned, Epilogue::Store);
         let part = |value, offset, stride| Parts { value, offset, stride };
         let q = self.value("q", heads * length);
-        match latent.query_rank {
-            Some((width, padded)) => {
-                let low = self.value("compressed q", padded);
-                self.linear(index, read, (None, &[("attn_q_a", padded)]), (1.0, store), low)?;
-                let name = format!("blk.{index}.attn_q_a_norm.weight");
-                let weight = self.weights.require(&name, width, 1)?;
-                self.norm_parts(part(low, 0, width), (1, width), NormKind::Rms, Some(weight));
-                let names = [("attn_q_b", heads * length)];
-                self.linear(index, low, (None, &names), (1.0, store), q)?;
-            }
-            None => {
-                let names = [("attn_q", heads * length)];
-                self.linear(index, read, (None, &names), (1.0, store), q)?;
-            }
+        if let Some((width, padded)) = latent.query_rank {
+            let low = self.value("compressed q", padded);
+            self.linear(index, read, (None, &[("attn_q_a", padded)]), (1.0, store), low)?;
+            let name = format!("blk.{index}.attn_q_a_norm.weight");
+            let weight = self.weights.require(&name, width, 1)?;
+            self.norm_parts(part(low, 0, width), (1, width), NormKind::Rms, Some(weight));
+            let names = [("attn_q_b", heads * length)];
+            self.linear(index, low, (None, &names), (1.0, store), q)?;
+        } else {
+            let names = [("attn_q", heads * length)];
+            self.linear(index, read, (None, &names), (1.0, store), q)?;
         }
         let low = self.value("compressed k and v", rank + turned);
         self.linear(index, read, (None, &[("attn_kv_a_mqa", rank + turned)]), (1.0, store), low)?;
