@@ -1,6 +1,7 @@
 //! The README's tables of what is verified and how: made here from the goldens that the other tests run, and compared.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use engine::model::known_architectures;
 use engine_tests::golden::folder;
@@ -35,7 +36,9 @@ fn goldens() -> BTreeMap<String, Vec<(String, String)>> {
             by_architecture.entry(golden.arch).or_default().push((name, golden.kind));
         }
     }
-    by_architecture.values_mut().for_each(|names| names.sort());
+    for names in by_architecture.values_mut() {
+        names.sort();
+    }
     by_architecture
 }
 
@@ -64,7 +67,7 @@ fn architectures() -> String {
             (0, 0) => "no golden".to_string(),
             _ => format!("{kind}: {}{more}", list.join(", ")),
         };
-        table += &format!("| {architecture} | {goldens} | {besides} |\n");
+        let _ = writeln!(table, "| {architecture} | {goldens} | {besides} |");
     }
     for architecture in goldens.keys() {
         assert!(known_architectures().any(|known| known == architecture), "{architecture}");
@@ -92,8 +95,9 @@ fn formats() -> String {
             _ => "bit for bit as ggml",
         };
         let count = models.get(&format).map_or(0, Vec::len);
-        table += &format!(
-            "| {} | {decoding} | within 2^-20 of the sum of products | {count} |\n",
+        let _ = writeln!(
+            table,
+            "| {} | {decoding} | within 2^-20 of the sum of products | {count} |",
             format.name()
         );
     }

@@ -59,9 +59,12 @@ fn encoders_equal_llama_cpp() {
         };
         let gpu = Device::Gpu(gpu(&GpuOptions::default()));
         for device in [gpu, cpu_device()] {
-            let model =
-                Model::load(&[device.clone()], golden.path(), &LoadOptions::from(context.clone()))
-                    .unwrap();
+            let model = Model::load(
+                std::slice::from_ref(&device),
+                golden.path(),
+                &LoadOptions::from(context.clone()),
+            )
+            .unwrap();
             let mut context = model.context(&context).unwrap();
             for sequence in &golden.sequences {
                 let ours = embed(&model, &mut context, &sequence.ids).unwrap();

@@ -42,7 +42,7 @@ fn rewritten(
     }
     for (key, value) in keys {
         if let Some(value) = value {
-            writer.set(&format!("{architecture}.{key}"), value.clone());
+            writer.set(format!("{architecture}.{key}"), value.clone());
         }
     }
     for info in &file.tensors {
