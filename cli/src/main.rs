@@ -16,6 +16,7 @@ mod options;
 mod output;
 mod perplexity;
 mod pull;
+mod quantize;
 mod run;
 mod synth;
 mod template;
@@ -67,6 +68,8 @@ enum Command {
     Tune(tune::Args),
     /// Write a made-up model to a file
     Synth(synth::Args),
+    /// Write a model in another format
+    Quantize(quantize::Args),
     /// Fetch a model
     Pull(pull::Args),
 }
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Synth(args) => synth::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Pull(args) => pull::run(&args),
     };
     match result {

@@ -327,7 +327,7 @@ fn bad_files_get_a_clear_error() {
         (
             "architecture",
             changed(|w| _ = w.set("general.architecture", string("wonder")), &[]),
-            vec!["wonder", "gemma3, llama"],
+            vec!["wonder", "gemma3, gemma4"],
         ),
         (
             "no-architecture",

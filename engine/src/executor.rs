@@ -29,7 +29,7 @@ pub enum Precision {
     #[default]
     F32,
     /// Prompts only: operands rounded to f16 in tiles, divided by the largest of their group so that none
-    /// overflows; sums in f32.
+    /// overflows; sums in f32. Models with recurrent layers compute as in `F32`.
     F16Tiles,
     /// Activations rounded to signed bytes, 16 with one scale (llama.cpp does so by default, 32 or 256 with one).
     Int8,

@@ -8,10 +8,12 @@
 //! - [`Header`]: one file's parsed header. [`Gguf`]: a model's file or files, split files joined.
 //! - [`TensorType`], [`Format`]: the table of types, and the formats whose blocks can be decoded.
 //! - [`Writer`]: the same format, written.
+//! - [`quantize`]: weights into blocks, and whole files in another mix of formats.
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 pub mod format;
+pub mod quantize;
 
 mod error;
 mod file;

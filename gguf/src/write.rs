@@ -105,7 +105,7 @@ impl Writer {
         bytes
     }
 
-    fn alignment(&self) -> usize {
+    pub(crate) fn alignment(&self) -> usize {
         self.metadata.get("general.alignment").and_then(Value::as_u64).unwrap_or(32) as usize
     }
 

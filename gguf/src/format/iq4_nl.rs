@@ -4,7 +4,7 @@
 use super::{Block, Codes, Halves, Plane, chosen};
 
 /// What codes stand for (`kvalues_iq4nl` in ggml-common.h).
-pub(super) const VALUES: [i8; 16] =
+pub(crate) const VALUES: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// 32 weights in 18 bytes.

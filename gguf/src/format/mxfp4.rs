@@ -4,11 +4,11 @@
 use super::{Block, Codes, Halves, Plane, chosen};
 
 /// What codes stand for, doubled so that they are whole numbers (`kvalues_mxfp4` in ggml).
-pub(super) const VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+pub(crate) const VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// 2^(exponent - 128): half the scale, since the values are doubled.
 #[inline(always)]
-fn power(exponent: u8) -> f32 {
+pub(crate) fn power(exponent: u8) -> f32 {
     // The two smallest are subnormal.
     let bits = if exponent < 2 { 0x0020_0000 << exponent } else { u32::from(exponent - 1) << 23 };
     f32::from_bits(bits)

@@ -6,7 +6,7 @@ use super::{Block, Codes, Halves, Plane, chosen, mxfp4::VALUES};
 /// Half of a float of four bits of exponent (biased by 7) and three of mantissa, half since the values are doubled. 0x7f,
 /// which is no number, counts as 0 (`ggml_ue4m3_to_fp32` in ggml).
 #[inline(always)]
-fn eight_bit_float(bits: u8) -> f32 {
+pub(crate) fn eight_bit_float(bits: u8) -> f32 {
     let (exponent, mantissa) = (u32::from(bits >> 3 & 15), f32::from(bits & 7));
     if bits == 0x7f {
         0.0
