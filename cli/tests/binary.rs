@@ -429,7 +429,7 @@ fn bad_files_get_a_clear_error() {
         (
             "experts",
             changed(|w| _ = w.set("llama.expert_count", Value::U32(8)), &[]),
-            vec!["mixture-of-experts"],
+            vec!["llama.expert_used_count", "missing"],
         ),
         (
             "epsilon",
