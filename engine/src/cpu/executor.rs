@@ -62,8 +62,8 @@ pub struct CpuExecutor {
     set: InstructionSet,
     values: Vec<Vec<f32>>,
     panels: Panels,
-    /// Whether the inputs of codes are rounded to bytes.
-    int8: bool,
+    /// How exactly products are computed.
+    precision: Precision,
     /// Each group's blocks by slot and position, as of this step.
     tables: Vec<Vec<Vec<Option<u32>>>>,
     keys: Vec<Cells>,
@@ -106,7 +106,7 @@ impl CpuExecutor {
             team: Team::new(loops.threads),
             set: loops.set,
             panels: Panels::default(),
-            int8: loops.precision == Precision::Int8,
+            precision: if plan.is_recurrent() { Precision::F32 } else { loops.precision },
             tables: Vec::new(),
             values: placement.floats.iter().map(|&floats| vec![0.0; floats]).collect(),
             keys,
@@ -475,7 +475,7 @@ impl CpuExecutor {
 
     /// Whether the inputs of products with these weights are rounded to bytes.
     pub(super) fn rounds_inputs(&self, weights: &[WeightId]) -> bool {
-        self.int8 && weights.iter().any(|&id| self.plan.weight(id).format.has_codes())
+        weights.iter().any(|&id| self.precision.rounds_inputs(self.plan.weight(id).format))
     }
 
     /// Multiplies some rows of a weight with all inputs, shared out among the team; the first is row 0 of the output.

@@ -217,7 +217,7 @@ impl Caps {
         let fits = match kernel {
             // Rounding to bytes needs a whole group's inputs in a lane.
             ProductKernel::Matvec { split, .. } => {
-                !split || (shape.format.has_codes() && self.precision != Precision::Int8)
+                !split || (shape.format.has_codes() && !self.precision.rounds_inputs(shape.format))
             }
             ProductKernel::Lanewise { lanes, .. } => self.can_lanewise() && lanes >= 8,
             ProductKernel::Matmul => self.tiles && !one,
@@ -277,7 +277,7 @@ impl Caps {
     /// What a kernel's text must define for the precision of a format's products.
     pub fn precision_define(&self, kernel: ProductKernel, format: Format) -> Option<&'static str> {
         match self.precision {
-            Precision::Int8 if format.has_codes() => Some("INT8"),
+            precision if precision.rounds_inputs(format) => Some("INT8"),
             // matmul_cooperative has nothing but halves.
             Precision::F16Tiles if kernel == ProductKernel::Matmul => Some("F16"),
             _ => None,
@@ -305,7 +305,7 @@ impl Caps {
         if tiles {
             return ProductKernel::Matmul;
         }
-        let split = shape.format.has_codes() && self.precision != Precision::Int8;
+        let split = shape.format.has_codes() && !self.precision.rounds_inputs(shape.format);
         let rows: u32 = match (self.family, shape.format) {
             (Family::Software, _) => 8,
             (Family::Other, _) => 4,
