@@ -157,7 +157,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                         time: String::new(),
                         load_ns,
                         memory,
-                        precision,
+                        precision: model.precision(),
                     };
                     let vocabulary = model.file().spec.vocabulary;
                     let tests = prompts

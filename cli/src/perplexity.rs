@@ -77,7 +77,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "n_ctx": args.ctx,
             "type_k": args.cache_type_k.name(),
             "type_v": args.cache_type_v.name(),
-            "precision": precision.name(),
+            "precision": model.precision().name(),
             "device": context.device_name(),
         }))?;
     } else {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use engine::chat::Message;
+use engine::executor::Precision;
 use engine::select::Sampling;
 use engine::step::SequenceId;
 use engine::{ContextOptions, GenerateOptions, Generation, LoadOptions, Session, Stop};
@@ -95,7 +96,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let model = models::load(&device, &path, &load)?;
     let context = model.context(&context_options)?;
     if args.verbose {
-        print_effective(args, &options, &context);
+        print_effective(args, &options, model.precision(), &context);
     }
     let session = Session::new(&model, Arc::new(Mutex::new(context)), SequenceId(0))?;
     if !session.has_template() && !args.raw {
@@ -287,7 +288,12 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// The options as they take effect, on stderr.
-fn print_effective(args: &Args, options: &GenerateOptions, context: &engine::Context) {
+fn print_effective(
+    args: &Args,
+    options: &GenerateOptions,
+    precision: Precision,
+    context: &engine::Context,
+) {
     let sampling = &options.sampling;
     eprintln!(
         "sampling: temp {} top_k {} top_p {} min_p {} repeat_penalty {} seed {}",
@@ -300,10 +306,11 @@ fn print_effective(args: &Args, options: &GenerateOptions, context: &engine::Con
     );
     let memory = context.memory();
     eprintln!(
-        "context {}, keys {}, values {}, precision f32; weights {}, cache {}, compute {}, staging {}; on {}",
+        "context {}, keys {}, values {}, precision {}; weights {}, cache {}, compute {}, staging {}; on {}",
         context.cells(),
         args.context.cache_type_k.name(),
         args.context.cache_type_v.name(),
+        precision.name(),
         output::bytes(memory.weights),
         output::bytes(memory.kv),
         output::bytes(memory.compute),

@@ -286,6 +286,17 @@ fn precision_is_a_choice_with_a_name() {
     };
     assert_ne!(logits("f32"), logits("int8"));
     assert_eq!(logits("f32"), json(&["logits", &model, "--tokens", "1,2,3", "--exact", "--json"]));
+    // Named is what ran: a model with recurrent layers computes in f32.
+    let recurrent = tiny("qwen35.gguf");
+    for class in ["f16-tiles", "int8"] {
+        let arguments =
+            ["bench", &recurrent, "-p", "4", "-n", "2", "-r", "1", "--precision", class, "--json"];
+        assert_eq!(json(&arguments)["results"][0]["precision"], "f32");
+    }
+    for (model, ran) in [(&model, "precision int8"), (&recurrent, "precision f32")] {
+        let arguments = ["run", model, "x", "--raw", "-n", "1", "--precision", "int8", "--verbose"];
+        assert!(text(&run(&arguments).stderr).contains(ran), "{model}");
+    }
     let refused = run(&["bench", &model, "--precision", "f8"]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused.stderr).contains("f16-tiles"));
@@ -508,14 +519,26 @@ fn what_does_not_fit_says_what_would() {
 
 #[test]
 fn every_help_shows_an_example() {
-    for command in
-        ["run", "logits", "tokenize", "inspect", "devices", "bench", "tune", "synth", "pull"]
-    {
+    for command in [
+        "run",
+        "logits",
+        "tokenize",
+        "inspect",
+        "devices",
+        "bench",
+        "tune",
+        "synth",
+        "pull",
+        "embed",
+        "template",
+        "perplexity",
+        "quantize",
+    ] {
         let help = text(&run(&[command, "--help"]).stdout);
         assert!(help.contains("Example") && help.contains(&format!("engine {command}")), "{help}");
-        // Tables for people alone: bench measures for programs too.
-        let for_people = matches!(command, "tune" | "synth");
-        assert!(help.contains("--json") != for_people, "{help}");
+        // Tables for people alone (bench measures for programs too), or one form of output.
+        let one_form = matches!(command, "tune" | "synth" | "quantize" | "template" | "embed");
+        assert!(help.contains("--json") != one_form, "{help}");
     }
 }
 

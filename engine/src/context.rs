@@ -180,7 +180,7 @@ impl Context {
         sizes: Sizes,
     ) -> Self {
         let table = KvTable::new(groups, sizes.cells, sizes.sequences, model.spec.context_length);
-        let stateful = model.spec.layers.iter().any(|layer| layer.recurrent.is_some());
+        let stateful = model.spec.is_recurrent();
         let table = if stateful { table.with_states() } else { table };
         let vocabulary = model.spec.vocabulary;
         let row = if model.spec.pooling.is_some() { model.spec.embedding } else { vocabulary };

@@ -94,10 +94,10 @@ impl Model {
         check_fit(&file, device, &options.context, false)?;
         let sizes = options.context.sizes(&file.spec)?;
         let plan = Plan::new(&file, sizes.cells)?;
+        let precision = options.precision.in_model(&file.spec);
         let mut warnings = Vec::new();
         let weights = match device {
             Device::Gpu(gpu) => {
-                let precision = options.precision;
                 let tuned = tune::read(gpu, precision);
                 let mut caps = Caps { precision, tuned, ..gpu.caps.clone() };
                 if options.self_test != SelfTest::Never {
@@ -126,7 +126,7 @@ impl Model {
             weights,
             tokenizer: OnceLock::new(),
             warnings,
-            precision: options.precision,
+            precision,
         }))
     }
 
@@ -140,7 +140,7 @@ impl Model {
         &self.device
     }
 
-    /// How exactly products are computed.
+    /// How exactly products are computed: what was asked for, or what [`Precision::in_model`] makes of it.
     pub fn precision(&self) -> Precision {
         self.precision
     }

@@ -546,13 +546,6 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether layers carry a state from token to token, and with it every rounding: such models compute in f32.
-    pub fn is_recurrent(&self) -> bool {
-        let carries =
-            |op: &Op| matches!(op, Op::Conv { .. } | Op::Mamba2 { .. } | Op::DeltaNet { .. });
-        self.ops.iter().any(carries)
-    }
-
     /// Plans a model for a context of `cells` positions a sequence.
     pub fn new(model: &ModelFile, cells: usize) -> Result<Self> {
         decoder::plan(model, cells)

@@ -51,7 +51,8 @@ pub fn gpu_context_with(
 ) -> Context {
     let sizes = options.sizes(&model.spec).expect("sizes");
     let plan = Plan::new(model, sizes.cells).expect("a plan");
-    let weights = GpuWeights::load(gpu.clone(), &model.gguf, &plan, caps.clone(), &mut |_, _| ())
+    let caps = Caps { precision: caps.precision.in_model(&model.spec), ..caps.clone() };
+    let weights = GpuWeights::load(gpu.clone(), &model.gguf, &plan, caps, &mut |_, _| ())
         .unwrap_or_else(|error| panic!("{error}"));
     Context::on_gpu(model, &Arc::new(weights), options).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -70,6 +71,7 @@ pub fn cpu_context(
     let plan = Plan::new(model, sizes.cells).expect("a plan");
     let weights = CpuWeights::load(&model.gguf, &plan).unwrap_or_else(|error| panic!("{error}"));
     let threads = engine::cpu::default_threads();
+    let precision = precision.in_model(&model.spec);
     let loops = CpuLoops { threads, set, precision };
     Context::on_cpu(model, &weights, options, loops).unwrap_or_else(|error| panic!("{error}"))
 }

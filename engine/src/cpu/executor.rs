@@ -106,7 +106,7 @@ impl CpuExecutor {
             team: Team::new(loops.threads),
             set: loops.set,
             panels: Panels::default(),
-            precision: if plan.is_recurrent() { Precision::F32 } else { loops.precision },
+            precision: loops.precision,
             tables: Vec::new(),
             values: placement.floats.iter().map(|&floats| vec![0.0; floats]).collect(),
             keys,

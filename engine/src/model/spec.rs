@@ -59,6 +59,13 @@ pub struct Spec {
     pub layers: Vec<LayerSpec>,
 }
 
+impl Spec {
+    /// Whether some layers carry a state from token to token, which cannot be taken back.
+    pub fn is_recurrent(&self) -> bool {
+        self.layers.iter().any(|layer| layer.recurrent.is_some())
+    }
+}
+
 /// How the states of a text's tokens become its embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
