@@ -230,6 +230,7 @@ impl Probe {
             None => vec![1.0; case.columns],
         };
         let rounded = case.precision != Precision::F32;
+        let to_bytes = case.weights.iter().any(|&(format, _)| case.precision.rounds_inputs(format));
         for x in input.chunks_exact(case.columns) {
             let mean = x.iter().map(|x| x * x).sum::<f32>() / case.columns as f32;
             // The norm's own roundings are as many again.
@@ -241,9 +242,9 @@ impl Probe {
                 .map(|row| {
                     let sum = row.iter().zip(&x).map(|(w, x)| f64::from(w * x).abs()).sum::<f64>();
                     let rounded = match case.precision {
-                        Precision::F32 => 0.0,
                         Precision::F16Tiles => rounding_to_halves(row, &x, sum),
-                        Precision::Int8 => rounding_to_bytes(row, &x),
+                        Precision::Int8 if to_bytes => rounding_to_bytes(row, &x),
+                        Precision::F32 | Precision::Int8 => 0.0,
                     };
                     let exact = (sum * norm + 2.0) / f64::from(1 << 20);
                     exact + rounded * if case.norm { norm / 2.0 } else { 1.0 }

@@ -22,13 +22,19 @@ impl Format {
     /// Makes blocks of weights, whose number is a multiple of [`Format::block_size`] and which are finite; none where the
     /// format needs an importance matrix, or is one of activations.
     pub fn quantize(self, weights: &[f32]) -> Option<Vec<u8>> {
-        let quantizer = self.quantizer()?;
         let mut blocks = vec![0; self.bytes(weights.len())];
+        self.quantize_into(weights, &mut blocks)?;
+        Some(blocks)
+    }
+
+    /// The same into blocks that there are already.
+    pub fn quantize_into(self, weights: &[f32], blocks: &mut [u8]) -> Option<()> {
+        let quantizer = self.quantizer()?;
         let (size, bytes) = (self.block_size(), self.block_bytes());
         for (weights, block) in weights.chunks_exact(size).zip(blocks.chunks_exact_mut(bytes)) {
             quantizer(weights, block);
         }
-        Some(blocks)
+        Some(())
     }
 
     /// Whether [`Format::quantize`] knows the format.

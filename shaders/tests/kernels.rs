@@ -99,9 +99,12 @@ fn variants() -> Vec<Variant> {
         let q4_0 = scaled.define("KEYS_Q4_0").define("VALUES_Q4_0");
         plain.into_iter().chain([bf16, q8_0, q4_0]).collect()
     };
-    all.extend(both(both(both(kv("qk_rope_store"), "SUBGROUP"), "QK_NORM"), "ROPE"));
-    let turned = kv("qk_rope_store").into_iter().map(|v| v.define("ROPE").define("TEMPERATURE"));
-    all.extend(both(turned.collect(), "HALVES"));
+    // ggml's ids of F32, F16, Q4_0, Q8_0, BF16.
+    for kind in [0, 1, 2, 8, 30] {
+        let store = Variant::new("qk_rope_store").constant("KEYS", kind).constant("VALUES", kind);
+        all.extend(both(both(both(vec![store.clone()], "SUBGROUP"), "QK_NORM"), "ROPE"));
+        all.extend(both(vec![store.define("ROPE").define("TEMPERATURE")], "HALVES"));
+    }
     for (heads, tokens, vectors) in [(1, 1, 16), (3, 2, 96), (2, 1, 512)] {
         let slices = if vectors == 512 { 4 } else { 1 };
         let shaped = |v: Variant| {

@@ -189,7 +189,7 @@ fn rounded_products() {
                 let exact =
                     Probe::linear(&LinearCase { precision: Precision::F32, ..case }).unwrap();
                 let ours = probe.on_gpu(&gpu, &caps[caps.len() - 1]).unwrap();
-                let rounds = format.has_codes() && precision == Precision::Int8
+                let rounds = precision.rounds_inputs(format)
                     || tokens > 8 && precision == Precision::F16Tiles;
                 assert_eq!(exact.worst(&ours) > 1.0, rounds, "{name}: {}", exact.worst(&ours));
             }

@@ -1,6 +1,6 @@
 //! The types that keys and values are kept in, and how a head lies in memory.
 
-use gguf::{Halves as _, PlainHalves};
+use gguf::Format;
 
 /// The type that keys or values are kept in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,6 +19,8 @@ pub enum KvType {
 
 /// Elements that share a scale.
 const BLOCK: usize = 32;
+/// Bytes of a block of the larger type with scales: the scale, then codes.
+const LARGEST_BLOCK: usize = 34;
 
 impl KvType {
     /// All types.
@@ -40,6 +42,17 @@ impl KvType {
         }
     }
 
+    /// The format of weights that rounds alike.
+    pub fn format(self) -> Format {
+        match self {
+            KvType::F32 => Format::F32,
+            KvType::F16 => Format::F16,
+            KvType::Bf16 => Format::BF16,
+            KvType::Q8_0 => Format::Q8_0,
+            KvType::Q4_0 => Format::Q4_0,
+        }
+    }
+
     /// Whether elements share scales, so that heads must be multiples of 32.
     pub fn has_scales(self) -> bool {
         matches!(self, KvType::Q8_0 | KvType::Q4_0)
@@ -56,7 +69,7 @@ impl KvType {
         }
     }
 
-    /// Writes a head's elements to its words, as ggml rounds them (`quantize_row_q8_0_ref`, `quantize_row_q4_0_ref`).
+    /// Writes a head's elements to its words, rounded as weights of the format are.
     pub fn store(self, head: &[f32], words: &mut [u32]) {
         match self {
             KvType::F32 => words.copy_from_slice(bytemuck::cast_slice(head)),
@@ -77,11 +90,17 @@ impl KvType {
                 let (codes, scales) = words.split_at_mut(self.code_words(head.len()));
                 let codes: &mut [u8] = bytemuck::cast_slice_mut(codes);
                 let scales: &mut [[u8; 2]] = bytemuck::cast_slice_mut(scales);
-                let bytes = codes.len() / (head.len() / BLOCK);
-                for ((block, codes), scale) in
-                    head.chunks_exact(BLOCK).zip(codes.chunks_exact_mut(bytes)).zip(scales)
+                let (format, mut whole) = (self.format(), [0; LARGEST_BLOCK]);
+                let whole = &mut whole[..format.block_bytes()];
+                for ((block, codes), scale) in head
+                    .chunks_exact(BLOCK)
+                    .zip(codes.chunks_exact_mut(whole.len() - 2))
+                    .zip(scales)
                 {
-                    *scale = self.store_block(block, codes);
+                    let made = format.quantize_into(block, whole);
+                    debug_assert!(made.is_some(), "both formats need no importance matrix");
+                    scale.copy_from_slice(&whole[..2]);
+                    codes.copy_from_slice(&whole[2..]);
                 }
             }
         }
@@ -89,25 +108,6 @@ impl KvType {
 
     fn code_words(self, length: usize) -> usize {
         if self == KvType::Q8_0 { length / 4 } else { length / 8 }
-    }
-
-    /// The codes of 32 elements; answers their scale.
-    fn store_block(self, block: &[f32], codes: &mut [u8]) -> [u8; 2] {
-        let signed =
-            block.iter().fold(0f32, |most, &x| if x.abs() > most.abs() { x } else { most });
-        let scale = if self == KvType::Q8_0 { signed.abs() / 127.0 } else { signed / -8.0 };
-        let factor = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-        if self == KvType::Q8_0 {
-            for (code, &x) in codes.iter_mut().zip(block) {
-                *code = (x * factor).round() as i8 as u8;
-            }
-        } else {
-            let code = |x: f32| ((x * factor + 8.5) as u8).min(15);
-            for (j, byte) in codes.iter_mut().enumerate() {
-                *byte = code(block[j]) | code(block[j + 16]) << 4;
-            }
-        }
-        half::f16::from_f32(scale).to_le_bytes()
     }
 
     /// Reads a head's elements from its words.
@@ -131,21 +131,16 @@ impl KvType {
                 let (codes, scales) = words.split_at(self.code_words(head.len()));
                 let codes: &[u8] = bytemuck::cast_slice(codes);
                 let scales: &[[u8; 2]] = bytemuck::cast_slice(scales);
-                let bytes = codes.len() / (head.len() / BLOCK);
-                for ((block, codes), &scale) in
-                    head.chunks_exact_mut(BLOCK).zip(codes.chunks_exact(bytes)).zip(scales)
+                let (format, mut whole) = (self.format(), [0; LARGEST_BLOCK]);
+                let whole = &mut whole[..format.block_bytes()];
+                for ((block, codes), scale) in head
+                    .chunks_exact_mut(BLOCK)
+                    .zip(codes.chunks_exact(whole.len() - 2))
+                    .zip(scales)
                 {
-                    let scale = PlainHalves::half(scale);
-                    if self == KvType::Q8_0 {
-                        for (x, &code) in block.iter_mut().zip(codes) {
-                            *x = f32::from(code as i8) * scale;
-                        }
-                    } else {
-                        for (j, &byte) in codes.iter().enumerate() {
-                            block[j] = f32::from((byte & 15) as i8 - 8) * scale;
-                            block[j + 16] = f32::from((byte >> 4) as i8 - 8) * scale;
-                        }
-                    }
+                    whole[..2].copy_from_slice(scale);
+                    whole[2..].copy_from_slice(codes);
+                    format.decode(whole, block);
                 }
             }
         }

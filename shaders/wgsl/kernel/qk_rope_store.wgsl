@@ -3,11 +3,11 @@
 // q stays, turned, in `qkv`.
 //
 // Shapes: qkv [tokens, heads * key_length + kv_heads * (key_length + value_length)] f32, q before k before v;
-// angles [tokens, pairs] of (cos, sin); keys [cells, kv_heads, key_words], values [cells, kv_heads, value_words]: f32
-// (KEYS_F32, VALUES_F32); two halves, or upper halves of floats (BF16), a word; codes of 32 elements each and then their
-// scales, halves, two a word (Q8_0: bytes; Q4_0: element j low, element j + 16 high in byte j).
-// Threads: a workgroup of LANES a head (x: q heads, then k heads, then v heads) of a token (y). A lane keeps
-// to the same elements from the norm on, two neighbours at a time when storing.
+// angles [tokens, pairs] of (cos, sin); keys [cells, kv_heads, key_words], values [cells, kv_heads, value_words], of the
+// types KEYS and VALUES: f32; two halves, or upper halves of floats (BF16), a word; codes of 32 elements each and then
+// their scales, halves, two a word (Q8_0: bytes; Q4_0: element j low, element j + 16 high in byte j).
+// Threads: a workgroup of LANES a head (x: q heads, then k heads, then v heads) of a token (y). A lane stores a word at a
+// time.
 #import shared/step
 #import shared/half
 
@@ -44,6 +44,14 @@ struct Params {
 #endif
 
 override LANES: u32 = 64u;
+// Ids of types, as in files.
+const F32 = 0u;
+const F16 = 1u;
+const Q8_0 = 8u;
+const BF16 = 30u;
+// Else Q4_0.
+override KEYS: u32 = F16;
+override VALUES: u32 = F16;
 #import shared/reduce
 
 // A head, normed and then turned. At most 1024 elements.
@@ -81,102 +89,40 @@ fn eight_nibbles(at: u32, factor: f32) -> u32 {
     return codes.x | (codes.y << 8u) | (codes.z << 16u) | (codes.w << 24u);
 }
 
-// Writes `head` to the keys from word `to` on.
-fn store_keys(to: u32, lane: u32) {
-    let length = params.key_length;
-#ifdef KEYS_F32
-    for (var i = lane; i < length; i += LANES) {
-        keys[to + i] = bitcast<u32>(head[i]);
+// The scale of block `block` of `head`, 0 behind the last.
+fn block_scale(kind: u32, block: u32, blocks: u32) -> f32 {
+    if block >= blocks {
+        return 0.0;
     }
-#else
-#ifdef KEYS_BF16
-    for (var i = lane; i < length / 2u; i += LANES) {
-        keys[to + i] = float_to_bfloat(head[2u * i]) | (float_to_bfloat(head[2u * i + 1u]) << 16u);
-    }
-#else
-#ifdef KEYS_SCALED
-#ifdef KEYS_Q8_0
-    let words = 8u;
-#else
-    let words = 4u;
-#endif
-    // A lane takes two blocks, whose scales share a word.
-    for (var pair = lane; pair * 64u < length; pair += LANES) {
-        var scales = 0u;
-        for (var block = 2u * pair; block < 2u * pair + 2u && block * 32u < length; block++) {
-#ifdef KEYS_Q8_0
-            let scale = largest_of_block(block * 32u).x / 127.0;
-            let factor = select(1.0 / scale, 0.0, scale == 0.0);
-            for (var i = 0u; i < words; i++) {
-                keys[to + block * words + i] = four_bytes(block * 32u + i * 4u, factor);
-            }
-#else
-            let scale = largest_of_block(block * 32u).y / -8.0;
-            let factor = select(1.0 / scale, 0.0, scale == 0.0);
-            for (var i = 0u; i < words; i++) {
-                keys[to + block * words + i] = eight_nibbles(block * 32u + i * 4u, factor);
-            }
-#endif
-            scales |= float_to_half(scale) << (16u * (block & 1u));
-        }
-        keys[to + length / 32u * words + pair] = scales;
-    }
-#else
-    for (var i = lane; i < length / 2u; i += LANES) {
-        keys[to + i] = floats_to_halves(vec2<f32>(head[2u * i], head[2u * i + 1u]));
-    }
-#endif
-#endif
-#endif
+    let largest = largest_of_block(block * 32u);
+    return select(largest.y / -8.0, largest.x / 127.0, kind == Q8_0);
 }
 
-// Writes `head` to the values from word `to` on.
-fn store_values(to: u32, lane: u32) {
-    let length = params.value_length;
-#ifdef VALUES_F32
-    for (var i = lane; i < length; i += LANES) {
-        values[to + i] = bitcast<u32>(head[i]);
+// Word `i` of `head`, of `length` elements, as `kind` keeps it.
+fn stored_word(kind: u32, length: u32, i: u32) -> u32 {
+    if kind == F32 {
+        return bitcast<u32>(head[i]);
     }
-#else
-#ifdef VALUES_BF16
-    for (var i = lane; i < length / 2u; i += LANES) {
-        values[to + i] = float_to_bfloat(head[2u * i]) | (float_to_bfloat(head[2u * i + 1u]) << 16u);
+    if kind == BF16 {
+        return float_to_bfloat(head[2u * i]) | (float_to_bfloat(head[2u * i + 1u]) << 16u);
     }
-#else
-#ifdef VALUES_SCALED
-#ifdef VALUES_Q8_0
-    let words = 8u;
-#else
-    let words = 4u;
-#endif
-    // A lane takes two blocks, whose scales share a word.
-    for (var pair = lane; pair * 64u < length; pair += LANES) {
-        var scales = 0u;
-        for (var block = 2u * pair; block < 2u * pair + 2u && block * 32u < length; block++) {
-#ifdef VALUES_Q8_0
-            let scale = largest_of_block(block * 32u).x / 127.0;
-            let factor = select(1.0 / scale, 0.0, scale == 0.0);
-            for (var i = 0u; i < words; i++) {
-                values[to + block * words + i] = four_bytes(block * 32u + i * 4u, factor);
-            }
-#else
-            let scale = largest_of_block(block * 32u).y / -8.0;
-            let factor = select(1.0 / scale, 0.0, scale == 0.0);
-            for (var i = 0u; i < words; i++) {
-                values[to + block * words + i] = eight_nibbles(block * 32u + i * 4u, factor);
-            }
-#endif
-            scales |= float_to_half(scale) << (16u * (block & 1u));
-        }
-        values[to + length / 32u * words + pair] = scales;
+    if kind == F16 {
+        return floats_to_halves(vec2<f32>(head[2u * i], head[2u * i + 1u]));
     }
-#else
-    for (var i = lane; i < length / 2u; i += LANES) {
-        values[to + i] = floats_to_halves(vec2<f32>(head[2u * i], head[2u * i + 1u]));
+    let blocks = length / 32u;
+    let block_words = select(4u, 8u, kind == Q8_0);
+    if i >= blocks * block_words {
+        let block = 2u * (i - blocks * block_words);
+        return floats_to_halves(vec2<f32>(block_scale(kind, block, blocks), block_scale(kind, block + 1u, blocks)));
     }
-#endif
-#endif
-#endif
+    let block = i / block_words;
+    let scale = block_scale(kind, block, blocks);
+    let factor = select(1.0 / scale, 0.0, scale == 0.0);
+    let at = block * 32u + i % block_words * 4u;
+    if kind == Q8_0 {
+        return four_bytes(at, factor);
+    }
+    return eight_nibbles(at, factor);
 }
 
 @compute @workgroup_size(LANES)
@@ -207,7 +153,10 @@ fn main(
             head[i] = qkv[read_at + i];
         }
         workgroupBarrier();
-        store_values((cell * params.kv_heads + workgroup.x - params.heads - params.kv_heads) * params.value_words, lane);
+        let to = (cell * params.kv_heads + workgroup.x - params.heads - params.kv_heads) * params.value_words;
+        for (var i = lane; i < params.value_words; i += LANES) {
+            values[to + i] = stored_word(VALUES, params.value_length, i);
+        }
         return;
     }
 
@@ -258,5 +207,8 @@ fn main(
         }
         return;
     }
-    store_keys((cell * params.kv_heads + workgroup.x - params.heads) * params.key_words, lane);
+    let to = (cell * params.kv_heads + workgroup.x - params.heads) * params.key_words;
+    for (var i = lane; i < params.key_words; i += LANES) {
+        keys[to + i] = stored_word(KEYS, params.key_length, i);
+    }
 }

@@ -154,8 +154,9 @@ impl Lowering<'_> {
         }
         let halves = rotation.is_some_and(|rotation| rotation.style == RopeStyle::Halves);
         Ok(Dispatch {
-            variant: self
-                .kv_types(Variant::new("qk_rope_store"))
+            variant: Variant::new("qk_rope_store")
+                .constant("KEYS", self.key_type.format().id())
+                .constant("VALUES", self.value_type.format().id())
                 .define_if(self.caps.subgroups, "SUBGROUP")
                 .define_if(q_norm.is_some(), "QK_NORM")
                 .define_if(rope.is_some(), "ROPE")
