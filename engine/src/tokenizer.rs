@@ -15,6 +15,16 @@ use std::collections::HashSet;
 use gguf::{Metadata, StringArray};
 
 use crate::{Error, Result};
+
+/// Appends the ids that a library's tokenizer gives a text without special tokens.
+fn encode_plain(tokenizer: &tokenizers::Tokenizer, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+    let encoding = tokenizer.encode_fast(text, false).map_err(|why| Error::Tokenizer {
+        file: "the text".into(),
+        why: format!("cannot be tokenized: {why}"),
+    })?;
+    ids.extend_from_slice(encoding.get_ids());
+    Ok(())
+}
 pub use detokenize::Detokenizer;
 
 /// What kind of token an id is, as `tokenizer.ggml.token_type` numbers it.

@@ -65,12 +65,7 @@ impl Unigram {
 
     /// Appends the ids of a text without special tokens.
     pub fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|why| Error::Tokenizer {
-            file: "the text".into(),
-            why: format!("cannot be tokenized: {why}"),
-        })?;
-        ids.extend_from_slice(encoding.get_ids());
-        Ok(())
+        super::encode_plain(&self.tokenizer, text, ids)
     }
 }
 
