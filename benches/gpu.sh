@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything worth knowing on a real GPU, in one call of under 9 minutes, on a machine that reaches no network.
 #
-#   benches/gpu.sh --pack      here: builds, and lays out what to bring under .gpu/, in trips of at most 60 MiB
+#   benches/gpu.sh --pack [MODEL...]  here: builds, and lays out what to bring under .gpu/, in trips that
+#                              are at most 62 MiB with the repository itself
 #   benches/gpu.sh --unpack N  there: takes in trip N from .gpu/trip-N
 #   benches/gpu.sh [DEVICE]    there: measures (default: vulkan:0), writes OUT/gpu.md and OUT/*.log
 #
@@ -26,23 +27,24 @@ pack() {
     local cache=${ENGINE_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/engine}
     for model in "${models[@]}"; do
         if [ -f "$cache/models/$model" ]; then
-            split -b 50M -d "$cache/models/$model" ".gpu/all/$model.part"
+            ln -s "$cache/models/$model" ".gpu/all/$model"
         else
             echo "left out: $model is not in $cache/models (engine pull brings it)"
         fi
     done
-    # Fills trips one after the other.
-    local trip=1 room=$((60 << 20)) file size
-    mkdir -p ".gpu/trip-$trip"
-    for file in .gpu/all/engine .gpu/all/test-* .gpu/all/*.part*; do
-        [ -f "$file" ] || continue
-        size=$(stat -c %s "$file")
-        if [ "$size" -gt "$room" ]; then
-            trip=$((trip + 1)); room=$((60 << 20)); mkdir -p ".gpu/trip-$trip"
-        fi
-        mv "$file" ".gpu/trip-$trip/"; room=$((room - size))
+    # Everything goes as one stream, cut into trips: the repository travels with each.
+    local tracked room
+    tracked=$(git ls-files -z | du --files0-from=- -cb | tail -1 | cut -f1)
+    room=$(((62 << 20) - tracked))
+    if [ "$room" -lt $((4 << 20)) ]; then
+        echo "the repository alone has $((tracked >> 20)) MiB: trips of 62 MiB leave no room" >&2
+        exit 1
+    fi
+    tar -C .gpu/all -chf - . | split -b "$room" -d --numeric-suffixes=1 -a 2 - .gpu/part-
+    for file in .gpu/part-*; do
+        mkdir ".gpu/trip-${file##*-}" && mv "$file" ".gpu/trip-${file##*-}/"
     done
-    rmdir .gpu/all
+    rm -r .gpu/all
     for file in .gpu/trip-*; do
         echo "$file: $(du -sm "$file" | cut -f1) MiB: $(ls "$file" | tr '\n' ' ')"
     done
@@ -50,12 +52,12 @@ pack() {
 }
 
 unpack() {
-    mkdir -p "$store"
-    cp ".gpu/trip-$1"/* "$store/"
+    mkdir -p "$store/parts"
+    cp ".gpu/trip-$(printf %02d "$((10#$1))")"/* "$store/parts/"
 }
 
 case "${1:-}" in
-    --pack) pack; exit ;;
+    --pack) shift; [ $# = 0 ] || models=("$@"); pack; exit ;;
     --unpack) unpack "$2"; exit ;;
     --*) sed -n '2,9p' "$0"; exit 2 ;;
 esac
@@ -66,11 +68,13 @@ report=$out/gpu.md
 mkdir -p "$out" "$store/home/models"
 started=$SECONDS
 export ENGINE_HOME=$store/home ENGINE_TEST_DEVICE=$device ENGINE_TEST_GOLDENS=$PWD/tests/goldens XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$(mktemp -d)}
-for model in "${models[@]}"; do
-    if [ -f "$store/$model.part00" ] && [ ! -f "$store/home/models/$model" ]; then
-        cat "$store/$model".part* > "$store/home/models/$model"
-    fi
-done
+if [ -d "$store/parts" ]; then
+    cat "$store"/parts/part-* | tar -C "$store" -xf -
+    rm -r "$store/parts"
+    for model in "${models[@]}"; do
+        [ ! -f "$store/$model" ] || mv "$store/$model" "$store/home/models/"
+    done
+fi
 engine=$store/engine
 [ -x "$engine" ] || engine=$target/release/engine
 : > "$report"
