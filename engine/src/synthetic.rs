@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use gguf::{Array, Format, Gguf, Source, StringArray, TensorType, Value, Writer};
+use gguf::{Array, Format, Gguf, Source, StringArray, TensorType, Value, Writer, quantize};
 
 use crate::model::ModelFile;
 use crate::{Error, Result};
@@ -200,42 +200,36 @@ pub const SHAPES: &[Shape] = &[
 struct Mix {
     most: Format,
     better: Format,
-    file_type: u32,
 }
+
+/// Mixes of two formats by llama.cpp's names; any format's own name is a mix of that one alone.
+const MIXES: &[(&str, Mix)] = &[
+    ("q4_k_m", Mix { most: Format::Q4_K, better: Format::Q6_K }),
+    ("q5_k_m", Mix { most: Format::Q5_K, better: Format::Q6_K }),
+];
 
 impl Mix {
-    /// By llama.cpp's name of a file type, in small letters.
+    /// By name, in small letters.
     fn named(name: &str) -> Option<Self> {
-        let mixed = |most, better, file_type| Some(Self { most, better, file_type });
-        let pure = |format, file_type| mixed(format, format, file_type);
-        match name {
-            "q4_k_m" => mixed(Format::Q4_K, Format::Q6_K, 15),
-            "q5_k_m" => mixed(Format::Q5_K, Format::Q6_K, 17),
-            "q4_k" | "q4_k_s" => pure(Format::Q4_K, 14),
-            "q5_k" | "q5_k_s" => pure(Format::Q5_K, 16),
-            "q6_k" => pure(Format::Q6_K, 18),
-            "q4_0" => pure(Format::Q4_0, 2),
-            "q4_1" => pure(Format::Q4_1, 3),
-            "q5_0" => pure(Format::Q5_0, 8),
-            "q5_1" => pure(Format::Q5_1, 9),
-            "q8_0" => pure(Format::Q8_0, 7),
-            "f16" => pure(Format::F16, 1),
-            "bf16" => pure(Format::BF16, 32),
-            "f32" => pure(Format::F32, 0),
-            _ => None,
+        if let Some((_, mix)) = MIXES.iter().find(|(known, _)| *known == name) {
+            return Some(*mix);
         }
+        let format = Format::ALL.iter().find(|format| format.file_stem() == name)?;
+        Some(Self { most: *format, better: *format })
     }
-}
 
-/// The format for rows of `columns`: superblocks need multiples of 256, and llama.cpp then falls back.
-fn fitting(format: Format, columns: u32) -> Format {
-    if (columns as usize).is_multiple_of(format.block_size()) {
-        return format;
+    /// All names.
+    fn names() -> impl Iterator<Item = &'static str> {
+        MIXES.iter().map(|(name, _)| *name).chain(Format::ALL.iter().map(|f| f.file_stem()))
     }
-    match format {
-        Format::Q4_K => Format::Q5_0,
-        Format::Q5_K => Format::Q5_1,
-        _ => Format::Q8_0,
+
+    /// What the file says of itself (`llama_ftype` in llama.h); none where no number fits.
+    fn file_type(self) -> Option<u32> {
+        let named = |mix: &&quantize::Mix| {
+            mix.format == self.most && mix.name.ends_with("_M") == (self.most != self.better)
+        };
+        // Of a format's mixes the purest is the last.
+        quantize::MIXES.iter().rfind(named).map(|mix| mix.file_type)
     }
 }
 
@@ -254,10 +248,8 @@ pub fn source(name: &str) -> Result<Synthetic> {
         .iter()
         .find(|shape| shape.name == model.to_lowercase())
         .ok_or_else(|| unknown("model", SHAPES.iter().map(|shape| shape.name).collect()))?;
-    let mix = Mix::named(&format.to_lowercase()).ok_or_else(|| {
-        let known = "q4_k_m q5_k_m q4_k q5_k q6_k q4_0 q4_1 q5_0 q5_1 q8_0 f16 bf16 f32";
-        unknown("format", known.split(' ').collect())
-    })?;
+    let mix = Mix::named(&format.to_lowercase())
+        .ok_or_else(|| unknown("format", Mix::names().collect()))?;
     Synthetic::new(shape, mix, name)
 }
 
@@ -357,7 +349,9 @@ fn write_metadata(writer: &mut Writer, shape: &Shape, mix: Mix) {
     let text = |text: &str| Value::String(text.as_bytes().into());
     writer.set("general.architecture", text(architecture));
     writer.set("general.name", text(&format!("{} (synthetic)", shape.what)));
-    writer.set("general.file_type", Value::U32(mix.file_type));
+    if let Some(file_type) = mix.file_type() {
+        writer.set("general.file_type", Value::U32(file_type));
+    }
     write_vocabulary(writer, shape.vocabulary);
     let mut set = |key: &str, value| {
         writer.set(format!("{architecture}.{key}"), value);
@@ -420,7 +414,7 @@ fn write_vocabulary(writer: &mut Writer, length: u32) {
 fn tensor_list(shape: &Shape, mix: Mix) -> Vec<(String, Vec<u64>, Format)> {
     let mut tensors = Vec::new();
     let mut add = |name: String, dimensions: &[u32], format: Format| {
-        let format = fitting(format, dimensions[0]);
+        let format = quantize::fitting(format, u64::from(dimensions[0]));
         tensors.push((name, dimensions.iter().map(|&n| u64::from(n)).collect(), format));
     };
     let embedding = shape.embedding;
@@ -507,6 +501,12 @@ mod tests {
         }
         let error = source("llama-9b").err().unwrap().to_string();
         assert!(error.contains("llama-8b"), "{error}");
+        for format in Format::ALL {
+            let name = format!("llama-8b:{}", format.file_stem());
+            let file = Gguf::from_sources(vec![Arc::new(source(&name).unwrap())]).unwrap();
+            let query = file.require("blk.0.attn_q.weight").unwrap();
+            assert_eq!(query.tensor_type.info().unwrap().format, Some(*format), "{name}");
+        }
         assert!(source("llama-8b:q3").err().unwrap().to_string().contains("q4_k_m"));
     }
 }

@@ -6,6 +6,9 @@
 use bytemuck::Pod;
 
 mod grids;
+mod instructions;
+
+pub use instructions::{Instructions, PlainInstructions};
 
 /// One type of ggml's numbering (`enum ggml_type` in ggml.h).
 #[derive(Debug, PartialEq, Eq)]
@@ -57,29 +60,6 @@ impl Codes {
     }
 }
 
-/// How a little-endian half becomes a float: processors that can should do it by an instruction.
-pub trait Halves {
-    /// The half as f32, exactly; subnormal halves too.
-    fn half(bytes: [u8; 2]) -> f32;
-}
-
-/// Halves by whole-number arithmetic, without branches, so that loops over it become vector code.
-#[derive(Debug, Clone, Copy)]
-pub struct PlainHalves;
-
-impl Halves for PlainHalves {
-    #[inline(always)]
-    fn half(bytes: [u8; 2]) -> f32 {
-        let bits = u32::from(u16::from_le_bytes(bytes));
-        let magnitude = (bits & 0x7fff) << 13;
-        // 2^112 moves the exponent's bias from 15 to 127, exactly, also from subnormal numbers.
-        let finite = f32::from_bits(magnitude) * f32::from_bits(0x7780_0000);
-        let special = f32::from_bits(magnitude | 0x7f80_0000);
-        let value = if bits & 0x7c00 == 0x7c00 { special } else { finite };
-        f32::from_bits(value.to_bits() | (bits & 0x8000) << 16)
-    }
-}
-
 /// A block as it lies in a file: bytes only, so any alignment will do.
 pub trait Block: Pod + Send + Sync {
     /// Weights per block: 1 for formats of floats, else a multiple of 32.
@@ -94,23 +74,23 @@ pub trait Block: Pod + Send + Sync {
     const OFFSETS: bool = false;
 
     /// Weights 32 `group` to 32 `group` + 31 as codes. Formats of floats have none.
-    fn codes<H: Halves>(&self, group: usize) -> Codes;
+    fn codes<I: Instructions>(&self, group: usize) -> Codes;
 
-    /// The weight of a format of floats.
+    /// Eight weights of a format of floats. Other formats have none.
     #[inline(always)]
-    fn float<H: Halves>(&self) -> f32 {
-        0.0
+    fn floats<I: Instructions>(_blocks: &[Self; 8]) -> [f32; 8] {
+        [0.0; 8]
     }
 
     /// Writes the block's weights to `out`, which holds [`Block::WEIGHTS`] of them.
     #[inline(always)]
     fn decode(&self, out: &mut [f32]) {
         if Self::WEIGHTS == 1 {
-            out[0] = self.float::<PlainHalves>();
+            out[0] = Self::floats::<PlainInstructions>(&[*self; 8])[0];
             return;
         }
         for (group, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let Codes { codes, scale, offset } = self.codes::<PlainHalves>(group);
+            let Codes { codes, scale, offset } = self.codes::<PlainInstructions>(group);
             for (half, (out, codes)) in
                 out.as_chunks_mut::<16>().0.iter_mut().zip(codes.as_chunks::<16>().0).enumerate()
             {
@@ -152,24 +132,10 @@ pub(crate) fn nibbles(bytes: &[u8; 16], center: i8) -> [i8; 32] {
     codes
 }
 
-/// 16 in byte i where bit i of `bits` is set, else 0: the fifth bits of codes.
-#[inline(always)]
-pub(crate) fn fifth_bits(bits: [u8; 4]) -> [i8; 32] {
-    // Each byte eight times, by a multiplication; then an and and a comparison of all at once.
-    let words = [0, 1, 2, 3].map(|index| u64::from(bits[index]) * 0x0101_0101_0101_0101);
-    let bytes: [u8; 32] = bytemuck::cast(words);
-    let mut out = [0; 32];
-    for (index, out) in out.iter_mut().enumerate() {
-        let mask = 1 << (index % 8);
-        *out = if bytes[index] & mask == mask { 16 } else { 0 };
-    }
-    out
-}
-
 /// What 4-bit codes, weight j in the low half of byte j and weight j + 16 in its high half, choose among 16 values.
 #[inline(always)]
-pub(crate) fn chosen(bytes: &[u8; 16], values: &[i8; 16]) -> [i8; 32] {
-    nibbles(bytes, 0).map(|code| values[code as usize])
+pub(crate) fn chosen<I: Instructions>(bytes: &[u8; 16], values: &[i8; 16]) -> [i8; 32] {
+    I::chosen(nibbles(bytes, 0), values)
 }
 
 /// The 2-bit codes of a group of 32 out of runs of 32 bytes, which hold four groups each.
@@ -206,39 +172,52 @@ pub(crate) fn spread_high_bits(high: u32) -> [u8; 4] {
     spread.to_le_bytes()
 }
 
-/// 32 codes made of four eights.
+/// What a function gives for 0 and 1. (`array::map` is not always made one with its caller; nor in [`four`].)
 #[inline(always)]
-pub(crate) fn eights(mut eight: impl FnMut(usize) -> [i8; 8]) -> [i8; 32] {
-    let mut codes = [0; 32];
-    for (k, out) in codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-        *out = eight(k);
+pub(crate) fn two<T>(f: impl Fn(usize) -> T) -> [T; 2] {
+    [f(0), f(1)]
+}
+
+/// What a function gives for 0 to 3.
+#[inline(always)]
+pub(crate) fn four<T>(f: impl Fn(usize) -> T) -> [T; 4] {
+    [f(0), f(1), f(2), f(3)]
+}
+
+/// All codes less one.
+#[inline(always)]
+pub(crate) fn less_one(mut codes: [i8; 32]) -> [i8; 32] {
+    for code in &mut codes {
+        *code -= 1;
     }
     codes
+}
+
+/// 32 codes made of four eights.
+#[inline(always)]
+pub(crate) fn eights(eight: impl Fn(usize) -> [i8; 8]) -> [i8; 32] {
+    bytemuck::cast(four(eight))
 }
 
 /// Two fours of a grid side by side.
 #[inline(always)]
 pub(crate) fn joined<const N: usize>(grid: &[[i8; 4]; N], first: usize, second: usize) -> [i8; 8] {
-    let ([a, b, c, d], [e, f, g, h]) = (grid[first], grid[second]);
-    [a, b, c, d, e, f, g, h]
+    bytemuck::cast([grid[first], grid[second]])
 }
 
-/// Magnitudes with signs: bit i of `signs` makes number i negative.
+/// Seven signs in each of four bytes, with the eighth, which makes their number even.
 #[inline(always)]
-pub(crate) fn signed(magnitudes: &[i8; 8], signs: u8) -> [i8; 8] {
-    let mut out = *magnitudes;
-    for (i, x) in out.iter_mut().enumerate() {
-        // 0 or -1: negates without a branch.
-        let mask = -((signs >> i & 1) as i8);
-        *x = (*x ^ mask) - mask;
-    }
-    out
+pub(crate) fn with_parity(signs: u32) -> u32 {
+    // Each byte's lowest bit becomes the parity of the byte; what comes out of neighbours stays above.
+    let fours = signs ^ signs >> 4;
+    let pairs = fours ^ fours >> 2;
+    signs | ((pairs ^ pairs >> 1) & 0x0101_0101) << 7
 }
 
-/// Seven signs and the eighth, which makes their number even.
+/// Four times seven bits, the first lowest, each in a byte.
 #[inline(always)]
-pub(crate) fn with_parity(signs: u8) -> u8 {
-    signs | ((signs.count_ones() as u8) & 1) << 7
+pub(crate) fn sevens(bits: u32) -> u32 {
+    bits & 0x7f | bits << 1 & 0x7f00 | bits << 2 & 0x007f_0000 | bits << 3 & 0x7f00_0000
 }
 
 /// Lists the formats: variant and block type, type id, module.

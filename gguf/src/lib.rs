@@ -26,7 +26,7 @@ mod write;
 
 pub use error::Error;
 pub use file::Gguf;
-pub use format::{Block, Codes, Format, Halves, PlainHalves, Plane, TYPES, TypeInfo};
+pub use format::{Block, Codes, Format, Instructions, PlainInstructions, Plane, TYPES, TypeInfo};
 pub use parse::{Endian, Header, MAX_ARRAY_DEPTH, MAX_DIMENSIONS};
 pub use source::{BytesSource, FileSource, Source};
 pub use split::{SplitName, split_file_name};

@@ -39,6 +39,13 @@ pub(super) struct Panels {
 }
 
 impl Panels {
+    /// A token's part of one of the rows of few tokens, in runs of `N`: groups, or what belongs to each.
+    #[inline(always)]
+    fn groups<'a, T, const N: usize>(&self, rows: &'a [T], token: usize) -> &'a [[T; N]] {
+        let groups = self.columns / GROUP;
+        &rows.as_chunks().0[token * groups..][..groups]
+    }
+
     /// Rounds inputs to bytes; answers what they stand for.
     fn round(&mut self, input: &[f32]) -> Vec<f32> {
         self.bytes.clear();
@@ -231,83 +238,153 @@ fn multiply_rows<V: Vector, B: Block>(
     }
 }
 
-/// A group of 32 weights as codes; floats are their own.
+/// The most groups of a block.
+const MOST_GROUPS: usize = 8;
+
+/// All groups of a block; those past its end are of no meaning.
 #[inline(always)]
-fn group_of<V: Vector, B: Block>(row: &[B], group: usize) -> Group<V> {
-    if B::WEIGHTS == 1 {
-        let mut floats = [0.0; GROUP];
-        for (out, block) in floats.iter_mut().zip(&row[group * GROUP..][..GROUP]) {
-            *out = block.float::<V>();
+fn decode<V: Vector, B: Block>(block: &B) -> [Codes; MOST_GROUPS] {
+    let mut groups = [Codes { codes: [0; GROUP], scale: [0.0; 2], offset: [0.0; 2] }; MOST_GROUPS];
+    if !V::UNROLLED {
+        for (group, codes) in groups[..B::WEIGHTS / GROUP].iter_mut().enumerate() {
+            *codes = block.codes::<V>(group);
         }
-        return Group::Floats(floats, std::marker::PhantomData);
+        return groups;
     }
-    let groups = B::WEIGHTS / GROUP;
-    Group::Codes(row[group / groups].codes::<V>(group % groups))
+    // Each group is code of its own, its number a constant: what a superblock keeps packed is then taken apart
+    // once, and all shifts are constants.
+    macro_rules! decode_groups {
+        ($($group:literal)*) => {
+            $(if $group < B::WEIGHTS / GROUP {
+                groups[$group] = block.codes::<V>($group);
+            })*
+        };
+    }
+    decode_groups!(0 1 2 3 4 5 6 7);
+    groups
 }
 
-enum Group<V> {
-    Codes(Codes),
-    Floats([f32; GROUP], std::marker::PhantomData<V>),
+/// A group of weights that are floats.
+#[inline(always)]
+fn floats_of<V: Vector, B: Block>(blocks: &[B; GROUP]) -> [f32; GROUP] {
+    let mut floats = [0.0; GROUP];
+    for (out, blocks) in floats.as_chunks_mut().0.iter_mut().zip(blocks.as_chunks().0) {
+        *out = B::floats::<V>(blocks);
+    }
+    floats
+}
+
+/// What a row's products with a token have added up to so far.
+#[derive(Clone, Copy)]
+struct Total<V> {
+    /// Lane by lane, of the first and the second half of each group.
+    halves: [V; 2],
+    /// Of weights' offsets.
+    offsets: f32,
+}
+
+impl<V: Vector> Total<V> {
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let [first, second] = self.halves;
+        first.multiply_add(V::splat(1.0), second).sum() + self.offsets
+    }
 }
 
 /// The products of a row with `T` tokens from `token` on.
 #[inline(always)]
 fn dot_row<V: Vector, B: Block, const T: usize>(row: &[B], x: &Panels, token: usize) -> [f32; T] {
-    let columns = x.columns;
-    let inputs: [&[f32]; T] = std::array::from_fn(|t| &x.data[(token + t) * columns..][..columns]);
-    let sums: [&[f32]; T] =
-        std::array::from_fn(|t| &x.sums[(token + t) * (columns / 16)..][..columns / 16]);
-    let mut totals = [[V::splat(0.0); 2]; T];
-    let mut offsets = [0.0; T];
-    for group in 0..columns / GROUP {
-        match group_of::<V, B>(row, group) {
-            Group::Codes(Codes { codes, scale, offset }) if x.int8 => {
-                for t in 0..T {
-                    let at = (token + t) * columns + group * GROUP;
-                    let x_scale = &x.scales[at / 16..][..2];
-                    let scale = [scale[0] * x_scale[0], scale[1] * x_scale[1]];
-                    let Some(bytes) = x.bytes[at..].first_chunk() else { continue };
-                    totals[t][0] = V::add_byte_products(&codes, bytes, scale, totals[t][0]);
-                    if B::OFFSETS {
-                        offsets[t] +=
-                            offset[0] * sums[t][group * 2] + offset[1] * sums[t][group * 2 + 1];
-                    }
-                }
+    let mut totals = [Total { halves: [V::splat(0.0); 2], offsets: 0.0 }; T];
+    let tokens: [usize; T] = std::array::from_fn(|t| token + t);
+    let inputs: [&[[f32; GROUP]]; T] = tokens.map(|token| x.groups(&x.data, token));
+    if B::WEIGHTS == 1 {
+        for (group, blocks) in row.as_chunks().0.iter().enumerate() {
+            let weights = floats_of::<V, B>(blocks);
+            add_floats(&weights, inputs.map(|x| &x[group]), &mut totals);
+        }
+        return totals.map(Total::sum);
+    }
+    let sums: [&[[f32; 2]]; T] = tokens.map(|token| x.groups(&x.sums, token));
+    let groups = B::WEIGHTS / GROUP;
+    for (index, block) in row.iter().enumerate() {
+        let codes = decode::<V, B>(block);
+        let first = index * groups;
+        for (group, codes) in codes[..groups].iter().enumerate() {
+            let at = first + group;
+            if x.int8 {
+                let bytes = tokens.map(|token| &x.groups(&x.bytes, token)[at]);
+                add_bytes(
+                    codes,
+                    bytes,
+                    tokens.map(|token| x.groups(&x.scales, token)[at]),
+                    &mut totals,
+                );
+            } else {
+                add_codes(codes, inputs.map(|x| &x[at]), &mut totals);
             }
-            Group::Codes(Codes { codes, scale, offset }) => {
-                for half in 0..2 {
-                    let mut parts = [V::splat(0.0); T];
-                    for i in 0..16 / V::LANES {
-                        let at = half * 16 + i * V::LANES;
-                        let w = V::load_codes(&codes[at..]);
-                        for t in 0..T {
-                            let x = V::load(&inputs[t][group * GROUP + at..]);
-                            parts[t] =
-                                if i == 0 { w.multiply(x) } else { w.multiply_add(x, parts[t]) };
-                        }
-                    }
-                    for t in 0..T {
-                        totals[t][half] =
-                            V::splat(scale[half]).multiply_add(parts[t], totals[t][half]);
-                        if B::OFFSETS {
-                            offsets[t] += offset[half] * sums[t][group * 2 + half];
-                        }
-                    }
-                }
-            }
-            Group::Floats(floats, _) => {
-                for i in 0..GROUP / V::LANES {
-                    let w = V::load(&floats[i * V::LANES..]);
-                    for t in 0..T {
-                        let x = V::load(&inputs[t][group * GROUP + i * V::LANES..]);
-                        totals[t][i % 2] = w.multiply_add(x, totals[t][i % 2]);
-                    }
+            if B::OFFSETS {
+                for (total, sums) in totals.iter_mut().zip(sums) {
+                    let [first, second] = sums[at];
+                    total.offsets += codes.offset[0] * first + codes.offset[1] * second;
                 }
             }
         }
     }
-    let one = V::splat(1.0);
-    std::array::from_fn(|t| totals[t][0].multiply_add(one, totals[t][1]).sum() + offsets[t])
+    totals.map(Total::sum)
+}
+
+/// Adds the products of a group of floats.
+#[inline(always)]
+fn add_floats<V: Vector, const T: usize>(
+    weights: &[f32; GROUP],
+    inputs: [&[f32; GROUP]; T],
+    totals: &mut [Total<V>; T],
+) {
+    for i in 0..GROUP / V::LANES {
+        let w = V::load(&weights[i * V::LANES..]);
+        for (total, x) in totals.iter_mut().zip(inputs) {
+            let total = &mut total.halves[i % 2];
+            *total = w.multiply_add(V::load(&x[i * V::LANES..]), *total);
+        }
+    }
+}
+
+/// Adds the products of a group's codes, scaled.
+#[inline(always)]
+fn add_codes<V: Vector, const T: usize>(
+    weights: &Codes,
+    inputs: [&[f32; GROUP]; T],
+    totals: &mut [Total<V>; T],
+) {
+    for half in 0..2 {
+        let mut parts = [V::splat(0.0); T];
+        for i in 0..GROUP / 2 / V::LANES {
+            let at = half * GROUP / 2 + i * V::LANES;
+            let w = V::load_codes(&weights.codes[at..]);
+            for (part, x) in parts.iter_mut().zip(inputs) {
+                let x = V::load(&x[at..]);
+                *part = if i == 0 { w.multiply(x) } else { w.multiply_add(x, *part) };
+            }
+        }
+        let scale = V::splat(weights.scale[half]);
+        for (total, part) in totals.iter_mut().zip(parts) {
+            total.halves[half] = scale.multiply_add(part, total.halves[half]);
+        }
+    }
+}
+
+/// Adds the products of a group's codes with bytes, both scaled.
+#[inline(always)]
+fn add_bytes<V: Vector, const T: usize>(
+    weights: &Codes,
+    bytes: [&[i8; GROUP]; T],
+    x_scales: [[f32; 2]; T],
+    totals: &mut [Total<V>; T],
+) {
+    for ((total, bytes), x_scale) in totals.iter_mut().zip(bytes).zip(x_scales) {
+        let scale = [weights.scale[0] * x_scale[0], weights.scale[1] * x_scale[1]];
+        total.halves[0] = V::add_byte_products(&weights.codes, bytes, scale, total.halves[0]);
+    }
 }
 
 /// Decodes up to `TILE_ROWS` rows, group by group side by side, and multiplies them with all tokens.
@@ -325,9 +402,17 @@ fn tiled_rows<V: Vector, B: Block>(
     let tile = V::TILE_ROWS * GROUP;
     scratch.resize(groups * tile, 0.0);
     for (r, row) in blocks.chunks_exact(row_blocks).enumerate() {
-        for group in 0..groups {
-            let to = &mut scratch[group * tile + r * GROUP..][..GROUP];
-            decode_group::<V, B>(row, group, to);
+        let mut to = scratch.chunks_exact_mut(tile).map(|tile| &mut tile[r * GROUP..][..GROUP]);
+        if B::WEIGHTS == 1 {
+            for (blocks, to) in row.as_chunks().0.iter().zip(to) {
+                to.copy_from_slice(&floats_of::<V, B>(blocks));
+            }
+            continue;
+        }
+        for block in row {
+            let groups = decode::<V, B>(block);
+            let groups = groups[..B::WEIGHTS / GROUP].iter();
+            groups.zip(&mut to).for_each(|(codes, to)| scale_codes::<V>(codes, to));
         }
     }
     let panel = x.columns * V::LANES;
@@ -358,19 +443,14 @@ fn tiled_rows<V: Vector, B: Block>(
     }
 }
 
-/// Group `group` of a row as floats.
+/// Codes as the floats they stand for.
 #[inline(always)]
-fn decode_group<V: Vector, B: Block>(row: &[B], group: usize, out: &mut [f32]) {
-    if B::WEIGHTS == 1 {
-        for (out, block) in out.iter_mut().zip(&row[group * GROUP..][..GROUP]) {
-            *out = block.float::<V>();
-        }
-        return;
-    }
-    let groups = B::WEIGHTS / GROUP;
-    let Codes { codes, scale, offset } = row[group / groups].codes::<V>(group % groups);
-    for (index, (out, &code)) in out.iter_mut().zip(&codes).enumerate() {
-        *out = f32::from(code) * scale[index / 16] + offset[index / 16];
+fn scale_codes<V: Vector>(Codes { codes, scale, offset }: &Codes, out: &mut [f32]) {
+    for at in (0..GROUP).step_by(V::LANES) {
+        let half = at / (GROUP / 2);
+        V::load_codes(&codes[at..])
+            .multiply_add(V::splat(scale[half]), V::splat(offset[half]))
+            .store(&mut out[at..]);
     }
 }
 

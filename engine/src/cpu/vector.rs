@@ -1,7 +1,7 @@
 //! Vectors of floats in the registers of each instruction set. Loops are written once over [`Vector`] and
 //! compiled once per set, inside a function that has the set's features enabled.
 
-use gguf::{Halves, PlainHalves};
+use gguf::Instructions;
 
 /// The vector instructions that the loops are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,12 +57,14 @@ impl InstructionSet {
 /// A register of [`Vector::LANES`] floats.
 ///
 /// All methods must be inlined into a function that has the features of the set enabled.
-pub(super) trait Vector: Copy + Halves {
+pub(super) trait Vector: Copy + Instructions {
     /// Floats of a register: divides 16.
     const LANES: usize;
     /// Rows of a tile of [`super::product`]: with two vectors of tokens each, as many sums as fit into the
     /// registers.
     const TILE_ROWS: usize;
+    /// Whether a superblock's groups are decoded by code of their own each: faster, and slower to compile.
+    const UNROLLED: bool = true;
 
     /// The same number in all lanes.
     fn splat(value: f32) -> Self;
@@ -109,16 +111,13 @@ pub(super) trait Vector: Copy + Halves {
 #[derive(Clone, Copy)]
 pub(super) struct Plain([f32; 4]);
 
-impl Halves for Plain {
-    #[inline(always)]
-    fn half(bytes: [u8; 2]) -> f32 {
-        PlainHalves::half(bytes)
-    }
-}
+impl Instructions for Plain {}
 
 impl Vector for Plain {
     const LANES: usize = 4;
     const TILE_ROWS: usize = 4;
+    // On x86-64 for processors of before 2013 only.
+    const UNROLLED: bool = cfg!(not(target_arch = "x86_64"));
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -166,7 +165,23 @@ mod x86 {
     #[allow(clippy::wildcard_imports, reason = "the instructions' own names")]
     use std::arch::x86_64::*;
 
-    use super::{Halves, Vector};
+    use super::{Instructions, Vector};
+
+    /// The bytes of a register.
+    #[inline(always)]
+    fn bytes_of(register: __m256i) -> [i8; 32] {
+        let mut bytes = [0; 32];
+        // SAFETY: only code with AVX2 enabled has such a register; there is room for 32 bytes.
+        unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), register) };
+        bytes
+    }
+
+    /// A register of bytes.
+    #[inline(always)]
+    fn register_of(bytes: [i8; 32]) -> __m256i {
+        // SAFETY: only code with AVX2 enabled asks for such a register; 32 bytes are there.
+        unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+    }
 
     /// A register as a [`Vector`]: its type, lanes and tile rows, the instructions for what all registers do alike, and
     /// the methods that differ.
@@ -180,13 +195,65 @@ mod x86 {
             #[derive(Clone, Copy)]
             pub struct $name($register);
 
-            impl Halves for $name {
+            impl Instructions for $name {
                 #[inline(always)]
                 fn half(bytes: [u8; 2]) -> f32 {
                     let bits = i32::from(u16::from_le_bytes(bytes));
-                    // SAFETY: the caller runs with the set's features enabled (see Vector), F16C among
-                    // them; so in all below.
+                    // SAFETY: the caller runs with the set's features enabled (see Vector), F16C and AVX2
+                    // among them; so in all below.
                     unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits))) }
+                }
+
+                #[inline(always)]
+                fn halves(halves: &[[u8; 2]; 8]) -> [f32; 8] {
+                    let mut floats = [0.0; 8];
+                    // SAFETY: as above; sixteen bytes are there, and room for eight floats.
+                    unsafe {
+                        let halves = _mm_loadu_si128(halves.as_ptr().cast());
+                        _mm256_storeu_ps(floats.as_mut_ptr(), _mm256_cvtph_ps(halves));
+                    }
+                    floats
+                }
+
+                #[inline(always)]
+                fn masks(bits: u32) -> [i8; 32] {
+                    // SAFETY: as above.
+                    unsafe {
+                        let all = _mm256_set1_epi32(bits.cast_signed());
+                        // Byte i / 8 in byte i.
+                        let spread = _mm256_shuffle_epi8(all, _mm256_setr_epi64x(
+                            0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303,
+                        ));
+                        let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
+                        bytes_of(_mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit))
+                    }
+                }
+
+                #[inline(always)]
+                fn signed(magnitudes: [i8; 32], signs: u32) -> [i8; 32] {
+                    // SAFETY: as above.
+                    unsafe {
+                        let (x, mask) = (register_of(magnitudes), register_of(Self::masks(signs)));
+                        bytes_of(_mm256_sub_epi8(_mm256_xor_si256(x, mask), mask))
+                    }
+                }
+
+                #[inline(always)]
+                fn sums(codes: [i8; 32], others: [i8; 32]) -> [i8; 32] {
+                    // SAFETY: as above.
+                    unsafe {
+                        bytes_of(_mm256_add_epi8(register_of(codes), register_of(others)))
+                    }
+                }
+
+                #[inline(always)]
+                fn chosen(codes: [i8; 32], values: &[i8; 16]) -> [i8; 32] {
+                    // SAFETY: as above; sixteen values are there.
+                    unsafe {
+                        let codes = register_of(codes);
+                        let values = _mm_loadu_si128(values.as_ptr().cast());
+                        bytes_of(_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), codes))
+                    }
                 }
             }
 

@@ -1,6 +1,6 @@
 //! BF16: the upper 16 bits of a 32-bit float.
 
-use super::{Block, Codes, Halves, Plane};
+use super::{Block, Codes, Instructions, Plane};
 
 /// One weight.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -18,13 +18,17 @@ impl Block for BF16 {
     const HALVES: &'static [usize] = &[];
     const PLANES: &'static [Plane] = &[Plane { name: "weights", block_bytes: 2 }];
 
-    fn codes<H: Halves>(&self, _group: usize) -> Codes {
+    fn codes<I: Instructions>(&self, _group: usize) -> Codes {
         Codes::uniform([0; 32], 0.0, 0.0)
     }
 
     #[inline(always)]
-    fn float<H: Halves>(&self) -> f32 {
-        f32::from_bits(u32::from(u16::from_le_bytes(self.weight)) << 16)
+    fn floats<I: Instructions>(blocks: &[Self; 8]) -> [f32; 8] {
+        let mut floats = [0.0; 8];
+        for (out, block) in floats.iter_mut().zip(blocks) {
+            *out = f32::from_bits(u32::from(u16::from_le_bytes(block.weight)) << 16);
+        }
+        floats
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

@@ -1,6 +1,6 @@
 //! F16: 16-bit IEEE halves.
 
-use super::{Block, Codes, Halves, Plane};
+use super::{Block, Codes, Instructions, Plane};
 
 /// One weight.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -18,13 +18,13 @@ impl Block for F16 {
     const HALVES: &'static [usize] = &[];
     const PLANES: &'static [Plane] = &[Plane { name: "weights", block_bytes: 2 }];
 
-    fn codes<H: Halves>(&self, _group: usize) -> Codes {
+    fn codes<I: Instructions>(&self, _group: usize) -> Codes {
         Codes::uniform([0; 32], 0.0, 0.0)
     }
 
     #[inline(always)]
-    fn float<H: Halves>(&self) -> f32 {
-        H::half(self.weight)
+    fn floats<I: Instructions>(blocks: &[Self; 8]) -> [f32; 8] {
+        I::halves(bytemuck::cast_ref(blocks))
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

@@ -1,6 +1,6 @@
 //! F32: 32-bit floats, stored as they are.
 
-use super::{Block, Codes, Halves, Plane};
+use super::{Block, Codes, Instructions, Plane};
 
 /// One weight.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -18,13 +18,17 @@ impl Block for F32 {
     const HALVES: &'static [usize] = &[];
     const PLANES: &'static [Plane] = &[Plane { name: "weights", block_bytes: 4 }];
 
-    fn codes<H: Halves>(&self, _group: usize) -> Codes {
+    fn codes<I: Instructions>(&self, _group: usize) -> Codes {
         Codes::uniform([0; 32], 0.0, 0.0)
     }
 
     #[inline(always)]
-    fn float<H: Halves>(&self) -> f32 {
-        f32::from_le_bytes(self.weight)
+    fn floats<I: Instructions>(blocks: &[Self; 8]) -> [f32; 8] {
+        let mut floats = [0.0; 8];
+        for (out, block) in floats.iter_mut().zip(blocks) {
+            *out = f32::from_le_bytes(block.weight);
+        }
+        floats
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

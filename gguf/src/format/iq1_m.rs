@@ -1,7 +1,7 @@
 //! IQ1_M: superblocks of 256 weights in sixteen groups of 16, each `d * (2 scale + 1) * (g ± 1/8)`: eights of -1, 0 and
 //! 1 out of a grid, each moved up or down, 3-bit scales (`block_iq1_m` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, eights, iq1_s::{TABLE, moved}};
+use super::{Block, Codes, Instructions, Plane, iq1_s::{TABLE, moved}, two};
 
 /// 256 weights in 56 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -45,15 +45,15 @@ impl Block for IQ1_M {
     const TABLE: &'static [u32] = &TABLE;
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
         let rest = u16::from_le_bytes(self.rest[group]);
-        let codes = eights(|k| {
+        let codes = moved::<I>(|k| {
             let bits = usize::from(rest >> (4 * k) & 15);
-            moved(usize::from(self.indices[group][k]) | (bits & 7) << 8, bits & 8 != 0)
+            (usize::from(self.indices[group][k]) | (bits & 7) << 8, bits & 8 != 0)
         });
-        let d = H::half(self.d());
+        let d = I::half(self.d());
         let scales = self.scale_bits(group);
-        let scale = [0, 3].map(|shift| d * f32::from(2 * (scales >> shift & 7) + 1) * 0.125);
+        let scale = two(|half| d * f32::from(2 * (scales >> (3 * half) & 7) + 1) * 0.125);
         Codes { codes, scale, offset: [0.0; 2] }
     }
 

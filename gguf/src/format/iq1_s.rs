@@ -1,18 +1,19 @@
 //! IQ1_S: superblocks of 256 weights in eight groups of 32, each `d * (2 scale + 1) * (g ± 1/8)`: eights of -1, 0 and 1
 //! out of a grid, moved up or down together, a 3-bit scale (`block_iq1_s` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, eights, grids};
+use super::{Block, Codes, Instructions, Plane, eights, grids};
 
 /// -1, 0 and 1 by two bits.
-static GRID: [[i8; 8]; 2048] = grids::expand(&grids::IQ1, &[-1, 0, 1, 0], 2);
+/// In eighths.
+static GRID: [[i8; 8]; 2048] = grids::expand(&grids::IQ1, &[-8, 0, 8, 0], 2);
 /// The grid as kernels get it.
 pub(super) const TABLE: [u32; 1024] = grids::pairs(&grids::IQ1);
 
-/// The entry of the grid in eighths, all moved by one eighth: whole numbers.
+/// Entries of the grid in eighths, each moved by one eighth, down or up: whole numbers.
 #[inline(always)]
-pub(super) fn moved(index: usize, down: bool) -> [i8; 8] {
-    let by = if down { -1 } else { 1 };
-    GRID[index].map(|g| 8 * g + by)
+pub(super) fn moved<I: Instructions>(entry: impl Fn(usize) -> (usize, bool)) -> [i8; 32] {
+    let moves = eights(|k| [if entry(k).1 { -1 } else { 1 }; 8]);
+    I::sums(eights(|k| GRID[entry(k).0]), moves)
 }
 
 /// 256 weights in 50 bytes.
@@ -41,13 +42,13 @@ impl Block for IQ1_S {
     const TABLE: &'static [u32] = &TABLE;
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
         let rest = u16::from_le_bytes(self.rest[group]);
-        let codes = eights(|k| {
+        let codes = moved::<I>(|k| {
             let high = usize::from(rest >> (3 * k) & 7);
-            moved(usize::from(self.indices[group][k]) | high << 8, rest >> 15 != 0)
+            (usize::from(self.indices[group][k]) | high << 8, rest >> 15 != 0)
         });
-        let scale = H::half(self.d) * f32::from(2 * (rest >> 12 & 7) + 1);
+        let scale = I::half(self.d) * f32::from(2 * (rest >> 12 & 7) + 1);
         Codes::uniform(codes, scale * 0.125, 0.0)
     }
 

@@ -1,7 +1,7 @@
 //! IQ2_S: superblocks of 256 weights in sixteen groups of 16, each `d * (0.5 + scale) / 4 * ±magnitude`: eights of
 //! magnitudes out of a grid, their signs, 4-bit scales (`block_iq2_s` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, eights, grids, signed};
+use super::{Block, Codes, Instructions, Plane, eights, grids, two};
 
 static GRID: [[i8; 8]; 1024] = grids::expand(&grids::IQ2_S, &grids::IQ2_MAGNITUDES, 2);
 
@@ -35,15 +35,16 @@ impl Block for IQ2_S {
     const TABLE: &'static [u32] = &grids::words::<1024, 8, 2048>(&GRID);
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
         let codes = eights(|k| {
             let high = usize::from(self.indices_high[group] >> (2 * k) & 3);
             let index = usize::from(self.indices[group][k]) | high << 8;
-            signed(&GRID[index], self.signs[group][k])
+            GRID[index]
         });
-        let d = H::half(self.d);
-        let scale = [0, 4].map(|shift| {
-            d * (0.5 + f32::from(self.scales[group] >> shift & 15)) * 0.25
+        let codes = I::signed(codes, u32::from_le_bytes(self.signs[group]));
+        let d = I::half(self.d);
+        let scale = two(|half| {
+            d * (0.5 + f32::from(self.scales[group] >> (4 * half) & 15)) * 0.25
         });
         Codes { codes, scale, offset: [0.0; 2] }
     }

@@ -2,7 +2,7 @@
 //! magnitudes out of a grid, their signs (the eighth makes their number even), 4-bit scales (`block_iq2_xs` in
 //! ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, eights, grids, signed, with_parity};
+use super::{Block, Codes, Instructions, Plane, eights, four, grids, two, with_parity};
 
 static GRID: [[i8; 8]; 512] = grids::expand(&grids::IQ2_XS, &grids::IQ2_MAGNITUDES, 2);
 
@@ -32,14 +32,14 @@ impl Block for IQ2_XS {
     const TABLE: &'static [u32] = &grids::words::<512, 8, 1024>(&GRID);
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
-        let codes = eights(|k| {
-            let bits = u16::from_le_bytes(self.eights[group * 4 + k]);
-            signed(&GRID[usize::from(bits & 511)], with_parity((bits >> 9) as u8))
-        });
-        let d = H::half(self.d);
-        let scale = [0, 4].map(|shift| {
-            d * (0.5 + f32::from(self.scales[group] >> shift & 15)) * 0.25
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
+        let eight = |k: usize| u16::from_le_bytes(self.eights[group * 4 + k]);
+        let magnitudes = eights(|k| GRID[usize::from(eight(k) & 511)]);
+        let signs = with_parity(u32::from_le_bytes(four(|k| (eight(k) >> 9) as u8)));
+        let codes = I::signed(magnitudes, signs);
+        let d = I::half(self.d);
+        let scale = two(|half| {
+            d * (0.5 + f32::from(self.scales[group] >> (4 * half) & 15)) * 0.25
         });
         Codes { codes, scale, offset: [0.0; 2] }
     }

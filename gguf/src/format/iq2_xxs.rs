@@ -2,7 +2,7 @@
 //! magnitudes out of a grid, their signs (the eighth makes their number even), a 4-bit scale (`block_iq2_xxs` in
 //! ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, eights, grids, signed, with_parity};
+use super::{Block, Codes, Instructions, Plane, eights, grids, sevens, with_parity};
 
 static GRID: [[i8; 8]; 256] = grids::expand(&grids::IQ2_XXS, &grids::IQ2_MAGNITUDES, 2);
 
@@ -29,14 +29,12 @@ impl Block for IQ2_XXS {
     const TABLE: &'static [u32] = &grids::words::<256, 8, 512>(&GRID);
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
         let bytes = &self.groups[group];
         let rest = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
-        let codes = eights(|k| {
-            let signs = with_parity((rest >> (7 * k)) as u8 & 127);
-            signed(&GRID[usize::from(bytes[k])], signs)
-        });
-        Codes::uniform(codes, H::half(self.d) * (0.5 + (rest >> 28) as f32) * 0.25, 0.0)
+        let magnitudes = eights(|k| GRID[usize::from(bytes[k])]);
+        let codes = I::signed(magnitudes, with_parity(sevens(rest)));
+        Codes::uniform(codes, I::half(self.d) * (0.5 + (rest >> 28) as f32) * 0.25, 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

@@ -1,7 +1,7 @@
 //! IQ3_S: superblocks of 256 weights in eight groups of 32, each `d * (1 + 2 scale) * ±magnitude`: fours of magnitudes
 //! out of a grid, their signs, a 4-bit scale (`block_iq3_s` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, eights, grids, joined, signed};
+use super::{Block, Codes, Instructions, Plane, eights, grids, joined};
 
 static GRID: [[i8; 4]; 512] = grids::expand(&grids::IQ3_S, &grids::IQ3_S_MAGNITUDES, 3);
 
@@ -44,15 +44,14 @@ impl Block for IQ3_S {
     const TABLE: &'static [u32] = &grids::words::<512, 4, 512>(&GRID);
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
         let index = |four: usize| {
             let high = usize::from(self.indices_high[group] >> four & 1);
             usize::from(self.indices[group][four]) | high << 8
         };
-        let codes = eights(|k| {
-            signed(&joined(&GRID, index(2 * k), index(2 * k + 1)), self.signs[group][k])
-        });
-        Codes::uniform(codes, H::half(self.d) * (1.0 + 2.0 * f32::from(self.scale(group))), 0.0)
+        let magnitudes = eights(|k| joined(&GRID, index(2 * k), index(2 * k + 1)));
+        let codes = I::signed(magnitudes, u32::from_le_bytes(self.signs[group]));
+        Codes::uniform(codes, I::half(self.d) * (1.0 + 2.0 * f32::from(self.scale(group))), 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

@@ -2,7 +2,7 @@
 //! magnitudes out of a grid, signs of eights (the eighth makes their number even), a 4-bit scale (`block_iq3_xxs` in
 //! ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, eights, grids, joined, signed, with_parity};
+use super::{Block, Codes, Instructions, Plane, eights, grids, joined, sevens, with_parity};
 
 static GRID: [[i8; 4]; 256] = grids::expand(&grids::IQ3_XXS, &grids::IQ3_XXS_MAGNITUDES, 3);
 
@@ -32,14 +32,13 @@ impl Block for IQ3_XXS {
     const TABLE: &'static [u32] = &grids::words::<256, 4, 256>(&GRID);
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
         let rest = u32::from_le_bytes(self.signs_and_scales[group]);
         let indices = &self.indices[group];
-        let codes = eights(|k| {
-            let eight = joined(&GRID, indices[2 * k].into(), indices[2 * k + 1].into());
-            signed(&eight, with_parity((rest >> (7 * k)) as u8 & 127))
-        });
-        Codes::uniform(codes, H::half(self.d) * (0.5 + (rest >> 28) as f32) * 0.5, 0.0)
+        let magnitudes =
+            eights(|k| joined(&GRID, indices[2 * k].into(), indices[2 * k + 1].into()));
+        let codes = I::signed(magnitudes, with_parity(sevens(rest)));
+        Codes::uniform(codes, I::half(self.d) * (0.5 + (rest >> 28) as f32) * 0.5, 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

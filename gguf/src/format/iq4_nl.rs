@@ -1,7 +1,7 @@
 //! IQ4_NL: 32 weights `d * value`, 4-bit codes choosing among 16 values that lie closer near 0 (`block_iq4_nl` in
 //! ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, chosen};
+use super::{Block, Codes, Instructions, Plane, chosen};
 
 /// What codes stand for (`kvalues_iq4nl` in ggml-common.h).
 pub(crate) const VALUES: [i8; 16] =
@@ -29,8 +29,8 @@ impl Block for IQ4_NL {
     ];
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, _group: usize) -> Codes {
-        Codes::uniform(chosen(&self.codes, &VALUES), H::half(self.d), 0.0)
+    fn codes<I: Instructions>(&self, _group: usize) -> Codes {
+        Codes::uniform(chosen::<I>(&self.codes, &VALUES), I::half(self.d), 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

@@ -1,7 +1,7 @@
 //! IQ4_XS: superblocks of 256 weights in eight groups of 32, each `d * scale * value`, codes as in IQ4_NL, 6-bit scales from
 //! -32 to 31 (`block_iq4_xs` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, chosen, iq4_nl::VALUES};
+use super::{Block, Codes, Instructions, Plane, chosen, iq4_nl::VALUES};
 
 /// 256 weights in 136 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -40,9 +40,9 @@ impl Block for IQ4_XS {
     ];
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
-        let codes = chosen(&self.codes.as_chunks().0[group], &VALUES);
-        Codes::uniform(codes, H::half(self.d) * f32::from(self.scale(group)), 0.0)
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
+        let codes = chosen::<I>(&self.codes.as_chunks().0[group], &VALUES);
+        Codes::uniform(codes, I::half(self.d) * f32::from(self.scale(group)), 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

@@ -1,7 +1,7 @@
 //! MXFP4: 32 weights `2^(e - 128) * value`, 4-bit floats (E2M1) with a power of two as their scale (`block_mxfp4` in
 //! ggml-common.h; OCP Microscaling Formats 1.0).
 
-use super::{Block, Codes, Halves, Plane, chosen};
+use super::{Block, Codes, Instructions, Plane, chosen};
 
 /// What codes stand for, doubled so that they are whole numbers (`kvalues_mxfp4` in ggml).
 pub(crate) const VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
@@ -36,8 +36,8 @@ impl Block for MXFP4 {
     ];
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, _group: usize) -> Codes {
-        Codes::uniform(chosen(&self.codes, &VALUES), power(self.exponent), 0.0)
+    fn codes<I: Instructions>(&self, _group: usize) -> Codes {
+        Codes::uniform(chosen::<I>(&self.codes, &VALUES), power(self.exponent), 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

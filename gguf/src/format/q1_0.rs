@@ -1,6 +1,6 @@
 //! Q1_0: 128 weights `d` or `-d` (`block_q1_0` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, spread_high_bits};
+use super::{Block, Codes, Instructions, Plane, spread_high_bits};
 
 /// 128 weights in 18 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -24,12 +24,12 @@ impl Block for Q1_0 {
     ];
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
-        let mut codes = [-1; 32];
-        for (index, code) in codes.iter_mut().enumerate() {
-            *code += (self.bits[group * 4 + index / 8] >> (index % 8) & 1) as i8 * 2;
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
+        let mut codes = I::masks(u32::from_le_bytes(self.bits.as_chunks().0[group]));
+        for code in &mut codes {
+            *code = (*code & 2) - 1;
         }
-        Codes::uniform(codes, H::half(self.d), 0.0)
+        Codes::uniform(codes, I::half(self.d), 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

@@ -1,6 +1,6 @@
 //! Q2_0: 64 weights `d * (code - 1)` with 2-bit codes (`block_q2_0` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, pack_two_bits};
+use super::{Block, Codes, Instructions, Plane, less_one, pack_two_bits};
 
 /// 64 weights in 18 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -36,8 +36,8 @@ impl Block for Q2_0 {
     ];
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
-        Codes::uniform(self.unsigned(group).map(|code| code - 1), H::half(self.d), 0.0)
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
+        Codes::uniform(less_one(self.unsigned(group)), I::half(self.d), 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

@@ -1,7 +1,7 @@
 //! Q2_K: superblocks of 256 weights in sixteen groups of 16, each `d * scale * code - dmin * minimum`, with 2-bit codes
 //! and 4-bit scales and minima (`block_q2_K` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, pack_two_bits, two_bits};
+use super::{Block, Codes, Instructions, Plane, pack_two_bits, two, two_bits};
 
 /// 256 weights in 84 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -31,13 +31,13 @@ impl Block for Q2_K {
     const OFFSETS: bool = true;
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
-        let (d, dmin) = (H::half(self.d), H::half(self.dmin));
-        let of = [0, 1].map(|part| self.scales[group * 2 + part]);
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
+        let (d, dmin) = (I::half(self.d), I::half(self.dmin));
+        let of = two(|part| self.scales[group * 2 + part]);
         Codes {
             codes: two_bits(&self.codes, group),
-            scale: of.map(|byte| d * f32::from(byte & 15)),
-            offset: of.map(|byte| -(dmin * f32::from(byte >> 4))),
+            scale: two(|part| d * f32::from(of[part] & 15)),
+            offset: two(|part| -(dmin * f32::from(of[part] >> 4))),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Q3_K: superblocks of 256 weights in sixteen groups of 16, each `d * scale * code`, with 3-bit codes from -4 to 3 and
 //! 6-bit scales from -32 to 31 (`block_q3_K` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, pack_two_bits, spread_high_bits, two_bits};
+use super::{Block, Codes, Instructions, Plane, pack_two_bits, spread_high_bits, two, two_bits};
 
 /// 256 weights in 110 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -42,13 +42,13 @@ impl Block for Q3_K {
     ];
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
         let mut codes = two_bits(&self.low, group);
         for (code, high) in codes.iter_mut().zip(&self.high) {
             *code += ((high >> group & 1) << 2) as i8 - 4;
         }
-        let d = H::half(self.d);
-        let scale = [0, 1].map(|part| d * f32::from(self.scale(group * 2 + part)));
+        let d = I::half(self.d);
+        let scale = two(|part| d * f32::from(self.scale(group * 2 + part)));
         Codes { codes, scale, offset: [0.0; 2] }
     }
 

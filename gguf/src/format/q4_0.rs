@@ -1,6 +1,6 @@
 //! Q4_0: 32 weights `d * (code - 8)` with 4-bit codes (`block_q4_0` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, nibbles};
+use super::{Block, Codes, Instructions, Plane, nibbles};
 
 /// 32 weights in 18 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -21,8 +21,8 @@ impl Block for Q4_0 {
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 16 }, Plane { name: "scales", block_bytes: 2 }];
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, _group: usize) -> Codes {
-        Codes::uniform(nibbles(&self.codes, 8), H::half(self.d), 0.0)
+    fn codes<I: Instructions>(&self, _group: usize) -> Codes {
+        Codes::uniform(nibbles(&self.codes, 8), I::half(self.d), 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

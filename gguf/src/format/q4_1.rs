@@ -1,6 +1,6 @@
 //! Q4_1: 32 weights `d * code + m` with 4-bit codes (`block_q4_1` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, nibbles};
+use super::{Block, Codes, Instructions, Plane, nibbles};
 
 /// 32 weights in 20 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -24,8 +24,8 @@ impl Block for Q4_1 {
     const OFFSETS: bool = true;
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, _group: usize) -> Codes {
-        Codes::uniform(nibbles(&self.codes, 0), H::half(self.d), H::half(self.m))
+    fn codes<I: Instructions>(&self, _group: usize) -> Codes {
+        Codes::uniform(nibbles(&self.codes, 0), I::half(self.d), I::half(self.m))
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

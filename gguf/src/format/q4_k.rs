@@ -1,7 +1,7 @@
 //! Q4_K: superblocks of 256 weights in eight groups of 32, each `d * scale * code - dmin * minimum`, with 4-bit codes
 //! and 6-bit scales and minima (`block_q4_K` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane};
+use super::{Block, Codes, Instructions, Plane};
 
 /// 256 weights in 144 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -27,7 +27,7 @@ impl Block for Q4_K {
     const OFFSETS: bool = true;
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
         let (scale, minimum) = scale_and_minimum(&self.scales, group);
         let bytes = &self.codes.as_chunks::<32>().0[group / 2];
         let shift = 4 * (group & 1);
@@ -35,7 +35,7 @@ impl Block for Q4_K {
         for (code, byte) in codes.iter_mut().zip(bytes) {
             *code = (byte >> shift & 15) as i8;
         }
-        let (d, dmin) = (H::half(self.d), H::half(self.dmin));
+        let (d, dmin) = (I::half(self.d), I::half(self.dmin));
         Codes::uniform(codes, d * f32::from(scale), -(dmin * f32::from(minimum)))
     }
 

@@ -1,6 +1,6 @@
 //! Q5_0: 32 weights `d * (code - 16)` with 5-bit codes (`block_q5_0` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, fifth_bits, nibbles, spread_high_bits};
+use super::{Block, Codes, Instructions, Plane, nibbles, spread_high_bits};
 
 /// 32 weights in 22 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -23,13 +23,13 @@ impl Block for Q5_0 {
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 16 }, Plane { name: "high bits", block_bytes: 4 }, Plane { name: "scales", block_bytes: 2 }];
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, _group: usize) -> Codes {
+    fn codes<I: Instructions>(&self, _group: usize) -> Codes {
         // Five bits less 16.
         let mut codes = nibbles(&self.codes, 16);
-        for (code, bit) in codes.iter_mut().zip(fifth_bits(self.high)) {
-            *code += bit;
+        for (code, mask) in codes.iter_mut().zip(I::masks(u32::from_le_bytes(self.high))) {
+            *code += mask & 16;
         }
-        Codes::uniform(codes, H::half(self.d), 0.0)
+        Codes::uniform(codes, I::half(self.d), 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

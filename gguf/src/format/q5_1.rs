@@ -1,6 +1,6 @@
 //! Q5_1: 32 weights `d * code + m` with 5-bit codes (`block_q5_1` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, fifth_bits, nibbles, spread_high_bits};
+use super::{Block, Codes, Instructions, Plane, nibbles, spread_high_bits};
 
 /// 32 weights in 24 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -26,12 +26,12 @@ impl Block for Q5_1 {
     const OFFSETS: bool = true;
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, _group: usize) -> Codes {
+    fn codes<I: Instructions>(&self, _group: usize) -> Codes {
         let mut codes = nibbles(&self.codes, 0);
-        for (code, bit) in codes.iter_mut().zip(fifth_bits(self.high)) {
-            *code += bit;
+        for (code, mask) in codes.iter_mut().zip(I::masks(u32::from_le_bytes(self.high))) {
+            *code += mask & 16;
         }
-        Codes::uniform(codes, H::half(self.d), H::half(self.m))
+        Codes::uniform(codes, I::half(self.d), I::half(self.m))
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

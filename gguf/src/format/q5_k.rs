@@ -2,7 +2,7 @@
 //! and 6-bit scales and minima (`block_q5_K` in ggml-common.h).
 
 use super::q4_k::{repack_codes, repack_scales, scale_and_minimum};
-use super::{Block, Codes, Halves, Plane, spread_high_bits};
+use super::{Block, Codes, Instructions, Plane, spread_high_bits};
 
 /// 256 weights in 176 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -30,7 +30,7 @@ impl Block for Q5_K {
     const OFFSETS: bool = true;
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
         let (scale, minimum) = scale_and_minimum(&self.scales, group);
         let bytes = &self.codes.as_chunks::<32>().0[group / 2];
         let shift = 4 * (group & 1);
@@ -38,7 +38,7 @@ impl Block for Q5_K {
         for ((code, byte), high) in codes.iter_mut().zip(bytes).zip(&self.high) {
             *code = (byte >> shift & 15 | (high >> group & 1) << 4) as i8;
         }
-        let (d, dmin) = (H::half(self.d), H::half(self.dmin));
+        let (d, dmin) = (I::half(self.d), I::half(self.dmin));
         Codes::uniform(codes, d * f32::from(scale), -(dmin * f32::from(minimum)))
     }
 

@@ -1,7 +1,7 @@
 //! Q6_K: superblocks of 256 weights in sixteen groups of 16, each `d * scale * (code - 32)`, with 6-bit codes and signed
 //! 8-bit scales (`block_q6_K` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, pack_two_bits};
+use super::{Block, Codes, Instructions, Plane, pack_two_bits, two};
 
 /// 256 weights in 210 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -26,7 +26,7 @@ impl Block for Q6_K {
     const PLANES: &'static [Plane] = &[Plane { name: "low bits", block_bytes: 128 }, Plane { name: "high bits", block_bytes: 64 }, Plane { name: "scales", block_bytes: 16 }, Plane { name: "superblock scales", block_bytes: 2 }];
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
         let (run, quarter) = (group / 4, group % 4);
         let low = &self.low.as_chunks::<32>().0[run * 2 + quarter % 2];
         let high = &self.high.as_chunks::<32>().0[run];
@@ -35,8 +35,8 @@ impl Block for Q6_K {
         for ((code, low), high) in codes.iter_mut().zip(low).zip(high) {
             *code = (low >> low_shift & 15 | (high >> high_shift & 3) << 4) as i8 - 32;
         }
-        let d = H::half(self.d);
-        let scale = [0, 1].map(|part| d * f32::from(self.scales[group * 2 + part]));
+        let d = I::half(self.d);
+        let scale = two(|part| d * f32::from(self.scales[group * 2 + part]));
         Codes { codes, scale, offset: [0.0; 2] }
     }
 

@@ -1,6 +1,6 @@
 //! Q8_0: 32 weights `d * code` with signed 8-bit codes (`block_q8_0` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane};
+use super::{Block, Codes, Instructions, Plane};
 
 /// 32 weights in 34 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -21,8 +21,8 @@ impl Block for Q8_0 {
     const PLANES: &'static [Plane] = &[Plane { name: "codes", block_bytes: 32 }, Plane { name: "scales", block_bytes: 2 }];
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, _group: usize) -> Codes {
-        Codes::uniform(self.codes, H::half(self.d), 0.0)
+    fn codes<I: Instructions>(&self, _group: usize) -> Codes {
+        Codes::uniform(self.codes, I::half(self.d), 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

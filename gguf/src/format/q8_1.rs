@@ -1,7 +1,7 @@
 //! Q8_1: 32 weights `d * code` with signed 8-bit codes, and their sum (`block_q8_1` in ggml-common.h). ggml rounds activations
 //! to it; files seldom have it.
 
-use super::{Block, Codes, Halves, Plane};
+use super::{Block, Codes, Instructions, Plane};
 
 /// 32 weights in 36 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -27,8 +27,8 @@ impl Block for Q8_1 {
     ];
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, _group: usize) -> Codes {
-        Codes::uniform(self.codes, H::half(self.d), 0.0)
+    fn codes<I: Instructions>(&self, _group: usize) -> Codes {
+        Codes::uniform(self.codes, I::half(self.d), 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

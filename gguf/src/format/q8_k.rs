@@ -1,7 +1,7 @@
 //! Q8_K: 256 weights `d * code` with signed 8-bit codes, and sums of sixteens (`block_q8_K` in ggml-common.h). ggml rounds
 //! activations to it; files seldom have it.
 
-use super::{Block, Codes, Halves, Plane};
+use super::{Block, Codes, Instructions, Plane};
 
 /// 256 weights in 292 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -27,7 +27,7 @@ impl Block for Q8_K {
     ];
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
         Codes::uniform(self.codes.as_chunks().0[group], f32::from_le_bytes(self.d), 0.0)
     }
 

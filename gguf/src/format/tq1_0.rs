@@ -3,7 +3,7 @@
 //! In planes they take two bits each, as TQ2_0 does: 2.06 bits a weight for 1.69, and no arithmetic to base three in
 //! kernels.
 
-use super::{Block, Codes, Halves, Plane, pack_two_bits};
+use super::{Block, Codes, Instructions, Plane, less_one, pack_two_bits};
 
 /// 256 weights in 54 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -23,19 +23,35 @@ const _: () = assert!(size_of::<TQ1_0>() == 54);
 /// Powers of three, modulo 256.
 const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
 
+/// Digit `n` of each byte.
+#[inline(always)]
+fn digits(bytes: &[u8], n: usize, codes: &mut [i8]) {
+    for (code, byte) in codes.iter_mut().zip(bytes) {
+        // A byte is a fraction of 256: multiplied by 3^n, modulo 256, its first digit is digit n.
+        let fraction = byte.wrapping_mul(POWERS[n]);
+        *code = i8::from(fraction > 85) + i8::from(fraction > 170);
+    }
+}
+
 impl TQ1_0 {
     /// The digits of 32 weights, 0 to 2.
     #[inline(always)]
     fn unsigned(&self, group: usize) -> [i8; 32] {
-        // A byte is a fraction of 256: multiplied by 3^n, modulo 256, its first digit is digit n.
-        let digit = |byte: u8, n: usize| ((u16::from(byte.wrapping_mul(POWERS[n])) * 3) >> 8) as i8;
+        let (long, short) = self.five.split_at(32);
         let mut codes = [0; 32];
-        for (j, code) in codes.iter_mut().enumerate() {
-            *code = match group * 32 + j {
-                at @ 0..160 => digit(self.five[at % 32], at / 32),
-                at @ 160..240 => digit(self.five[32 + at % 16], (at - 160) / 16),
-                at => digit(self.four[at % 4], (at - 240) / 4),
-            };
+        if group < 5 {
+            digits(long, group, &mut codes);
+            return codes;
+        }
+        for (half, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let n = (group - 5) * 2 + half;
+            if n < 5 {
+                digits(short, n, codes);
+                continue;
+            }
+            for (n, codes) in codes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                digits(&self.four, n, codes);
+            }
         }
         codes
     }
@@ -50,8 +66,8 @@ impl Block for TQ1_0 {
     ];
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
-        Codes::uniform(self.unsigned(group).map(|code| code - 1), H::half(self.d), 0.0)
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
+        Codes::uniform(less_one(self.unsigned(group)), I::half(self.d), 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

@@ -1,6 +1,6 @@
 //! TQ2_0: 256 weights `d * (code - 1)` with 2-bit codes, for models of -1, 0 and 1 (`block_tq2_0` in ggml-common.h).
 
-use super::{Block, Codes, Halves, Plane, pack_two_bits, two_bits};
+use super::{Block, Codes, Instructions, Plane, less_one, pack_two_bits, two_bits};
 
 /// 256 weights in 66 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -24,9 +24,9 @@ impl Block for TQ2_0 {
     ];
 
     #[inline(always)]
-    fn codes<H: Halves>(&self, group: usize) -> Codes {
-        let codes = two_bits(&self.codes, group).map(|code| code - 1);
-        Codes::uniform(codes, H::half(self.d), 0.0)
+    fn codes<I: Instructions>(&self, group: usize) -> Codes {
+        let codes = less_one(two_bits(&self.codes, group));
+        Codes::uniform(codes, I::half(self.d), 0.0)
     }
 
     fn repack(&self, planes: &mut [&mut [u8]]) {

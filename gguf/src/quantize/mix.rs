@@ -285,14 +285,21 @@ fn may_change(tensor: &TensorInfo) -> bool {
         && !STAY.iter().any(|part| tensor.name.contains(part))
 }
 
-/// The format itself, or one of smaller blocks that rows of this length are made of.
-fn fitting(format: Format, row: u64) -> Format {
+/// The format itself, or one of smaller blocks that rows of `row` weights are made of.
+pub fn fitting(format: Format, row: u64) -> Format {
     let fits = |format: Format| row.is_multiple_of(format.block_size() as u64);
     if fits(format) {
         return format;
     }
     let smaller = match format {
-        Format::IQ4_XS => Format::IQ4_NL,
+        Format::IQ4_XS
+        | Format::IQ3_S
+        | Format::IQ3_XXS
+        | Format::IQ2_S
+        | Format::IQ2_XS
+        | Format::IQ2_XXS
+        | Format::IQ1_S
+        | Format::IQ1_M => Format::IQ4_NL,
         Format::Q2_K
         | Format::Q3_K
         | Format::TQ1_0
