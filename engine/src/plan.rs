@@ -140,7 +140,7 @@ impl KvLayer {
 }
 
 /// A step of the mathematics.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     /// out\[t\] = table\[id of token t\] * scale.
     Embed {

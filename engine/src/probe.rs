@@ -3,20 +3,23 @@
 //! A probe is a plan of one or two ops over random weights and inputs, what the reference makes of them,
 //! and how far an executor may be from it, per element.
 
+mod cases;
+mod op;
+
 use std::sync::Arc;
 
+pub use cases::{AttentionCase, ExpertsCase, LinearCase};
 use gguf::{BytesSource, Format, Gguf, TensorType, Writer};
+pub use op::OpCase;
 
 use crate::Result;
 use crate::cpu::{CpuExecutor, CpuLoops, CpuWeights, InstructionSet};
 use crate::executor::{Executor, Precision, Selection, Sizes};
 use crate::gpu::choice::Caps;
 use crate::gpu::{Gpu, GpuExecutor, GpuWeights};
-use crate::kv::{BLOCK, Group, KvTable, KvType, Prepared};
-use crate::model::rope::{Rope, RopeStyle};
-use crate::model::spec::{Activation, NormKind, Routing};
+use crate::kv::{BLOCK, Group, KvTable, KvType};
 use crate::model::weights::{Weight, WeightId, read_f32};
-use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, Rows, Value, ValueId};
+use crate::plan::{KvLayer, Plan, Rows, Value, ValueId};
 use crate::reference::Reference;
 use crate::select::{Sampling, uniform};
 use crate::step::{SequenceId, StepToken};
@@ -28,6 +31,8 @@ pub struct Probe {
     tokens: usize,
     /// Positions before the step, whose keys and values are random.
     history: usize,
+    /// Steps one after the other, each with the same inputs: the second finds what states hold after the first.
+    steps: usize,
     sizes: Sizes,
     /// What values hold before.
     inputs: Vec<(ValueId, Vec<f32>)>,
@@ -38,91 +43,6 @@ pub struct Probe {
     pub bound: Vec<f64>,
     /// How exactly it is to be computed.
     pub precision: Precision,
-}
-
-/// The products of a linear op.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LinearCase {
-    /// Format and rows of each weight.
-    pub weights: Vec<(Format, usize)>,
-    /// Columns of all weights.
-    pub columns: usize,
-    /// Rows of the input.
-    pub tokens: usize,
-    /// Whether each product gets a bias.
-    pub bias: bool,
-    /// What happens to the products; the value in `Gated` is ignored.
-    pub epilogue: Epilogue,
-    /// Whether the input is normed first, which the product may do itself.
-    pub norm: bool,
-    /// How exactly products are to be computed: widens the bound.
-    pub precision: Precision,
-}
-
-/// Attention with the op before it, which fills the cache.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AttentionCase {
-    /// The layer.
-    pub layer: KvLayer,
-    /// Positions computed in one step.
-    pub tokens: usize,
-    /// Positions before them, whose keys and values are given.
-    pub history: usize,
-    /// Which elements of a head form a pair.
-    pub style: RopeStyle,
-    /// Elements of a head that turn.
-    pub turned: usize,
-    /// Whether q and k are normed.
-    pub qk_norm: bool,
-    /// The type of keys.
-    pub key_type: KvType,
-    /// The type of values.
-    pub value_type: KvType,
-    /// The factor of the scores.
-    pub scale: f32,
-    /// The cap of the scores.
-    pub softcap: Option<f32>,
-    /// Whether each head has a logit of its own in the sum.
-    pub sinks: bool,
-}
-
-/// A mixture of experts, from the logits of the choice on.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ExpertsCase {
-    /// The format of all matrices.
-    pub format: Format,
-    /// Width of the stream.
-    pub columns: usize,
-    /// Width of an expert.
-    pub width: usize,
-    /// Rows of the input.
-    pub tokens: usize,
-    /// How experts are chosen.
-    pub routing: Routing,
-    /// Whether every matrix has a bias, and the choice too.
-    pub bias: bool,
-    /// The activation.
-    pub activation: Activation,
-    /// Whether gate and up are one matrix.
-    pub fused: bool,
-}
-
-/// How far a product may be off after its inputs were rounded to bytes: half a step of each, 16 with the scale of
-/// the largest.
-fn rounding_to_bytes(row: &[f32], x: &[f32]) -> f64 {
-    let of_group = |(w, x): (&[f32], &[f32])| {
-        let largest = x.iter().fold(0f32, |most, x| most.max(x.abs()));
-        w.iter().map(|w| f64::from(w.abs())).sum::<f64>() * f64::from(largest) / 127.0 * 0.501
-    };
-    row.chunks(16).zip(x.chunks(16)).map(of_group).sum()
-}
-
-/// The same for operands rounded to halves: 2^-11 of each, or a subnormal's 2^-25 of their group's largest.
-fn rounding_to_halves(row: &[f32], x: &[f32], sum: f64) -> f64 {
-    let largest = |v: &[f32]| f64::from(v.iter().fold(0f32, |most, x| most.max(x.abs())));
-    let pairs = row.chunks(32).zip(x.chunks(32));
-    let subnormal: f64 = pairs.map(|(w, x)| 64.0 * largest(w) * largest(x)).sum();
-    sum / f64::from(1 << 10) + subnormal / f64::from(1 << 25)
 }
 
 /// The sequence that probes compute.
@@ -159,8 +79,18 @@ impl Weights {
     }
 
     fn add(&mut self, format: Format, columns: usize, rows: usize) -> Result<WeightId> {
-        let name = format!("w{}", self.list.len());
         let data = format.sample(self.list.len() as u64 + 1, columns * rows);
+        self.add_data(format, columns, rows, data)
+    }
+
+    fn add_data(
+        &mut self,
+        format: Format,
+        columns: usize,
+        rows: usize,
+        data: Vec<u8>,
+    ) -> Result<WeightId> {
+        let name = format!("w{}", self.list.len());
         let shape = [columns as u64, rows as u64];
         self.writer.tensor(&name, &shape, TensorType(format.id()), data)?;
         self.list.push(Weight { name, format, columns, rows, scale: 1.0 });
@@ -178,298 +108,6 @@ fn sizes(tokens: usize, key_type: KvType, value_type: KvType) -> Sizes {
 }
 
 impl Probe {
-    /// A linear op. Bound: 2^-20 of the sum of absolute products for f32 sums in any order, and a few
-    /// roundings of what follows.
-    pub fn linear(case: &LinearCase) -> Result<Self> {
-        let mut weights = Weights::new();
-        let rows: usize = case.weights.iter().map(|(_, rows)| rows).sum();
-        let mut ids = Vec::new();
-        let mut biases = Vec::new();
-        for &(format, rows) in &case.weights {
-            ids.push(weights.add(format, case.columns, rows)?);
-        }
-        for &(_, rows) in &case.weights {
-            biases.push(if case.bias { Some(weights.add(Format::F32, rows, 1)?) } else { None });
-        }
-        let factors =
-            if case.norm { Some(weights.add(Format::F32, case.columns, 1)?) } else { None };
-        let (file, list) = weights.finish()?;
-        let gated = matches!(case.epilogue, Epilogue::Gated { .. });
-        let out_width = if gated { rows / 2 } else { rows };
-        let values = vec![
-            value("input", case.columns),
-            value("out", out_width),
-            value("both", rows),
-            value("normed", case.columns),
-        ];
-        let epilogue = match case.epilogue {
-            Epilogue::Gated { activation, .. } => Epilogue::Gated { activation, both: ValueId(2) },
-            other => other,
-        };
-        let (read, out) = (ValueId(if case.norm { 3 } else { 0 }), ValueId(1));
-        let linear = Op::Linear { input: read, weights: ids, biases, factor: 1.0, epilogue, out };
-        let epsilon = 1e-5;
-        let norm = factors.map(|weight| Op::Norm {
-            input: ValueId(0),
-            kind: NormKind::Rms,
-            weight,
-            bias: None,
-            epsilon,
-            add: false,
-            out: ValueId(3),
-        });
-        let input = floats(7, case.columns * case.tokens);
-        let before = floats(8, out_width * case.tokens);
-        let mut bound = Vec::new();
-        let decoded: Vec<Vec<f32>> = list[..case.weights.len()]
-            .iter()
-            .map(|weight| read_f32(&file, &weight.name))
-            .collect::<Result<_>>()?;
-        let factors = match factors {
-            Some(id) => read_f32(&file, &list[id.0].name)?,
-            None => vec![1.0; case.columns],
-        };
-        let rounded = case.precision != Precision::F32;
-        let to_bytes = case.weights.iter().any(|&(format, _)| case.precision.rounds_inputs(format));
-        for x in input.chunks_exact(case.columns) {
-            let mean = x.iter().map(|x| x * x).sum::<f32>() / case.columns as f32;
-            // The norm's own roundings are as many again.
-            let norm = if case.norm { 2.0 / f64::from(mean + epsilon).sqrt() } else { 1.0 };
-            let x: Vec<f32> = x.iter().zip(&factors).map(|(x, factor)| x * factor).collect();
-            let sums: Vec<f64> = decoded
-                .iter()
-                .flat_map(|matrix| matrix.chunks_exact(case.columns))
-                .map(|row| {
-                    let sum = row.iter().zip(&x).map(|(w, x)| f64::from(w * x).abs()).sum::<f64>();
-                    let rounded = match case.precision {
-                        Precision::F16Tiles => rounding_to_halves(row, &x, sum),
-                        Precision::Int8 if to_bytes => rounding_to_bytes(row, &x),
-                        Precision::F32 | Precision::Int8 => 0.0,
-                    };
-                    let exact = (sum * norm + 2.0) / f64::from(1 << 20);
-                    exact + rounded * if case.norm { norm / 2.0 } else { 1.0 }
-                })
-                .collect();
-            if gated {
-                // The product of two numbers, each of them off by its own bound.
-                let (gate, up) = sums.split_at(rows / 2);
-                let scale = if rounded { 4.0 * case.columns as f64 } else { f64::from(1 << 20) };
-                bound.extend(gate.iter().zip(up).map(|(g, u)| 2.0 * (g * u * scale + g + u)));
-            } else {
-                bound.extend(sums);
-            }
-        }
-        let plan = Plan {
-            ops: norm.into_iter().chain([linear]).collect(),
-            values,
-            weights: list,
-            ropes: vec![],
-            kv_layers: vec![],
-            states: vec![],
-            logits: ValueId(1),
-        };
-        let inputs = vec![(ValueId(0), input), (ValueId(1), before)];
-        let sizes = sizes(case.tokens, KvType::F32, KvType::F32);
-        let probe = Self::new(plan, file, case.tokens, sizes, inputs, bound)?;
-        Ok(Self { precision: case.precision, ..probe })
-    }
-
-    /// A norm of rows of `width`, by mean and variance with a bias. Bound: 2^-20 of the largest result (about 4): half a
-    /// rounding a term of the sum, in a tree of them, and four after it.
-    pub fn norm(width: usize, tokens: usize, kind: NormKind, add: bool) -> Result<Self> {
-        let mut weights = Weights::new();
-        let weight = weights.add(Format::F32, width, 1)?;
-        let bias = match kind {
-            NormKind::Layer => Some(weights.add(Format::F32, width, 1)?),
-            NormKind::Rms | NormKind::L2 => None,
-        };
-        let (file, list) = weights.finish()?;
-        let (input, out) = (ValueId(0), ValueId(1));
-        let op = Op::Norm { input, kind, weight, bias, epsilon: 1e-5, add, out };
-        let plan = Plan {
-            ops: vec![op],
-            values: vec![value("input", width), value("out", width)],
-            weights: list,
-            ropes: vec![],
-            kv_layers: vec![],
-            states: vec![],
-            logits: ValueId(1),
-        };
-        let inputs =
-            vec![(ValueId(0), floats(7, width * tokens)), (ValueId(1), floats(8, width * tokens))];
-        let bound = vec![4.0 / f64::from(1 << 20); width * tokens];
-        Self::new(plan, file, tokens, sizes(tokens, KvType::F32, KvType::F32), inputs, bound)
-    }
-
-    /// Embeddings of `columns` from a table of `rows`. Bound: 2^-20 of the row's largest, for the few roundings
-    /// of scale, offset and factor, whose terms may cancel.
-    pub fn embed(format: Format, columns: usize, rows: usize, tokens: usize) -> Result<Self> {
-        let mut weights = Weights::new();
-        let table = weights.add(format, columns, rows)?;
-        let (file, list) = weights.finish()?;
-        let op = Op::Embed { table, scale: 1.5, out: ValueId(0) };
-        let plan = Plan {
-            ops: vec![op],
-            values: vec![value("out", columns)],
-            weights: list,
-            ropes: vec![],
-            kv_layers: vec![],
-            states: vec![],
-            logits: ValueId(0),
-        };
-        let sizes = sizes(tokens, KvType::F32, KvType::F32);
-        let mut probe = Self::new(plan, file, tokens, sizes, vec![], vec![])?;
-        for row in probe.expected.chunks_exact(columns) {
-            let largest = row.iter().fold(1e-30, |max: f64, x| max.max(x.abs()));
-            probe.bound.extend(vec![largest / f64::from(1 << 20); columns]);
-        }
-        Ok(probe)
-    }
-
-    /// Norm, rope and store, then attention. Bound: with an F32 cache 2^-20 of the largest value (values are
-    /// at most 1 and the weights of a softmax sum to 1); an F16 cache rounds keys and values, whose f32
-    /// may lie on the other side of a rounding: 2^-11.
-    pub fn attention(case: &AttentionCase) -> Result<Self> {
-        let kv = case.layer;
-        let mut weights = Weights::new();
-        let norms = if case.qk_norm {
-            let mut norm = || weights.add(Format::F32, kv.key_length, 1).map(Some);
-            (norm()?, norm()?)
-        } else {
-            (None, None)
-        };
-        let sinks = if case.sinks { Some(weights.add(Format::F32, kv.heads, 1)?) } else { None };
-        let (file, list) = weights.finish()?;
-        let width = kv.heads * kv.value_length;
-        let values = vec![value("qkv", kv.qkv_width()), value("out", width)];
-        let rope = Rope {
-            style: case.style,
-            frequencies: (0..case.turned / 2)
-                .map(|pair| 10000f64.powf(-(pair as f64) / 8.0))
-                .collect(),
-            magnitude: 1.0,
-        };
-        let layer = KvLayerId(0);
-        let plan = Plan {
-            ops: vec![
-                Op::QkRopeStore {
-                    qkv: ValueId(0),
-                    layer,
-                    q_norm: norms.0,
-                    k_norm: norms.1,
-                    epsilon: 1e-6,
-                    rope: (case.turned > 0).then_some(RopeId(0)),
-                    turn_from: 0,
-                    store: true,
-                    temperature: None,
-                },
-                Op::Attention {
-                    qkv: ValueId(0),
-                    layer,
-                    scale: case.scale,
-                    softcap: case.softcap,
-                    sinks,
-                    causal: true,
-                    out: ValueId(1),
-                },
-            ],
-            values,
-            weights: list,
-            ropes: vec![rope],
-            kv_layers: vec![kv],
-            states: vec![],
-            logits: ValueId(1),
-        };
-        // A type's own step, of numbers up to about 2: keys and values near a rounding may go the other way.
-        let step = |kind: KvType| match kind {
-            KvType::F32 => 1 << 20,
-            KvType::F16 => 1 << 11,
-            KvType::Bf16 => 1 << 8,
-            KvType::Q8_0 => 1 << 7,
-            KvType::Q4_0 => 1 << 3,
-        };
-        let part = f64::from(step(case.key_type).min(step(case.value_type)));
-        let bound = vec![1.0 / part; width * case.tokens];
-        let inputs = vec![(ValueId(0), floats(9, kv.qkv_width() * case.tokens))];
-        let cells = case.history + case.tokens;
-        let sizes = Sizes { cells, ..sizes(case.tokens, case.key_type, case.value_type) };
-        Self::with_history(plan, file, (case.history, case.tokens), sizes, inputs, bound)
-    }
-
-    /// A mixture of experts from the logits of the choice to the sum. Bound: 2^-20 of the largest result for each of as
-    /// many terms as a random walk over both halves' sums adds up (their root).
-    pub fn experts(case: &ExpertsCase) -> Result<Self> {
-        let (routing, columns, width) = (case.routing, case.columns, case.width);
-        let (count, used) = (routing.count, routing.used);
-        let mut weights = Weights::new();
-        let halves = if case.fused { vec![2 * width] } else { vec![width; 2] };
-        let mut ids = Vec::new();
-        for &rows in &halves {
-            ids.push(weights.add(case.format, columns, rows * count)?);
-        }
-        let down = weights.add(case.format, width, columns * count)?;
-        let mut bias = |rows: usize| -> Result<Option<WeightId>> {
-            if case.bias { weights.add(Format::F32, rows, 1).map(Some) } else { Ok(None) }
-        };
-        let biases = halves.iter().map(|rows| bias(rows * count)).collect::<Result<Vec<_>>>()?;
-        let (down_bias, route_bias) = (bias(columns * count)?, bias(count)?);
-        let (file, list) = weights.finish()?;
-        let [input, logits, routes, both, hidden, parts, out] = [0, 1, 2, 3, 4, 5, 6].map(ValueId);
-        let plan = Plan {
-            ops: vec![
-                Op::Route { logits, bias: route_bias, routing, scales: None, out: routes },
-                Op::ExpertsGated {
-                    input,
-                    routes,
-                    routing,
-                    weights: ids,
-                    biases,
-                    activation: case.activation,
-                    both,
-                    out: hidden,
-                },
-                Op::ExpertsDown {
-                    input: hidden,
-                    routes,
-                    routing,
-                    weight: down,
-                    bias: down_bias,
-                    factor: 0.5,
-                    parts,
-                    out,
-                },
-            ],
-            values: vec![
-                value("input", columns),
-                value("logits", count),
-                value("routes", 2 * used),
-                value("both", used * 2 * width),
-                value("hidden", used * width),
-                value("parts", used * columns),
-                value("out", columns),
-            ],
-            weights: list,
-            ropes: vec![],
-            kv_layers: vec![],
-            states: vec![],
-            logits: out,
-        };
-        let tokens = case.tokens;
-        let spread: Vec<f32> = floats(12, count * tokens).iter().map(|x| x * 8.0).collect();
-        let inputs = vec![
-            (input, floats(7, columns * tokens)),
-            (logits, spread),
-            (out, floats(8, columns * tokens)),
-        ];
-        let sizes = sizes(tokens, KvType::F32, KvType::F32);
-        let mut probe = Self::new(plan, file, tokens, sizes, inputs, vec![])?;
-        // Largest magnitudes: of a hidden number, a sum of products; of the result, a sum of those.
-        let largest = probe.expected.iter().fold(1f64, |most, x| most.max(x.abs()));
-        let terms = ((columns + width) as f64).sqrt();
-        probe.bound = vec![largest * terms / f64::from(1 << 20); columns * tokens];
-        Ok(probe)
-    }
-
     fn new(
         plan: Plan,
         file: Gguf,
@@ -478,13 +116,14 @@ impl Probe {
         inputs: Vec<(ValueId, Vec<f32>)>,
         bound: Vec<f64>,
     ) -> Result<Self> {
-        Self::with_history(plan, file, (0, tokens), sizes, inputs, bound)
+        Self::with_steps(plan, file, (0, tokens, 1), sizes, inputs, bound)
     }
 
-    fn with_history(
+    /// With a history of so many positions and so many tokens in each of so many steps.
+    fn with_steps(
         plan: Plan,
         file: Gguf,
-        (history, tokens): (usize, usize),
+        (history, tokens, steps): (usize, usize, usize),
         sizes: Sizes,
         inputs: Vec<(ValueId, Vec<f32>)>,
         bound: Vec<f64>,
@@ -495,6 +134,7 @@ impl Probe {
             file,
             tokens,
             history,
+            steps,
             sizes,
             inputs,
             out,
@@ -506,10 +146,11 @@ impl Probe {
         Ok(probe)
     }
 
-    fn step(&self) -> Vec<StepToken> {
+    fn step(&self, number: usize) -> Vec<StepToken> {
         let rows = self.plan.weights.first().map_or(1, |weight| weight.rows as u32);
         let ids: Vec<u32> = (0..self.tokens as u32).map(|i| (i * 7 + 3) % rows.max(1)).collect();
-        let tokens = StepToken::run(SEQUENCE, self.history, &ids, false);
+        let first = self.history + number * self.tokens;
+        let tokens = StepToken::run(SEQUENCE, first, &ids, false);
         tokens.into_iter().map(|token| StepToken { want_logits: false, ..token }).collect()
     }
 
@@ -522,14 +163,6 @@ impl Probe {
     fn reference(&self) -> Result<Vec<f64>> {
         let (keys, values) = (self.sizes.key_type, self.sizes.value_type);
         let mut reference = Reference::with_plan((*self.plan).clone(), &self.file, keys, values)?;
-        let mut state: Vec<Vec<Vec<f64>>> = vec![Vec::new(); self.plan.values.len()];
-        for (id, floats) in &self.inputs {
-            let width = self.plan.value(*id).width;
-            state[id.0] = floats
-                .chunks_exact(width)
-                .map(|row| row.iter().map(|&x| f64::from(x)).collect())
-                .collect();
-        }
         for (number, layer) in self.plan.kv_layers.iter().enumerate().filter(|_| self.history > 0) {
             let first = first_visible(layer, self.history);
             let rows = |seed, width, length, kind: KvType| -> Vec<Vec<f64>> {
@@ -547,8 +180,16 @@ impl Probe {
             let values_rows = rows(22, layer.value_width(), layer.value_length, values);
             reference.set_cells(SEQUENCE, number, keys_rows, values_rows);
         }
-        reference.run(&self.step(), &mut state);
-        Ok(state[self.out.0].iter().flatten().copied().collect())
+        let mut values: Vec<Vec<Vec<f64>>> = vec![Vec::new(); self.plan.values.len()];
+        for step in 0..self.steps {
+            for (id, floats) in &self.inputs {
+                let rows = floats.chunks_exact(self.plan.value(*id).width);
+                values[id.0] =
+                    rows.map(|row| row.iter().map(|&x| f64::from(x)).collect()).collect();
+            }
+            reference.run(&self.step(step), &mut values);
+        }
+        Ok(values[self.out.0].iter().flatten().copied().collect())
     }
 
     /// What a GPU makes of it, with kernels chosen for `caps`.
@@ -562,11 +203,9 @@ impl Probe {
             groups.clone(),
             self.sizes.clone(),
         )?;
-        for (id, floats) in &self.inputs {
-            executor.write_value(*id, floats);
-        }
-        let (table, prepared) = self.prepare(&mut executor, groups)?;
-        executor.step(&table, &prepared)?;
+        self.run(&mut executor, groups, |executor, id, floats| {
+            executor.write_value(id, floats);
+        })?;
         executor.read_value(self.out, self.expected.len())
     }
 
@@ -582,20 +221,32 @@ impl Probe {
             &self.sizes,
             CpuLoops { threads: 2, set, precision },
         );
-        for (id, floats) in &self.inputs {
-            executor.write_value(*id, floats);
-        }
-        let (table, prepared) = self.prepare(&mut executor, groups)?;
-        executor.step(&table, &prepared)?;
+        self.run(&mut executor, groups, |executor, id, floats| {
+            executor.write_value(id, floats);
+        })?;
         Ok(executor.read_value(self.out, self.expected.len()))
     }
 
-    /// A table with the step's cells, the history's keys and values in the executor.
-    fn prepare(
+    /// Runs the steps on an executor, whose values `write` writes.
+    fn run<E: Executor>(
         &self,
-        executor: &mut dyn Executor,
+        executor: &mut E,
         groups: Vec<Group>,
-    ) -> Result<(KvTable, Prepared)> {
+        write: impl Fn(&mut E, ValueId, &[f32]),
+    ) -> Result<()> {
+        let mut table = self.table(executor, groups)?;
+        for step in 0..self.steps {
+            for (id, floats) in &self.inputs {
+                write(executor, *id, floats);
+            }
+            let prepared = table.prepare(&self.step(step))?;
+            executor.step(&table, &prepared)?;
+        }
+        Ok(())
+    }
+
+    /// A table with the history's cells, whose keys and values go into the executor.
+    fn table(&self, executor: &mut dyn Executor, groups: Vec<Group>) -> Result<KvTable> {
         let mut table = KvTable::new(groups.clone(), self.sizes.cells, 1, self.sizes.cells);
         if let Some(layer) = self.plan.kv_layers.first().filter(|_| self.history > 0) {
             let group = usize::from(layer.window.is_some());
@@ -625,8 +276,7 @@ impl Probe {
                 executor.write_block(group, block, &bytes)?;
             }
         }
-        let prepared = table.prepare(&self.step())?;
-        Ok((table, prepared))
+        Ok(table)
     }
 
     /// The largest error in units of the bound: at most 1 is right.

@@ -1,6 +1,7 @@
 //! Every kernel and every CPU loop against the f64 reference, each with its bound; and a check that the
 //! bounds are tight enough to notice a wrong kernel.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine::cpu::InstructionSet;
@@ -8,11 +9,13 @@ use engine::executor::Precision;
 use engine::gpu::choice::{Caps, Count, Family, ProductShape};
 use engine::gpu::{Gpu, GpuOptions};
 use engine::kv::KvType;
+use engine::model::ModelFile;
 use engine::model::rope::RopeStyle;
 use engine::model::spec::{Activation, Gating, NormKind, Routing};
-use engine::plan::{Epilogue, KvLayer, ValueId};
-use engine::probe::{AttentionCase, ExpertsCase, LinearCase, Probe};
+use engine::plan::{Epilogue, KvLayer, Plan, ValueId};
+use engine::probe::{AttentionCase, ExpertsCase, LinearCase, OpCase, Probe};
 use engine_tests::devices::gpu;
+use engine_tests::golden::{Embedding, Tiny, embedding_names, tiny_names};
 use engine_tests::real::full_tier;
 use gguf::Format;
 
@@ -249,6 +252,51 @@ fn matrices_larger_than_a_binding() {
 }
 
 /// Dropping a block of a row, or one block's scale times 1.001, must not pass.
+/// The ops that stand between products, as the tiny models have them.
+#[test]
+fn the_other_ops_of_the_tiny_models() {
+    let gpu = gpu(&GpuOptions::default());
+    let mut cases: Vec<OpCase> = Vec::new();
+    let models = tiny_names().into_iter().map(|name| Tiny::load(&name).path());
+    let encoders = embedding_names().into_iter().map(|name| Embedding::load(&name).path());
+    for path in models.chain(encoders) {
+        let model = ModelFile::open(path).unwrap();
+        let plan = Plan::new(&model, 64).unwrap();
+        for op in &plan.ops {
+            for case in [1, 5].iter().filter_map(|&tokens| OpCase::of(&plan, op, tokens)) {
+                if !cases.contains(&case) {
+                    cases.push(case);
+                }
+            }
+        }
+    }
+    let mut worst: BTreeMap<&str, f64> = BTreeMap::new();
+    for case in &cases {
+        let probe = Probe::op(case).unwrap();
+        let ratio = check(&case.name(), &probe, &gpu, &both_caps(&gpu));
+        // A hundredth more would be noticed. (Scaling by 0 makes room for sums.)
+        let wrong: Vec<f32> = probe.expected.iter().map(|&x| x as f32 * 1.01).collect();
+        let nothing = probe.expected.iter().all(|&x| x == 0.0);
+        assert!(nothing || probe.worst(&wrong) > 1.0, "the bound is too wide: {case:?}");
+        let known = worst.entry(case.kind()).or_default();
+        *known = known.max(ratio);
+    }
+    println!("{} cases, the worst of each in units of its bound: {worst:.3?}", cases.len());
+    let kinds = [
+        "add_gated",
+        "add_row",
+        "conv",
+        "delta_net",
+        "gate",
+        "head_linear",
+        "mamba2",
+        "norm_parts",
+        "scale",
+        "softcap",
+    ];
+    assert_eq!(worst.keys().copied().collect::<Vec<_>>(), kinds);
+}
+
 #[test]
 fn the_bounds_notice_a_wrong_kernel() {
     let gpu = gpu(&GpuOptions::default());

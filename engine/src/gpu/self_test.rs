@@ -13,7 +13,7 @@ use crate::executor::Sizes;
 use crate::model::rope::RopeStyle;
 use crate::model::spec::{NormKind, Routing};
 use crate::plan::{Epilogue, Op, Plan, Rows};
-use crate::probe::{AttentionCase, ExpertsCase, LinearCase, Probe, choose_both};
+use crate::probe::{AttentionCase, ExpertsCase, LinearCase, OpCase, Probe, choose_both};
 use crate::select::Sampling;
 use crate::{Error, Result, cache};
 
@@ -128,6 +128,7 @@ enum Case {
     Embed(gguf::Format, usize),
     Attention(AttentionCase),
     Experts(ExpertsCase),
+    Other(OpCase),
 }
 
 impl Case {
@@ -138,6 +139,7 @@ impl Case {
             Case::Embed(format, columns) => Probe::embed(*format, *columns, ROWS, 5),
             Case::Attention(case) => Probe::attention(case),
             Case::Experts(case) => Probe::experts(case),
+            Case::Other(case) => Probe::op(case),
         }
     }
 
@@ -155,6 +157,7 @@ impl Case {
             Case::Experts(case) => {
                 format!("experts {} of {} columns", case.format.name(), case.columns)
             }
+            Case::Other(case) => case.name(),
         }
     }
 }
@@ -268,17 +271,12 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
                     }));
                 }
             }
-            Op::NormParts { .. }
-            | Op::ExpertsDown { .. }
-            | Op::AddGated { .. }
-            | Op::AddRow { .. }
-            | Op::Scale { .. }
-            | Op::HeadLinear { .. }
-            | Op::Gate { .. }
-            | Op::Conv { .. }
-            | Op::Mamba2 { .. }
-            | Op::DeltaNet { .. }
-            | Op::Softcap { .. } => {}
+            // Checked with the experts' first half.
+            Op::ExpertsDown { .. } => {}
+            other => {
+                let cases = [1, 5].map(|tokens| OpCase::of(plan, other, tokens.min(sizes.chunk)));
+                cases.into_iter().flatten().for_each(|case| add(Case::Other(case)));
+            }
         }
     }
     cases

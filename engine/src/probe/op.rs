@@ -1,0 +1,192 @@
+//! Probes of the smaller ops, which stand between a model's products, each with the shapes that it has in a plan.
+
+use gguf::Format;
+
+use super::{Probe, Weights, floats, sizes, value};
+use crate::Result;
+use crate::executor::Sizes;
+use crate::kv::KvType;
+use crate::model::weights::{Weight, WeightId};
+use crate::plan::{Op, Parts, Plan, StateId, ValueId};
+
+/// The most rows of a table that are kept.
+const TABLE_ROWS: usize = 64;
+/// Steps, of which the second starts from the first's states.
+const STEPS: usize = 2;
+
+/// An op out of a plan, by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpCase {
+    /// The op, its values, weights and states numbered from 0.
+    op: Op,
+    /// Floats a row of each value.
+    widths: Vec<usize>,
+    /// Format, columns and rows of each weight.
+    weights: Vec<(Format, usize, usize)>,
+    /// Floats of each state.
+    states: Vec<usize>,
+    /// Rows of each step.
+    tokens: usize,
+}
+
+/// Numbers things in the order in which they are met.
+struct Renumbered<T>(Vec<T>);
+
+impl<T: Copy + PartialEq> Renumbered<T> {
+    fn number(&mut self, id: T) -> usize {
+        self.0.iter().position(|&known| known == id).unwrap_or_else(|| {
+            self.0.push(id);
+            self.0.len() - 1
+        })
+    }
+}
+
+impl OpCase {
+    /// An op of a plan; none for those that have cases of their own.
+    pub fn of(plan: &Plan, op: &Op, tokens: usize) -> Option<Self> {
+        let mut op = op.clone();
+        let mut values = Renumbered::<ValueId>(Vec::new());
+        let mut weights = Renumbered::<WeightId>(Vec::new());
+        let mut states = Renumbered::<StateId>(Vec::new());
+        let mut v = |id: &mut ValueId| *id = ValueId(values.number(*id));
+        let mut w = |id: &mut WeightId| *id = WeightId(weights.number(*id));
+        let mut s = |id: &mut StateId| *id = StateId(states.number(*id));
+        match &mut op {
+            Op::Scale { value, .. } | Op::Softcap { value, .. } => v(value),
+            Op::AddRow { table, out, .. } => {
+                w(table);
+                v(out);
+            }
+            Op::HeadLinear { input, weight, out, .. } => {
+                w(weight);
+                v(input);
+                v(out);
+            }
+            Op::NormParts { value, weight, .. } => {
+                weight.iter_mut().for_each(w);
+                v(value);
+            }
+            Op::AddGated { gate, input, out, .. } => [gate, input, out].into_iter().for_each(v),
+            Op::Gate { gate, input, out, .. } => {
+                let parts = [Some(gate), input.as_mut(), Some(out)];
+                parts.into_iter().flatten().for_each(|Parts { value, .. }| v(value));
+            }
+            Op::Conv { value, weight, bias, state, .. } => {
+                w(weight);
+                bias.iter_mut().for_each(w);
+                v(value);
+                s(state);
+            }
+            Op::Mamba2 { value, a, d, dt_bias, state, out, .. } => {
+                [a, d, dt_bias].into_iter().for_each(w);
+                [value, out].into_iter().for_each(v);
+                s(state);
+            }
+            Op::DeltaNet { qkv, gates, a, dt_bias, state, out, .. } => {
+                [a, dt_bias].into_iter().for_each(w);
+                [qkv, gates, out].into_iter().for_each(v);
+                s(state);
+            }
+            _ => return None,
+        }
+        let is_table = matches!(op, Op::AddRow { .. });
+        let shape = |id: &WeightId| {
+            let Weight { format, columns, rows, .. } = *plan.weight(*id);
+            (format, columns, if is_table { rows.min(TABLE_ROWS) } else { rows })
+        };
+        Some(Self {
+            widths: values.0.iter().map(|&id| plan.value(id).width).collect(),
+            weights: weights.0.iter().map(shape).collect(),
+            states: states.0.iter().map(|id| plan.states[id.0]).collect(),
+            op,
+            tokens,
+        })
+    }
+
+    /// The op's name and how wide its result is.
+    pub fn name(&self) -> String {
+        format!("{} of {}", self.op.name(), self.widths[self.out().0])
+    }
+
+    /// The kind of op.
+    pub fn kind(&self) -> &'static str {
+        self.op.name()
+    }
+
+    fn out(&self) -> ValueId {
+        let (_, writes) = self.op.uses();
+        writes[writes.len() - 1]
+    }
+
+    /// How many roundings may add up in a number of the result, before a random walk's root.
+    fn terms(&self) -> usize {
+        let steps = STEPS * self.tokens;
+        match self.op {
+            Op::HeadLinear { .. } => self.weights[0].1,
+            Op::NormParts { width, .. } => width,
+            Op::Conv { taps, .. } => taps,
+            Op::Mamba2 { mamba, .. } => mamba.state * steps,
+            Op::DeltaNet { net, .. } => 2 * net.size * steps,
+            _ => 1,
+        }
+    }
+
+    /// What inputs are multiplied by, from -1 to 1 before: logits are large, heads of a delta net normed.
+    fn spread(&self) -> f32 {
+        match self.op {
+            Op::Softcap { cap, .. } => 2.0 * cap,
+            Op::DeltaNet { net, .. } => (3.0 / net.size as f32).sqrt(),
+            _ => 1.0,
+        }
+    }
+
+    /// Which of the weights are decays, which have to be negative.
+    fn decays(&self) -> Option<WeightId> {
+        match self.op {
+            Op::Mamba2 { a, .. } | Op::DeltaNet { a, .. } => Some(a),
+            _ => None,
+        }
+    }
+}
+
+impl Probe {
+    /// An op by itself, in two steps. Bound: 2^-20 of the largest result for each of as many terms as a random walk
+    /// over all of them adds up (their root): the functions of WGSL are a few roundings off, sums half of one a term.
+    pub fn op(case: &OpCase) -> Result<Self> {
+        let mut weights = Weights::new();
+        for (number, &(format, columns, rows)) in case.weights.iter().enumerate() {
+            if case.decays() == Some(WeightId(number)) {
+                let decays = floats(number as u64 + 30, columns * rows);
+                let data = decays.iter().flat_map(|x| (-0.1 - x.abs()).to_le_bytes()).collect();
+                weights.add_data(Format::F32, columns, rows, data)?;
+            } else {
+                weights.add(format, columns, rows)?;
+            }
+        }
+        let (file, list) = weights.finish()?;
+        let out = case.out();
+        let plan = Plan {
+            ops: vec![case.op.clone()],
+            values: case.widths.iter().map(|&width| value("value", width)).collect(),
+            weights: list,
+            ropes: vec![],
+            kv_layers: vec![],
+            states: case.states.clone(),
+            logits: out,
+        };
+        let spread = case.spread();
+        let inputs = case.widths.iter().enumerate().map(|(id, width)| {
+            let floats = floats(id as u64 + 7, width * case.tokens);
+            (ValueId(id), floats.into_iter().map(|x| x * spread).collect())
+        });
+        let cells = STEPS * case.tokens;
+        let sizes = Sizes { cells, ..sizes(case.tokens, KvType::F32, KvType::F32) };
+        let (inputs, bound) = (inputs.collect(), vec![]);
+        let mut probe =
+            Self::with_steps(plan, file, (0, case.tokens, STEPS), sizes, inputs, bound)?;
+        let largest = probe.expected.iter().fold(1e-30f64, |most, x| most.max(x.abs()));
+        let bound = largest * (case.terms() as f64).sqrt() / f64::from(1 << 20);
+        probe.bound = vec![bound; probe.expected.len()];
+        Ok(probe)
+    }
+}
