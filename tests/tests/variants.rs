@@ -9,6 +9,7 @@ use engine::executor::Precision;
 use engine::gpu::GpuOptions;
 use engine::kv::KvType;
 use engine::model::ModelFile;
+use engine::plan::Plan;
 use engine::step::SequenceId;
 use engine_tests::devices::{cpu_context, gpu, gpu_context};
 use engine_tests::golden::Tiny;
@@ -211,4 +212,21 @@ fn scales_multiply_products() {
         vec![(name.into(), shape.to_vec(), kind, data), scale]
     });
     check(&golden, &model);
+}
+
+/// Factors of each expert's first products are refused, not passed over.
+#[test]
+fn factors_that_are_not_applied_are_refused() {
+    let golden = Tiny::load("qwen3moe-w256.Q4_K_M");
+    let model = rewritten(&golden, "qwen3moe", &[], |name, shape, kind, data| {
+        let mut tensors = same(name, shape, kind, data);
+        if name == "blk.1.ffn_up_exps.weight" {
+            let count = shape[2];
+            let ones = std::iter::repeat_n(1f32.to_le_bytes(), count as usize).flatten().collect();
+            tensors.push(("blk.1.ffn_up_exps.scale".into(), vec![count], TensorType(0), ones));
+        }
+        tensors
+    });
+    let error = Plan::new(&model, 64).unwrap_err().to_string();
+    assert!(error.contains("blk.1.ffn_up_exps.scale"), "{error}");
 }

@@ -35,6 +35,9 @@ impl Weight {
     }
 }
 
+/// Tensors of many factors that plans read as vectors.
+const FACTORS_OF_THEIR_OWN: [&str; 2] = ["ffn_down_exps.scale", "ffn_gate_inp.scale"];
+
 /// Finds weights in a file and numbers them in the order of use.
 pub struct WeightFinder<'a> {
     file: &'a Gguf,
@@ -88,11 +91,23 @@ impl<'a> WeightFinder<'a> {
 
     /// The factor that the file has for a matrix, else 1.
     fn scale(&self, name: &str) -> Result<f32> {
-        let name = name.strip_suffix(".weight").map(|name| format!("{name}.scale"));
-        match name.filter(|name| self.file.tensor(name).is_some_and(|t| t.elements() == 1)) {
-            Some(name) => Ok(read_f32(self.file, &name)?[0]),
-            None => Ok(1.0),
+        let Some(name) = name.strip_suffix(".weight").map(|name| format!("{name}.scale")) else {
+            return Ok(1.0);
+        };
+        let Some(tensor) = self.file.tensor(&name) else { return Ok(1.0) };
+        if tensor.elements() == 1 {
+            return Ok(read_f32(self.file, &name)?[0]);
         }
+        if FACTORS_OF_THEIR_OWN.iter().any(|of| name.ends_with(of)) {
+            return Ok(1.0);
+        }
+        Err(Error::Model {
+            file: self.file.source(tensor).name().into(),
+            why: format!(
+                "tensor {name} has {} factors; this engine applies one factor a matrix, and factors of each expert to their last products (ffn_down_exps.scale) only: use a file in another quantization",
+                tensor.elements()
+            ),
+        })
     }
 
     /// The rows of a tensor, if the file has it.
