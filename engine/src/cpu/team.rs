@@ -1,21 +1,34 @@
-//! Threads that stay: a team runs one closure on all its threads and waits for them, once an op.
+//! Threads that stay: a team shares out an op's items among its threads and waits for those that took part.
+//!
+//! A thread that another process keeps from running is not waited for, unless it has begun: on a busy machine the
+//! others do its share.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// Turns of the loop in which a waiting thread looks for work before it sleeps.
 const SPINS: usize = 20_000;
 
-/// A closure that all threads run, its lifetime erased: [`Team::run`] does not return before every thread is
-/// done with it.
+/// A closure that threads run, its lifetime erased: [`Team::run`] does not return before every thread that has begun
+/// is done with it, and none begins later.
 type Job = &'static (dyn Fn(usize) + Sync);
 
+/// In [`Shared::state`]: helpers may begin the job.
+const OPEN: u64 = 1 << 31;
+/// In [`Shared::state`]: how many have.
+const BEGUN: u64 = OPEN - 1;
+
+/// Which job a state is of: it counts them.
+fn generation(state: u64) -> u64 {
+    state >> 32
+}
+
 struct Shared {
-    /// Counts jobs; a change means a new one.
-    generation: AtomicUsize,
-    /// Helpers that have not finished the job.
-    running: AtomicUsize,
+    /// The job's number above 32 bits, [`OPEN`], and how many helpers have begun it.
+    state: AtomicU64,
+    /// Helpers that have begun the job and are done with it.
+    done: AtomicUsize,
     stop: AtomicBool,
     panicked: AtomicBool,
     job: Mutex<Option<Job>>,
@@ -32,8 +45,8 @@ impl Team {
     /// A team of `threads` threads, the caller's included.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
-            generation: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
+            state: AtomicU64::new(0),
+            done: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
             job: Mutex::new(None),
@@ -55,24 +68,26 @@ impl Team {
         self.helpers.len() + 1
     }
 
-    /// Runs `work` on every thread, with its number, and waits for all.
-    pub fn run(&self, work: &(dyn Fn(usize) + Sync)) {
+    /// Runs `work` on this thread and on those that come before it is done, each with its number.
+    fn run(&self, work: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.shared;
-        // SAFETY: only the lifetime is erased; `finish` below waits, also if `work` panics here, until no
-        // helper uses the closure any more.
+        // SAFETY: only the lifetime is erased; `finish` below closes the job and waits, also if `work` panics
+        // here, until no helper uses the closure any more.
         let job = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(work) };
         {
             let mut slot = shared.job.lock().unwrap_or_else(PoisonError::into_inner);
             *slot = Some(job);
-            shared.running.store(self.helpers.len(), Ordering::Release);
-            shared.generation.fetch_add(1, Ordering::Release);
+            shared.done.store(0, Ordering::Relaxed);
+            let next = generation(shared.state.load(Ordering::Relaxed)) + 1;
+            shared.state.store(next << 32 | OPEN, Ordering::Release);
         }
         shared.wake.notify_all();
         struct Finish<'a>(&'a Shared);
         impl Drop for Finish<'_> {
             fn drop(&mut self) {
                 let mut spins = 0;
-                while self.0.running.load(Ordering::Acquire) > 0 {
+                let begun = (self.0.state.fetch_and(!OPEN, Ordering::AcqRel) & BEGUN) as usize;
+                while self.0.done.load(Ordering::Acquire) < begun {
                     spins += 1;
                     if spins < SPINS {
                         std::hint::spin_loop();
@@ -118,7 +133,8 @@ impl Drop for Team {
         self.shared.stop.store(true, Ordering::Release);
         {
             let _slot = self.shared.job.lock().unwrap_or_else(PoisonError::into_inner);
-            self.shared.generation.fetch_add(1, Ordering::Release);
+            let next = generation(self.shared.state.load(Ordering::Relaxed)) + 1;
+            self.shared.state.store(next << 32, Ordering::Release);
         }
         self.shared.wake.notify_all();
         for helper in self.helpers.drain(..) {
@@ -133,17 +149,20 @@ fn help(shared: &Shared, index: usize) {
     let mut seen = 0;
     loop {
         let mut spins = 0;
-        while shared.generation.load(Ordering::Acquire) == seen && spins < SPINS {
+        while generation(shared.state.load(Ordering::Acquire)) == seen && spins < SPINS {
             std::hint::spin_loop();
             spins += 1;
         }
         let job = {
             let mut slot = shared.job.lock().unwrap_or_else(PoisonError::into_inner);
-            while shared.generation.load(Ordering::Acquire) == seen {
+            while generation(shared.state.load(Ordering::Acquire)) == seen {
                 slot = shared.wake.wait(slot).unwrap_or_else(PoisonError::into_inner);
             }
-            seen = shared.generation.load(Ordering::Acquire);
-            *slot
+            // A job is put in its slot and opened under the lock, so the two belong together.
+            let begin = |state: u64| (state & OPEN != 0).then_some(state + 1);
+            let begun = shared.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, begin);
+            seen = generation(begun.unwrap_or_else(|closed| closed));
+            if begun.is_ok() { *slot } else { None }
         };
         if shared.stop.load(Ordering::Acquire) {
             return;
@@ -155,7 +174,7 @@ fn help(shared: &Shared, index: usize) {
         if result.is_err() {
             shared.panicked.store(true, Ordering::Relaxed);
         }
-        shared.running.fetch_sub(1, Ordering::Release);
+        shared.done.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -183,8 +202,15 @@ mod tests {
     #[test]
     fn a_panic_in_a_helper_reaches_the_caller() {
         let team = Team::new(3);
+        let helped = AtomicBool::new(false);
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            team.run(&|index| assert!(index == 0, "on purpose"));
+            team.run(&|index| {
+                helped.fetch_or(index > 0, Ordering::Relaxed);
+                assert!(index == 0, "on purpose");
+                while !helped.load(Ordering::Relaxed) {
+                    std::thread::yield_now();
+                }
+            });
         }));
         assert!(caught.is_err());
         team.run(&|_| ());
