@@ -202,10 +202,12 @@ struct Mix {
     better: Format,
 }
 
-/// Mixes of two formats by llama.cpp's names; any format's own name is a mix of that one alone.
+/// Mixes that llama.cpp has names of its own for; any format's name is a mix of that one alone.
 const MIXES: &[(&str, Mix)] = &[
     ("q4_k_m", Mix { most: Format::Q4_K, better: Format::Q6_K }),
     ("q5_k_m", Mix { most: Format::Q5_K, better: Format::Q6_K }),
+    ("q4_k_s", Mix { most: Format::Q4_K, better: Format::Q4_K }),
+    ("q5_k_s", Mix { most: Format::Q5_K, better: Format::Q5_K }),
 ];
 
 impl Mix {
@@ -506,6 +508,9 @@ mod tests {
             let file = Gguf::from_sources(vec![Arc::new(source(&name).unwrap())]).unwrap();
             let query = file.require("blk.0.attn_q.weight").unwrap();
             assert_eq!(query.tensor_type.info().unwrap().format, Some(*format), "{name}");
+        }
+        for name in ["llama-8b:q4_k_s", "llama-8b:Q5_K_S"] {
+            assert!(source(name).is_ok(), "{name}");
         }
         assert!(source("llama-8b:q3").err().unwrap().to_string().contains("q4_k_m"));
     }
