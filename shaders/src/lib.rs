@@ -154,6 +154,8 @@ pub enum BindingKind {
     ReadOnly,
     /// `var<storage, read_write>`.
     ReadWrite,
+    /// A texture of four `u32` a texel that is only read.
+    Texture,
 }
 
 /// One binding of a kernel, in group 0.
@@ -165,6 +167,8 @@ pub struct Binding {
     pub index: u32,
     /// How it is used.
     pub kind: BindingKind,
+    /// Bytes of its type, for uniforms: what the host must bind. Of the others as many as there are.
+    pub bytes: u32,
 }
 
 /// The members of the kernel's `Params`, by name: where the host writes numbers.
@@ -291,6 +295,8 @@ impl Kernel {
 /// Reads the bindings of group 0 off the module, and holds them against the limits.
 fn reflect_bindings(module: &naga::Module) -> Result<Vec<Binding>, String> {
     let mut bindings = Vec::new();
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(module.to_ctx()).map_err(|why| why.to_string())?;
     for (_, variable) in module.global_variables.iter() {
         let Some(place) = variable.binding else { continue };
         let kind = match variable.space {
@@ -299,13 +305,17 @@ fn reflect_bindings(module: &naga::Module) -> Result<Vec<Binding>, String> {
                 BindingKind::ReadWrite
             }
             AddressSpace::Storage { .. } => BindingKind::ReadOnly,
+            AddressSpace::Handle => BindingKind::Texture,
             _ => continue,
         };
         let name = variable.name.clone().unwrap_or_default();
-        bindings.push(Binding { name, index: place.binding, kind });
+        let bytes = if kind == BindingKind::Uniform { layouter[variable.ty].size } else { 0 };
+        bindings.push(Binding { name, index: place.binding, kind, bytes });
     }
     bindings.sort_by_key(|binding| binding.index);
-    let storage = bindings.iter().filter(|binding| binding.kind != BindingKind::Uniform).count();
+    let is_buffer =
+        |kind: BindingKind| matches!(kind, BindingKind::ReadOnly | BindingKind::ReadWrite);
+    let storage = bindings.iter().filter(|binding| is_buffer(binding.kind)).count();
     if storage > MAX_STORAGE_BUFFERS {
         return Err(format!(
             "binds {storage} storage buffers, at most {MAX_STORAGE_BUFFERS} are portable"

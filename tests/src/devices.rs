@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::cpu::{CpuLoops, CpuWeights, InstructionSet};
 use engine::executor::Precision;
-use engine::gpu::choice::Caps;
+use engine::gpu::choice::{Caps, Family};
 use engine::gpu::{Gpu, GpuOptions, GpuWeights, list};
 use engine::model::ModelFile;
 use engine::plan::Plan;
@@ -29,6 +29,18 @@ pub fn gpu(options: &GpuOptions) -> Arc<Gpu> {
         )
     });
     Gpu::open(adapter, options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What a graphics card would use of what an adapter offers: weights in buffers, tiles for prompts.
+#[must_use]
+pub fn card(offered: &Caps) -> Caps {
+    Caps { family: Family::Nvidia, ..in_buffers(offered) }
+}
+
+/// The same kernels, with weights and inputs in storage buffers.
+#[must_use]
+pub fn in_buffers(offered: &Caps) -> Caps {
+    Caps { texture_weights: false, uniform_inputs: false, ..offered.clone() }
 }
 
 /// A context of a model on a GPU.

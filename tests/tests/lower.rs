@@ -1,22 +1,29 @@
 //! Lowering without a GPU: every dispatch names what its kernel binds, grids cover every row once, limits are
 //! respected.
 
+use std::collections::HashMap;
+
 use engine::executor::Precision;
 use engine::gpu::choice::{Caps, Family};
-use engine::gpu::layout::Layout;
-use engine::gpu::lower::{Dispatch, Extent, Lowering, StepClass, lower_selection};
+use engine::gpu::layout::{Layout, UNIFORM_BYTES};
+use engine::gpu::lower::{Dispatch, Extent, Lowering, Resource, StepClass, lower_selection};
 use engine::kv::KvType;
 use engine::model::ModelFile;
 use engine::plan::{Op, Plan};
 use engine_tests::golden::{Tiny, tiny_names};
-use shaders::BindingKind;
+use shaders::{BindingKind, Kernel, Variant};
 
 fn param(dispatch: &Dispatch, name: &str) -> u32 {
     dispatch.params.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("{name}")).1
 }
 
-fn check(dispatch: &Dispatch, caps: &Caps) {
-    let kernel = dispatch.variant.build().unwrap();
+/// Variants that were built.
+type Kernels = HashMap<Variant, Kernel>;
+
+fn check(dispatch: &Dispatch, plan: &Plan, caps: &Caps, kernels: &mut Kernels) {
+    let kernel = kernels
+        .entry(dispatch.variant.clone())
+        .or_insert_with(|| dispatch.variant.build().unwrap());
     // Exactly what the kernel binds, each once.
     let mut given: Vec<&str> = dispatch.bindings.iter().map(|(name, _)| *name).collect();
     let mut wanted: Vec<&str> =
@@ -32,6 +39,14 @@ fn check(dispatch: &Dispatch, caps: &Caps) {
     }
     for (name, _) in &kernel.params.members {
         param(dispatch, name);
+    }
+    for binding in kernel.bindings.iter().filter(|b| b.kind == BindingKind::Uniform) {
+        assert!(binding.bytes as usize <= UNIFORM_BYTES, "{}: {}", dispatch.variant, binding.name);
+        let given = dispatch.bindings.iter().find(|(name, _)| *name == binding.name);
+        let Some(&(_, Resource::Value(id))) = given else { continue };
+        // The rows that a step of this kernel's tokens may have are all there.
+        let tokens = if dispatch.variant.numbers["TOKENS"] > 1 { 2 } else { 1 };
+        assert!(plan.value(id).width * 4 * tokens <= UNIFORM_BYTES, "{}", dispatch.variant);
     }
     for extent in dispatch.grid {
         if let Extent::Fixed(n) = extent {
@@ -64,6 +79,7 @@ fn rows(dispatch: &Dispatch) -> Option<(u32, u32)> {
 fn every_dispatch_is_complete_and_within_limits() {
     let all = Caps::new(Family::Nvidia, Some((32, 32)), 1 << 30, 65_535);
     let mut count = 0;
+    let mut kernels = Kernels::new();
     for name in tiny_names() {
         let model = ModelFile::open(Tiny::load(&name).path()).unwrap();
         let plan = Plan::new(&model, 512).unwrap();
@@ -80,7 +96,7 @@ fn every_dispatch_is_complete_and_within_limits() {
             Caps { precision: Precision::F16Tiles, cooperative: true, ..all.clone() },
             Caps { max_binding_bytes: 100 << 10, ..all.clone() },
         ] {
-            let layout = Layout::new(&plan, caps.max_binding_bytes).unwrap();
+            let layout = Layout::new(&plan, &caps).unwrap();
             for matrix in &layout.matrices {
                 assert!(matrix.bytes as u64 <= caps.max_binding_bytes);
                 assert!(matrix.plane_starts.iter().all(|start| start % 16 == 0));
@@ -109,7 +125,7 @@ fn every_dispatch_is_complete_and_within_limits() {
                 };
                 let dispatches = lowering.lower().unwrap();
                 for dispatch in &dispatches {
-                    check(dispatch, &caps);
+                    check(dispatch, &plan, &caps, &mut kernels);
                 }
                 count += dispatches.len();
                 for (index, op) in plan.ops.iter().enumerate() {
@@ -136,11 +152,13 @@ fn every_dispatch_is_complete_and_within_limits() {
         }
         for keep in [64, 256] {
             for dispatch in lower_selection(&plan, keep) {
-                check(&dispatch, &all);
+                check(&dispatch, &plan, &all, &mut kernels);
             }
         }
     }
-    println!("{count} dispatches");
+    println!("{count} dispatches, {} kernels", kernels.len());
+    let inputs = |kernel: &&Kernel| kernel.variant.defines.contains("UNIFORM_INPUT");
+    assert!(kernels.values().filter(inputs).count() > 10);
 }
 
 /// A decode step of a small llama model: six dispatches a layer, as the norms are part of the products that
@@ -150,7 +168,7 @@ fn a_decode_step_is_few_dispatches() {
     let model = ModelFile::open(Tiny::load("llama.Q4_0").path()).unwrap();
     let plan = Plan::new(&model, 512).unwrap();
     let caps = Caps::new(Family::Nvidia, Some((32, 32)), 1 << 30, 65_535);
-    let layout = Layout::new(&plan, caps.max_binding_bytes).unwrap();
+    let layout = Layout::new(&plan, &caps).unwrap();
     let lowering = Lowering {
         plan: &plan,
         layout: &layout,
@@ -181,7 +199,7 @@ fn cooperative_matrices_have_a_fallback() {
         ..Caps::new(Family::Nvidia, Some((32, 32)), 1 << 30, 65_535)
     };
     let kernels = |caps: &Caps, tokens: usize| -> Vec<&'static str> {
-        let layout = Layout::new(&plan, caps.max_binding_bytes).unwrap();
+        let layout = Layout::new(&plan, caps).unwrap();
         let lowering = Lowering {
             plan: &plan,
             layout: &layout,

@@ -1,12 +1,11 @@
 //! The self-test: a faulty kernel is caught, named and replaced.
 
-use engine::gpu::choice::{Caps, Family};
 use engine::gpu::{GpuOptions, self_test};
 use engine::model::ModelFile;
 use engine::plan::Plan;
 use engine::step::{SequenceId, StepToken};
 use engine::{ContextOptions, Device, LoadOptions, Model, load::SelfTest};
-use engine_tests::devices::gpu;
+use engine_tests::devices::{card, gpu};
 use engine_tests::golden::Tiny;
 
 fn fault(text: &str, instead: &str) -> GpuOptions {
@@ -22,12 +21,12 @@ fn verdict(options: &GpuOptions) -> engine::Result<self_test::Verdict> {
 }
 
 /// The same with the kernels of a graphics card instead of those of a software driver.
-fn verdict_as(family: Family, options: &GpuOptions) -> engine::Result<self_test::Verdict> {
+fn verdict_of_card(options: &GpuOptions) -> engine::Result<self_test::Verdict> {
     let model = ModelFile::open(Tiny::load("gemma3").path()).unwrap();
     let sizes = ContextOptions::default().sizes(&model.spec).unwrap();
     let plan = Plan::new(&model, sizes.cells).unwrap();
     let gpu = gpu(options);
-    self_test::run(&gpu, &plan, &sizes, &Caps { family, ..gpu.caps.clone() }, false)
+    self_test::run(&gpu, &plan, &sizes, &card(&gpu.caps), false)
 }
 
 #[test]
@@ -68,7 +67,7 @@ fn a_fault_of_rows_by_lane_is_worked_around() {
 fn a_fault_of_tiles_is_worked_around() {
     let wrong = "vec4<f32>(dot(w, x0), dot(w, x1), dot(w, x2), dot(w, x2))";
     let text = "vec4<f32>(dot(w, x0), dot(w, x1), dot(w, x2), dot(w, x3))";
-    let verdict = verdict_as(Family::Nvidia, &fault(text, wrong)).unwrap();
+    let verdict = verdict_of_card(&fault(text, wrong)).unwrap();
     assert!(!verdict.caps.tiles, "{verdict:?}");
     assert!(verdict.warnings.iter().any(|w| w.contains("matmul")), "{verdict:?}");
 }

@@ -5,7 +5,7 @@ use engine::gpu::GpuOptions;
 use engine::kv::KvType;
 use engine::model::ModelFile;
 use engine::step::SequenceId;
-use engine_tests::devices::{gpu, gpu_context};
+use engine_tests::devices::{card, gpu, gpu_context_with};
 use engine_tests::golden::{Tiny, tiny_names};
 use engine_tests::stepper::{Cut, check_sequence};
 
@@ -16,7 +16,8 @@ fn gpu_equals_llama_cpp() {
     for name in tiny_names() {
         let golden = Tiny::load(&name);
         let model = ModelFile::open(golden.path()).unwrap();
-        for kv in [KvType::F32, KvType::F16] {
+        // Kernels as the adapter likes them, and as a graphics card would.
+        for (kv, caps) in [(KvType::F32, gpu.caps.clone()), (KvType::F16, card(&gpu.caps))] {
             let options = ContextOptions {
                 cells: Some(golden.n_ctx),
                 sequences: golden.sequences.len(),
@@ -24,7 +25,7 @@ fn gpu_equals_llama_cpp() {
                 value_type: kv,
                 ..ContextOptions::default()
             };
-            let mut context = gpu_context(&gpu, &model, &options);
+            let mut context = gpu_context_with(&gpu, &caps, &model, &options);
             let mut worst = 0f64;
             for (index, sequence) in golden.sequences.iter().enumerate() {
                 let cut = [Cut::Chunks(1), Cut::Chunks(5), Cut::Whole][index % 3];

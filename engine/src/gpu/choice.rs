@@ -65,6 +65,10 @@ pub struct Caps {
     pub cooperative: bool,
     /// Whether ids are chosen on the device.
     pub selection: bool,
+    /// Whether matrices lie in textures instead of buffers.
+    pub texture_weights: bool,
+    /// Whether products read small inputs as uniforms instead of storage.
+    pub uniform_inputs: bool,
     /// How exactly products are computed.
     pub precision: Precision,
     /// Attention of few tokens over this many positions is split into parts.
@@ -192,6 +196,9 @@ impl Caps {
         max_workgroups: u32,
     ) -> Self {
         let (subgroup_min, subgroup_max) = subgroups.unwrap_or((1, 1));
+        // Lavapipe loads from storage lane by lane, through memory; from textures and uniforms by vectors
+        // (docs/decisions.md). SwiftShader, whose subgroups are of four, was not measured.
+        let by_vectors = family == Family::Software && subgroup_min >= 8;
         Self {
             family,
             subgroups: subgroups.is_some(),
@@ -203,6 +210,8 @@ impl Caps {
             lanewise: true,
             cooperative: false,
             selection: true,
+            texture_weights: by_vectors,
+            uniform_inputs: by_vectors,
             precision: Precision::F32,
             split_from: 512,
             tuned: BTreeMap::new(),

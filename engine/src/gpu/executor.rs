@@ -92,7 +92,7 @@ impl GpuExecutor {
     ) -> Result<Self> {
         let gpu = weights.gpu.clone();
         let placement = place(&plan, sizes.chunk, sizes.outputs);
-        let bytes = BufferSizes::new(&plan, &placement, &groups, &sizes);
+        let bytes = BufferSizes::new(&plan, &placement, &groups, &sizes, &weights.caps);
         let largest = bytes.values.iter().chain(&bytes.keys).chain(&bytes.kv_values).max();
         if let Some(&largest) = largest.filter(|&&largest| largest > gpu.caps.max_binding_bytes) {
             return Err(Error::DoesNotFit {
@@ -109,11 +109,13 @@ impl GpuExecutor {
         let memory = Memory { weights: weights.bytes(), ..bytes.memory() };
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let storage = Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC;
-        let many = |label: &str, sizes: &[u64]| -> Vec<wgpu::Buffer> {
-            sizes.iter().map(|&bytes| gpu.buffer(label, bytes, storage)).collect()
+        let uniform = if weights.caps.uniform_inputs { Usage::UNIFORM } else { Usage::empty() };
+        let with = |label: &str, sizes: &[u64], usage| -> Vec<wgpu::Buffer> {
+            sizes.iter().map(|&bytes| gpu.buffer(label, bytes, usage)).collect()
         };
+        let many = |label: &str, sizes: &[u64]| with(label, sizes, storage);
         let executor = Self {
-            values: many("value", &bytes.values),
+            values: with("value", &bytes.values, storage | uniform),
             keys: many("keys", &bytes.keys),
             kv_values: many("values", &bytes.kv_values),
             tokens: gpu.buffer("tokens", bytes.tokens, storage),
@@ -230,7 +232,7 @@ impl GpuExecutor {
                         let kernel = dispatch.variant.to_string();
                         return Err(Error::Kernel(shaders::Error::Source { kernel, why }));
                     };
-                    self.resource(resource)
+                    self.resource(resource, binding.bytes)
                 };
                 entries.push(wgpu::BindGroupEntry { binding: binding.index, resource });
             }
@@ -254,18 +256,24 @@ impl GpuExecutor {
         Ok(recorded)
     }
 
-    fn resource(&self, resource: Resource) -> wgpu::BindingResource<'_> {
+    /// What stands behind a resource; of a value or a vector `bytes` from its start on, or all of it if that is 0.
+    fn resource(&self, resource: Resource, bytes: u32) -> wgpu::BindingResource<'_> {
+        let part = |buffer, start: usize, bytes: u64| {
+            wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer,
+                offset: start as u64,
+                size: std::num::NonZeroU64::new(bytes),
+            })
+        };
         match resource {
-            Resource::Matrix(index) => self.weights.matrices[index].as_entire_binding(),
+            Resource::Matrix(index) => self.weights.matrices[index].binding(),
             Resource::Vector(id) => {
                 let vector = &self.weights.layout.vectors[id.0];
-                wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: &self.weights.vectors,
-                    offset: vector.start as u64,
-                    size: std::num::NonZeroU64::new((vector.length * 4) as u64),
-                })
+                let all = (vector.length * 4) as u64;
+                let bytes = if bytes > 0 { u64::from(bytes) } else { all };
+                part(&self.weights.vectors, vector.start, bytes)
             }
-            Resource::Value(id) => self.value_buffer(id).as_entire_binding(),
+            Resource::Value(id) => part(self.value_buffer(id), 0, u64::from(bytes)),
             Resource::Keys(layer) => self.keys[layer.0].as_entire_binding(),
             Resource::Values(layer) => self.kv_values[layer.0].as_entire_binding(),
             Resource::Tokens => self.tokens.as_entire_binding(),
@@ -437,7 +445,7 @@ pub fn compile_ahead(
     sizes: &Sizes,
     groups: &[Group],
 ) -> Result<()> {
-    let layout = Layout::new(plan, gpu.caps.max_binding_bytes)?;
+    let layout = Layout::new(plan, caps)?;
     let mut dispatches = lower_selection(plan, kept_candidates(1));
     for class in [StepClass::of(1, 1), StepClass::of(sizes.chunk, 1)] {
         dispatches.extend(lower(plan, &layout, caps, sizes, groups, class)?);

@@ -1,10 +1,12 @@
 //! How a plan's weights lie in buffers: matrices repacked into planes, those that are multiplied together
-//! side by side, those larger than a binding in pieces; vectors as f32 in one buffer.
+//! side by side, those larger than a binding in pieces; vectors as f32 in one buffer. Where kernels read
+//! textures faster, what is said of a matrix's buffer holds for a texture of the same bytes, row by row.
 
 use std::collections::HashMap;
 
 use gguf::Format;
 
+use super::choice::Caps;
 use crate::model::weights::WeightId;
 use crate::plan::Plan;
 use crate::{Error, Result};
@@ -28,8 +30,27 @@ pub struct MatrixBuffer {
     pub bytes: usize,
 }
 
+/// Texels (of 16 bytes) in a row of a texture of weights, as a power of two: the shorter, the less of the last rows
+/// is empty; the longer, the larger are the matrices that are not cut.
+pub const TEXTURE_SHIFT: u32 = 9;
+/// Bytes in a row of a texture of weights.
+pub const TEXTURE_ROW: usize = 16 << TEXTURE_SHIFT;
+/// The most rows of a texture: the limit that every adapter has.
+const TEXTURE_ROWS: usize = 8192;
+/// Rows of a texture come in multiples of this, as lavapipe allocates them.
+const TEXTURE_ROW_UNIT: usize = 4;
+/// Bytes of a uniform with inputs or factors of a product (`shared/product.wgsl`), which is the most that
+/// every adapter binds. Buffers go on for as long behind what is bound.
+pub const UNIFORM_BYTES: usize = 64 << 10;
+
 impl MatrixBuffer {
-    fn new(format: Format, columns: usize, sources: Vec<(WeightId, usize, usize)>) -> Self {
+    /// The rows of `sources` in a buffer whose size is a multiple of `unit`.
+    fn new(
+        format: Format,
+        columns: usize,
+        sources: Vec<(WeightId, usize, usize)>,
+        unit: usize,
+    ) -> Self {
         let rows: usize = sources.iter().map(|(_, _, rows)| rows).sum();
         let blocks = columns * rows / format.block_size();
         let mut plane_starts = Vec::new();
@@ -40,6 +61,7 @@ impl MatrixBuffer {
         }
         let table_start = bytes;
         bytes += (format.table().len() * 4).next_multiple_of(16);
+        bytes = bytes.next_multiple_of(unit);
         Self { format, columns, rows, sources, plane_starts, table_start, bytes }
     }
 }
@@ -79,6 +101,8 @@ pub struct Layout {
     pub vectors: Vec<VectorRange>,
     /// The size of the buffer of vectors.
     pub vector_bytes: usize,
+    /// Whether matrices lie in textures.
+    pub textures: bool,
     parts: HashMap<Vec<WeightId>, Vec<Part>>,
     vector_ids: HashMap<Vec<(Option<WeightId>, usize)>, VectorId>,
 }
@@ -89,16 +113,20 @@ const PIECE_ROWS: usize = 64;
 const VECTOR_ALIGNMENT: usize = 256;
 
 impl Layout {
-    /// Lays out a plan's weights for a device whose bindings hold `max_binding_bytes`.
-    pub fn new(plan: &Plan, max_binding_bytes: u64) -> Result<Self> {
+    /// Lays out a plan's weights for a device that can do what `caps` says.
+    pub fn new(plan: &Plan, caps: &Caps) -> Result<Self> {
         let mut layout = Self {
             matrices: Vec::new(),
             vectors: Vec::new(),
             vector_bytes: 0,
+            textures: caps.texture_weights,
             parts: HashMap::new(),
             vector_ids: HashMap::new(),
         };
-        let limit = usize::try_from(max_binding_bytes).unwrap_or(usize::MAX);
+        let mut limit = usize::try_from(caps.max_binding_bytes).unwrap_or(usize::MAX);
+        if layout.textures {
+            limit = limit.min(TEXTURE_ROWS * TEXTURE_ROW) / layout.unit() * layout.unit();
+        }
         for op in &plan.ops {
             for (weights, experts) in op.matrices() {
                 layout.matrix(plan, weights, experts, limit)?;
@@ -112,7 +140,15 @@ impl Layout {
                 layout.vector(plan, biases, &rows);
             }
         }
+        if caps.uniform_inputs {
+            layout.vector_bytes += UNIFORM_BYTES;
+        }
         Ok(layout)
+    }
+
+    /// What a matrix's size is a multiple of.
+    fn unit(&self) -> usize {
+        if self.textures { TEXTURE_ROW * TEXTURE_ROW_UNIT } else { 16 }
     }
 
     /// Places the rows of `weights`, in one buffer if formats and limit allow it; those of an expert are never parted.
@@ -134,7 +170,7 @@ impl Layout {
                 .format
                 .planes()
                 .iter()
-                .all(|plane| (blocks * plane.block_bytes).is_multiple_of(8))
+                .all(|plane| (blocks * plane.block_bytes).is_multiple_of(16))
         };
         let together = weights.len() > 1
             && weights.iter().all(|&id| {
@@ -144,7 +180,7 @@ impl Layout {
             && weights.iter().all(aligned);
         if together {
             let sources = weights.iter().map(|&id| (id, 0, plan.weight(id).rows)).collect();
-            let buffer = MatrixBuffer::new(first.format, first.columns, sources);
+            let buffer = MatrixBuffer::new(first.format, first.columns, sources, self.unit());
             if buffer.bytes <= limit {
                 let part = Part { buffer: self.matrices.len(), first_row: 0, rows: buffer.rows };
                 self.matrices.push(buffer);
@@ -179,17 +215,18 @@ impl Layout {
         limit: usize,
     ) -> Result<Vec<Part>> {
         let weight = plan.weight(id);
-        let whole = MatrixBuffer::new(weight.format, weight.columns, vec![(id, 0, weight.rows)]);
+        let (format, columns, unit) = (weight.format, weight.columns, self.unit());
+        let whole = MatrixBuffer::new(format, columns, vec![(id, 0, weight.rows)], unit);
         let piece_rows = if whole.bytes <= limit {
             weight.rows
         } else {
             // Each plane may be padded by up to 15 bytes.
             let room = limit.saturating_sub(64 + weight.format.table().len() * 4);
-            let unit = if experts > 1 { weight.rows / experts } else { PIECE_ROWS };
-            let rows = room / (whole.bytes / weight.rows + 1) / unit * unit;
+            let whole_rows = if experts > 1 { weight.rows / experts } else { PIECE_ROWS };
+            let rows = room / (whole.bytes / weight.rows + 1) / whole_rows * whole_rows;
             if rows == 0 {
                 return Err(Error::Device(format!(
-                    "{unit} rows of tensor {} do not fit into the {limit} bytes that this device can bind; use another device, or --device cpu",
+                    "{whole_rows} rows of tensor {} do not fit into the {limit} bytes that this device can bind; use another device, or --device cpu",
                     weight.name
                 )));
             }
@@ -200,7 +237,7 @@ impl Layout {
             let rows = piece_rows.min(weight.rows - first_row);
             parts.push(Part { buffer: self.matrices.len(), first_row, rows });
             let sources = vec![(id, first_row, rows)];
-            self.matrices.push(MatrixBuffer::new(weight.format, weight.columns, sources));
+            self.matrices.push(MatrixBuffer::new(format, columns, sources, unit));
         }
         Ok(parts)
     }

@@ -12,8 +12,8 @@ pub use self::attention::MOST_PARTS;
 pub use self::experts::tile_words;
 pub use self::selection::{MOST_CANDIDATES, candidate_room, kept_candidates, lower_selection};
 pub use super::choice::{Caps, Count, Family};
-use super::choice::{ProductKernel, ProductShape};
-use super::layout::{Layout, Part, VectorId};
+use super::choice::{FEW, ProductKernel, ProductShape};
+use super::layout::{Layout, Part, TEXTURE_SHIFT, UNIFORM_BYTES, VectorId};
 use crate::Result;
 use crate::kv::{KvType, Placed, Prepared};
 use crate::model::spec::{Activation, NormKind};
@@ -360,7 +360,11 @@ impl Lowering<'_> {
             })
             .chain([table])
             .collect();
-        (Variant::new(kernel).format(matrix.format.file_stem()), planes)
+        let mut variant = Variant::new(kernel).format(matrix.format.file_stem());
+        if self.layout.textures {
+            variant = variant.define("TEXTURE").number("TEXTURE_SHIFT", TEXTURE_SHIFT);
+        }
+        (variant, planes)
     }
 
     /// The shape of a product of a part's rows.
@@ -424,6 +428,8 @@ impl Lowering<'_> {
             Some(name) => variant.define(name),
             None => variant,
         };
+        let uniform = kernel.can_fuse() && self.fits_uniform(value.rows, matrix.columns);
+        let variant = variant.define_if(uniform, "UNIFORM_INPUT");
         let (variant, needs_step) = match kernel {
             ProductKernel::Matvec { lanes, rows, tokens, split } => {
                 let variant = variant
@@ -452,6 +458,18 @@ impl Lowering<'_> {
         }
         let grid = self.product_grid(kernel, part.rows, value.rows);
         Dispatch { variant, bindings, params, grid, op: 0 }
+    }
+
+    /// Whether a product's input should be bound as a uniform: if all rows that a step of this class may have fit.
+    fn fits_uniform(&self, rows: Rows, columns: usize) -> bool {
+        let most = match self.class.count(rows) {
+            Count::One => 1,
+            Count::Few => FEW,
+            // Of more rows with logits it is not known how many there may be.
+            Count::Many if rows == Rows::Tokens => self.chunk,
+            Count::Many => return false,
+        };
+        self.caps.uniform_inputs && most * columns * 4 <= UNIFORM_BYTES
     }
 
     fn product_grid(&self, kernel: ProductKernel, rows: usize, of: Rows) -> [Extent; 3] {

@@ -150,19 +150,7 @@ impl Pipelines {
             .map(|binding| wgpu::BindGroupLayoutEntry {
                 binding: binding.index,
                 visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty: match binding.kind {
-                        BindingKind::Uniform => wgpu::BufferBindingType::Uniform,
-                        BindingKind::ReadOnly => {
-                            wgpu::BufferBindingType::Storage { read_only: true }
-                        }
-                        BindingKind::ReadWrite => {
-                            wgpu::BufferBindingType::Storage { read_only: false }
-                        }
-                    },
-                    has_dynamic_offset: false,
-                    min_binding_size: None,
-                },
+                ty: binding_type(binding.kind),
                 count: None,
             })
             .collect();
@@ -197,4 +185,21 @@ impl Pipelines {
         }
         Ok(Pipeline { pipeline, layout, bindings: kernel.bindings, params: kernel.params })
     }
+}
+
+/// A kind of binding in wgpu's words.
+fn binding_type(kind: BindingKind) -> wgpu::BindingType {
+    let ty = match kind {
+        BindingKind::Uniform => wgpu::BufferBindingType::Uniform,
+        BindingKind::ReadOnly => wgpu::BufferBindingType::Storage { read_only: true },
+        BindingKind::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
+        BindingKind::Texture => {
+            return wgpu::BindingType::StorageTexture {
+                access: wgpu::StorageTextureAccess::ReadOnly,
+                format: wgpu::TextureFormat::Rgba32Uint,
+                view_dimension: wgpu::TextureViewDimension::D2,
+            };
+        }
+    };
+    wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None }
 }

@@ -76,8 +76,13 @@ pub fn run(
     Ok(Verdict { caps, warnings, from_cache: false })
 }
 
-/// What may still be used where a case came out wrong: without the kernel, else without subgroups.
+/// What may still be used where a case came out wrong: with weights and inputs in storage buffers, without the
+/// kernel, else without subgroups.
 fn without(caps: &Caps, case: &Case) -> Option<Caps> {
+    let reads_weights = !matches!(case, Case::Norm(..) | Case::Attention(_));
+    if reads_weights && (caps.texture_weights || caps.uniform_inputs) {
+        return Some(Caps { texture_weights: false, uniform_inputs: false, ..caps.clone() });
+    }
     match case {
         Case::Linear(_, ProductKernel::Lanewise { .. }) => {
             Some(Caps { lanewise: false, ..caps.clone() })
@@ -96,6 +101,9 @@ fn describe(gpu: &Gpu, caps: &Caps, who: &str) -> Vec<String> {
     let mut words = Vec::new();
     if gpu.caps.subgroups && !caps.subgroups {
         words.push("subgroups");
+    }
+    if gpu.caps.texture_weights && !caps.texture_weights {
+        words.push("weights in textures");
     }
     if gpu.caps.lanewise && !caps.lanewise {
         words.push("rows by lane");
@@ -339,6 +347,8 @@ fn read_verdict(file: &PathBuf, caps: &Caps) -> Option<Caps> {
     };
     Some(Caps {
         subgroups: flag("subgroups", caps.subgroups)?,
+        texture_weights: flag("textures", caps.texture_weights)?,
+        uniform_inputs: flag("uniforms", caps.uniform_inputs)?,
         lanewise: flag("lanewise", caps.lanewise)?,
         cooperative: flag("cooperative", caps.cooperative)?,
         tiles: flag("tiles", caps.tiles)?,
@@ -350,8 +360,14 @@ fn read_verdict(file: &PathBuf, caps: &Caps) -> Option<Caps> {
 /// Keeps a verdict; where it cannot be written the next run tests again.
 fn keep_verdict(file: &PathBuf, caps: &Caps) {
     let text = format!(
-        "subgroups={} lanewise={} cooperative={} tiles={} selection={}\n",
-        caps.subgroups, caps.lanewise, caps.cooperative, caps.tiles, caps.selection
+        "subgroups={} textures={} uniforms={} lanewise={} cooperative={} tiles={} selection={}\n",
+        caps.subgroups,
+        caps.texture_weights,
+        caps.uniform_inputs,
+        caps.lanewise,
+        caps.cooperative,
+        caps.tiles,
+        caps.selection
     );
     if let Some(folder) = file.parent()
         && fs::create_dir_all(folder).is_ok()

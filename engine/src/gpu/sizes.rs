@@ -2,7 +2,7 @@
 
 use super::adapter::buffer_bytes;
 use super::choice::{Caps, FEW};
-use super::layout::Layout;
+use super::layout::{Layout, UNIFORM_BYTES};
 use super::lower::{MOST_PARTS, candidate_room, tile_words};
 use crate::Result;
 use crate::executor::{Memory, Sizes};
@@ -44,7 +44,14 @@ pub(super) const SELECTIONS_IN_FLIGHT: usize = 2;
 
 impl BufferSizes {
     /// The sizes for a plan with its placement, its groups of layers and the context's sizes.
-    pub fn new(plan: &Plan, placement: &Placement, groups: &[Group], sizes: &Sizes) -> Self {
+    pub fn new(
+        plan: &Plan,
+        placement: &Placement,
+        groups: &[Group],
+        sizes: &Sizes,
+        caps: &Caps,
+    ) -> Self {
+        let least = if caps.uniform_inputs { UNIFORM_BYTES as u64 } else { 0 };
         let group_of = |layer: usize| &groups[usize::from(plan.kv_layers[layer].window.is_some())];
         let cells = |layer: usize| group_of(layer).cells() as u64;
         let layers = 0..plan.kv_layers.len();
@@ -72,7 +79,7 @@ impl BufferSizes {
         };
         let table_words: usize = groups.iter().map(|g| g.table_blocks * sizes.sequences).sum();
         Self {
-            values: placement.floats.iter().map(|&floats| floats as u64 * 4).collect(),
+            values: placement.floats.iter().map(|&floats| least.max(floats as u64 * 4)).collect(),
             keys,
             kv_values,
             tokens: (sizes.chunk * TOKEN_WORDS * 4) as u64,
@@ -143,10 +150,10 @@ pub(super) fn block_bytes(plan: &Plan, sizes: &Sizes, group: usize) -> Vec<(u64,
 
 /// What a model and a context will take on a device, before anything is allocated.
 pub fn predict(plan: &Plan, caps: &Caps, groups: &[Group], sizes: &Sizes) -> Result<Memory> {
-    let layout = Layout::new(plan, caps.max_binding_bytes)?;
+    let layout = Layout::new(plan, caps)?;
     let weights =
         layout.matrices.iter().map(|matrix| buffer_bytes(matrix.bytes as u64)).sum::<u64>();
     let placement = place(plan, sizes.chunk, sizes.outputs);
-    let context = BufferSizes::new(plan, &placement, groups, sizes).memory();
+    let context = BufferSizes::new(plan, &placement, groups, sizes, caps).memory();
     Ok(Memory { weights: weights + buffer_bytes(layout.vector_bytes as u64), ..context })
 }

@@ -5,10 +5,10 @@ fn bfloats(x: u32, y: u32) -> vec4<f32> {
 
 fn decode_group(group: u32) -> Group {
     let at = group * 4u;
-    let a = weights[at];
-    let b = weights[at + 1u];
-    let c = weights[at + 2u];
-    let d = weights[at + 3u];
+    let a = words_at(at);
+    let b = words_at(at + 1u);
+    let c = words_at(at + 2u);
+    let d = words_at(at + 3u);
     return Group(
         bfloats(a.x, a.y), bfloats(a.z, a.w), bfloats(b.x, b.y), bfloats(b.z, b.w),
         bfloats(c.x, c.y), bfloats(c.z, c.w), bfloats(d.x, d.y), bfloats(d.z, d.w),

@@ -3,11 +3,11 @@
 #import shared/half
 
 fn codes(group: u32) -> Codes {
-    return nibbles(weights[group]);
+    return nibbles(words_at(group));
 }
 
 fn code_words(group: u32, q: u32) -> vec2<u32> {
-    return nibble_words(weights[group][q]);
+    return nibble_words(words_at(group)[q]);
 }
 
 fn scales(group: u32) -> Scales {

@@ -4,11 +4,11 @@
 #import shared/k_scales
 
 fn codes(group: u32) -> Codes {
-    return nibbles_and_bits(weights[group], plane_word(params.plane1, group));
+    return nibbles_and_bits(words_at(group), plane_word(params.plane1, group));
 }
 
 fn code_words(group: u32, q: u32) -> vec2<u32> {
-    return nibble_and_bit_words(weights[group][q], plane_word(params.plane1, group), q);
+    return nibble_and_bit_words(words_at(group)[q], plane_word(params.plane1, group), q);
 }
 
 fn scales(group: u32) -> Scales {

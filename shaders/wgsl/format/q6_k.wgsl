@@ -4,14 +4,14 @@
 #import shared/half
 
 fn codes(group: u32) -> Codes {
-    let four = nibbles(weights[group]);
+    let four = nibbles(words_at(group));
     let high = two_bits(plane_word(params.plane1, group * 2u), plane_word(params.plane1, group * 2u + 1u));
     return Codes(four.low | (high.low << vec4<u32>(4u)), four.high | (high.high << vec4<u32>(4u)));
 }
 
 fn code_words(group: u32, q: u32) -> vec2<u32> {
     let high = two_bit_words(plane_word(params.plane1, group * 2u), plane_word(params.plane1, group * 2u + 1u), q);
-    return nibble_words(weights[group][q]) | (high << vec2<u32>(4u));
+    return nibble_words(words_at(group)[q]) | (high << vec2<u32>(4u));
 }
 
 fn scales(group: u32) -> Scales {

@@ -2,11 +2,11 @@
 #define CODES
 
 fn codes(group: u32) -> Codes {
-    return Codes(weights[group * 2u], weights[group * 2u + 1u]);
+    return Codes(words_at(group * 2u), words_at(group * 2u + 1u));
 }
 
 fn code_words(group: u32, q: u32) -> vec2<u32> {
-    return vec2<u32>(weights[group * 2u][q], weights[group * 2u + 1u][q]);
+    return vec2<u32>(words_at(group * 2u)[q], words_at(group * 2u + 1u)[q]);
 }
 
 fn scales(group: u32) -> Scales {

@@ -14,7 +14,7 @@ fn chosen_word(word: u32) -> u32 {
 }
 
 fn codes(group: u32) -> Codes {
-    let c = weights[group];
+    let c = words_at(group);
     return Codes(
         vec4<u32>(chosen_word(c.x), chosen_word(c.y), chosen_word(c.z), chosen_word(c.w)),
         vec4<u32>(chosen_word(c.x >> 4u), chosen_word(c.y >> 4u), chosen_word(c.z >> 4u), chosen_word(c.w >> 4u)),
@@ -22,6 +22,6 @@ fn codes(group: u32) -> Codes {
 }
 
 fn code_words(group: u32, q: u32) -> vec2<u32> {
-    let word = weights[group][q];
+    let word = words_at(group)[q];
     return vec2<u32>(chosen_word(word), chosen_word(word >> 4u));
 }

@@ -4,7 +4,7 @@
 
 // d * scale and -dmin * minimum of group `group`, from the plane at `plane`.
 fn k_scales(plane: u32, group: u32) -> Scales {
-    let words = weights[plane + (group >> 3u)];
+    let words = words_at(plane + (group >> 3u));
     let j = group & 7u;
     let scale = ((words.y >> (4u * j)) & 15u) | (((words.w >> (2u * j)) & 3u) << 4u);
     let minimum = ((words.z >> (4u * j)) & 15u) | (((words.w >> (16u + 2u * j)) & 3u) << 4u);

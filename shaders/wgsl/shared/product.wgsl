@@ -36,7 +36,12 @@ struct Params {
 #endif
 }
 
+#ifdef UNIFORM_INPUT
+// Where all rows that a step can have fit into 64 KiB: some drivers read uniforms faster.
+@group(0) @binding(1) var<uniform> input: array<vec4<f32>, 4096>;
+#else
 @group(0) @binding(1) var<storage, read> input: array<vec4<f32>>;
+#endif
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
 @group(0) @binding(3) var<uniform> params: Params;
 #ifdef BIAS
@@ -53,7 +58,11 @@ fn input_rows() -> u32 {
 }
 #endif
 #ifdef NORM
+#ifdef UNIFORM_INPUT
+@group(0) @binding(6) var<uniform> norm_weight: array<vec4<f32>, 4096>;
+#else
 @group(0) @binding(6) var<storage, read> norm_weight: array<vec4<f32>>;
+#endif
 #endif
 
 #import format

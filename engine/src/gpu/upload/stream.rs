@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gguf::{Format, Gguf};
 
+use super::Storage;
 use crate::gpu::adapter::Gpu;
-use crate::gpu::layout::Layout;
+use crate::gpu::layout::{Layout, TEXTURE_ROW};
 use crate::model::weights::read_f32;
 use crate::plan::Plan;
 use crate::{Error, Result};
@@ -40,7 +41,7 @@ enum Piece<'a> {
     Words { matrix: Option<usize>, to: usize, words: Vec<u32> },
 }
 
-/// A run of a piece's bytes: where it starts, where it goes, how long it is.
+/// A run of a piece's bytes: where it starts, where it goes, how long it is; of a matrix multiples of 16 (a texel).
 struct Run {
     from: usize,
     to: usize,
@@ -64,15 +65,15 @@ pub(super) fn upload(
     file: &Gguf,
     plan: &Plan,
     layout: &Layout,
-    buffers: (&[wgpu::Buffer], &wgpu::Buffer),
+    buffers: (&[Storage], &wgpu::Buffer),
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<()> {
     let mut pieces = pieces(file, plan, layout)?;
     let total = layout.bytes();
     let mut done = 0;
-    let in_place = in_place(gpu, file);
+    let in_place = in_place(gpu, file, layout);
     if repeats(file) {
-        repeat(gpu, file, layout, buffers.0, &pieces)?;
+        repeat(gpu, file, layout, buffers, &pieces)?;
         pieces.retain(|piece| matches!(piece, Piece::Words { .. }));
     }
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -91,9 +92,8 @@ pub(super) fn upload(
             let lost = || Error::Device("a thread that loads weights has ended".into());
             let filled = answers.recv().map_err(|_| lost())??;
             *waiting -= 1;
-            let to = filled.matrix.map_or(buffers.1, |index| &buffers.0[index]);
             if let Some(staging) = filled.staging {
-                ring.submit(staging, to, &filled.runs);
+                ring.submit(staging, place(buffers, filled.matrix), &filled.runs);
             }
             done += filled.runs.iter().map(|run| run.length as u64).sum::<u64>();
             progress(done.min(total), total);
@@ -116,8 +116,11 @@ pub(super) fn upload(
         ring.finish()
     })?;
     if in_place {
-        for buffer in buffers.0.iter().chain([buffers.1]) {
-            buffer.unmap();
+        let all = (0..buffers.0.len()).map(Some).chain([None]);
+        for place in all.map(|matrix| place(buffers, matrix)) {
+            if let Place::Buffer(buffer) = place {
+                buffer.unmap();
+            }
         }
     }
     progress(total, total);
@@ -130,8 +133,94 @@ fn repeats(file: &Gguf) -> bool {
 }
 
 /// Whether weights are written straight into the device's buffers, which are then created mapped.
-pub(super) fn in_place(gpu: &Gpu, file: &Gguf) -> bool {
-    gpu.unified && !repeats(file)
+pub(super) fn in_place(gpu: &Gpu, file: &Gguf, layout: &Layout) -> bool {
+    gpu.unified && !layout.textures && !repeats(file)
+}
+
+/// Where runs go.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Buffer(&'a wgpu::Buffer),
+    Texture(&'a wgpu::Texture),
+}
+
+/// Where a matrix lies, or the vectors.
+fn place<'a>(
+    (matrices, vectors): (&'a [Storage], &'a wgpu::Buffer),
+    matrix: Option<usize>,
+) -> Place<'a> {
+    match matrix.map(|index| &matrices[index]) {
+        None => Place::Buffer(vectors),
+        Some(Storage::Buffer(buffer)) => Place::Buffer(buffer),
+        Some(Storage::Texture(texture, _)) => Place::Texture(texture),
+    }
+}
+
+impl Place<'_> {
+    /// Copies a run of a buffer here.
+    fn copy(self, encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer, run: &Run) {
+        match self {
+            Place::Buffer(buffer) => {
+                let (from, to) = (run.from as u64, run.to as u64);
+                encoder.copy_buffer_to_buffer(staging, from, buffer, to, run.length as u64);
+            }
+            Place::Texture(texture) => {
+                for part in rectangles(run) {
+                    copy_rectangle(encoder, staging, texture, &part);
+                }
+            }
+        }
+    }
+}
+
+/// A run cut where rows of a texture begin: what is left of a row, whole rows, what is begun of a row.
+fn rectangles(run: &Run) -> Vec<Run> {
+    let mut parts = Vec::new();
+    let (mut done, end) = (0, run.length);
+    while done < end {
+        let in_row = (run.to + done) % TEXTURE_ROW;
+        let length = if in_row == 0 && end - done >= TEXTURE_ROW {
+            (end - done) / TEXTURE_ROW * TEXTURE_ROW
+        } else {
+            (TEXTURE_ROW - in_row).min(end - done)
+        };
+        parts.push(Run { from: run.from + done, to: run.to + done, length });
+        done += length;
+    }
+    parts
+}
+
+/// Copies a part of a row, or whole rows.
+fn copy_rectangle(
+    encoder: &mut wgpu::CommandEncoder,
+    staging: &wgpu::Buffer,
+    texture: &wgpu::Texture,
+    part: &Run,
+) {
+    let source = wgpu::TexelCopyBufferInfo {
+        buffer: staging,
+        layout: wgpu::TexelCopyBufferLayout {
+            offset: part.from as u64,
+            bytes_per_row: Some(TEXTURE_ROW as u32),
+            rows_per_image: None,
+        },
+    };
+    let destination = wgpu::TexelCopyTextureInfo {
+        texture,
+        mip_level: 0,
+        origin: wgpu::Origin3d {
+            x: (part.to % TEXTURE_ROW / 16) as u32,
+            y: (part.to / TEXTURE_ROW) as u32,
+            z: 0,
+        },
+        aspect: wgpu::TextureAspect::All,
+    };
+    let size = wgpu::Extent3d {
+        width: part.length.min(TEXTURE_ROW) as u32 / 16,
+        height: part.length.div_ceil(TEXTURE_ROW) as u32,
+        depth_or_array_layers: 1,
+    };
+    encoder.copy_buffer_to_texture(source, destination, size);
 }
 
 /// Fills matrices from one piece of each format, copied on the device as often as it takes.
@@ -139,7 +228,7 @@ fn repeat(
     gpu: &Arc<Gpu>,
     file: &Gguf,
     layout: &Layout,
-    matrices: &[wgpu::Buffer],
+    buffers: (&[Storage], &wgpu::Buffer),
     pieces: &[Piece],
 ) -> Result<()> {
     let mut templates: HashMap<Format, (wgpu::Buffer, Vec<Run>)> = HashMap::new();
@@ -175,10 +264,9 @@ fn repeat(
         let mut encoder =
             gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for ((run, plane), start) in runs.iter().zip(format.planes()).zip(&matrix.plane_starts) {
-            let length = (count * plane.block_bytes).next_multiple_of(4) as u64;
-            let to = (start + to * plane.block_bytes) as u64;
-            let (from, buffer) = (run.from as u64, &matrices[index]);
-            encoder.copy_buffer_to_buffer(template, from, buffer, to, length);
+            let length = (count * plane.block_bytes).next_multiple_of(16);
+            let run = Run { from: run.from, to: start + to * plane.block_bytes, length };
+            place(buffers, Some(index)).copy(&mut encoder, template, &run);
         }
         gpu.queue.submit([encoder.finish()]);
     }
@@ -191,7 +279,7 @@ fn repack(format: Format, blocks: &[u8], count: usize, repacked: &mut Vec<u8>) -
     let mut runs = Vec::new();
     let mut at = 0;
     for plane in planes {
-        let length = (count * plane.block_bytes).next_multiple_of(4);
+        let length = (count * plane.block_bytes).next_multiple_of(16);
         runs.push(Run { from: at, to: 0, length });
         at += length;
     }
@@ -214,8 +302,8 @@ fn pieces<'a>(file: &'a Gguf, plan: &Plan, layout: &Layout) -> Result<Vec<Piece<
     for (index, matrix) in layout.matrices.iter().enumerate() {
         let format = matrix.format;
         let plane_bytes: usize = format.planes().iter().map(|plane| plane.block_bytes).sum();
-        // A multiple of 8 blocks keeps every plane's part of a piece aligned to 16 bytes.
-        let most = (PIECE_BYTES - 64) / plane_bytes.max(format.block_bytes()) / 8 * 8;
+        // A multiple of 16 blocks keeps every plane's part of a piece aligned to 16 bytes.
+        let most = (PIECE_BYTES - 64) / plane_bytes.max(format.block_bytes()) / 16 * 16;
         let mut to = 0;
         for &(weight, first_row, rows) in &matrix.sources {
             let weight = plan.weight(weight);
@@ -255,7 +343,7 @@ fn pieces<'a>(file: &'a Gguf, plan: &Plan, layout: &Layout) -> Result<Vec<Piece<
 fn work(
     file: &Gguf,
     layout: &Layout,
-    buffers: (&[wgpu::Buffer], &wgpu::Buffer),
+    buffers: (&[Storage], &wgpu::Buffer),
     take: &Mutex<Receiver<(Piece, Option<Staging>)>>,
     answer: &Sender<Result<Filled>>,
 ) {
@@ -275,19 +363,20 @@ fn work(
 fn fill(
     file: &Gguf,
     layout: &Layout,
-    (matrices, vectors): (&[wgpu::Buffer], &wgpu::Buffer),
+    buffers: (&[Storage], &wgpu::Buffer),
     piece: &Piece,
     staging: Option<Staging>,
     blocks: &mut Vec<u8>,
     repacked: &mut Vec<u8>,
 ) -> Result<Filled> {
     let mut runs = Vec::new();
-    let (matrix, place) = match *piece {
+    let matrix = match *piece {
         Piece::Words { matrix, to, ref words } => {
             repacked.clear();
             repacked.extend_from_slice(bytemuck::cast_slice(words));
+            repacked.resize(repacked.len().next_multiple_of(16), 0);
             runs.push(Run { from: 0, to, length: repacked.len() });
-            (matrix, matrix.map_or(vectors, |index| &matrices[index]))
+            matrix
         }
         Piece::Blocks { matrix: index, tensor, from, to, count } => {
             let matrix = &layout.matrices[index];
@@ -299,7 +388,7 @@ fn fill(
             for (run, (plane, start)) in runs.iter_mut().zip(starts) {
                 run.to = start + to * plane.block_bytes;
             }
-            (Some(index), &matrices[index])
+            Some(index)
         }
     };
     let unmapped = |error: wgpu::MapRangeError| Error::Device(format!("a mapped buffer: {error}"));
@@ -307,9 +396,12 @@ fn fill(
         view.slice(..repacked.len()).copy_from_slice(repacked);
         Some(buffer)
     } else {
+        let Place::Buffer(buffer) = place(buffers, matrix) else {
+            return Err(Error::Device("a texture cannot be written in place".into()));
+        };
         for run in &runs {
             let range = run.to as u64..(run.to + run.length) as u64;
-            let mut view = place.get_mapped_range_mut(range).map_err(unmapped)?;
+            let mut view = buffer.get_mapped_range_mut(range).map_err(unmapped)?;
             view.copy_from_slice(&repacked[run.from..][..run.length]);
         }
         None
@@ -375,13 +467,12 @@ impl Ring {
     }
 
     /// Copies runs of a filled buffer to the device.
-    fn submit(&mut self, staging: wgpu::Buffer, to: &wgpu::Buffer, runs: &[Run]) {
+    fn submit(&mut self, staging: wgpu::Buffer, to: Place, runs: &[Run]) {
         staging.unmap();
         let mut encoder =
             self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for run in runs {
-            let (from, at, length) = (run.from as u64, run.to as u64, run.length as u64);
-            encoder.copy_buffer_to_buffer(&staging, from, to, at, length);
+            to.copy(&mut encoder, &staging, run);
         }
         self.gpu.queue.submit([encoder.finish()]);
         let (send, receive) = channel();
