@@ -55,7 +55,7 @@ fn variants() -> Vec<Variant> {
                 }
             }
         }
-        let lanewise = Variant::new("lanewise").format(format);
+        let lanewise = Variant::new("lanewise").format(format).number("GROUPS", 2);
         all.extend(uses(shaped(&lanewise, 4, 1)));
         all.extend(uses(shaped(&lanewise, 2, 4)));
         if !floats {

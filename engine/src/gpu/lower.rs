@@ -13,7 +13,7 @@ pub use self::experts::tile_words;
 pub use self::selection::{MOST_CANDIDATES, candidate_room, kept_candidates, lower_selection};
 pub use super::choice::{Caps, Count, Family};
 use super::choice::{FEW, ProductKernel, ProductShape};
-use super::layout::{Layout, Part, TEXTURE_SHIFT, UNIFORM_BYTES, VectorId};
+use super::layout::{Layout, MatrixBuffer, Part, TEXTURE_SHIFT, UNIFORM_BYTES, VectorId};
 use crate::Result;
 use crate::kv::{KvType, Placed, Prepared};
 use crate::model::spec::{Activation, NormKind};
@@ -447,6 +447,7 @@ impl Lowering<'_> {
                     .number("MATRICES", 1)
                     .number("ROWS", rows)
                     .number("TOKENS", tokens)
+                    .number("GROUPS", self.groups_of_a_turn(matrix, tokens))
                     .constant("LANES", lanes);
                 (variant, true)
             }
@@ -470,6 +471,13 @@ impl Lowering<'_> {
             Count::Many => return false,
         };
         self.caps.uniform_inputs && most * columns * 4 <= UNIFORM_BYTES
+    }
+
+    /// How many groups of a row `lanewise` takes in a turn. Neighbours share vec4s of scales and bits, which
+    /// saves loads; with several tokens the loads matter less than the size of the loop, as they do in turns of four.
+    fn groups_of_a_turn(&self, matrix: &MatrixBuffer, tokens: u32) -> u32 {
+        let pays = self.layout.textures && matrix.format.has_codes() && tokens == 1;
+        if pays && (matrix.columns / 32).is_multiple_of(2) { 2 } else { 1 }
     }
 
     fn product_grid(&self, kernel: ProductKernel, rows: usize, of: Rows) -> [Extent; 3] {
