@@ -474,7 +474,7 @@ impl Lowering<'_> {
     }
 
     /// How many groups of a row `lanewise` takes in a turn. Neighbours share vec4s of scales and bits, which
-    /// saves loads; with several tokens the loads matter less than the size of the loop, as they do in turns of four.
+    /// saves loads from textures of one token; four were slower, and several tokens were not measured.
     fn groups_of_a_turn(&self, matrix: &MatrixBuffer, tokens: u32) -> u32 {
         let pays = self.layout.textures && matrix.format.has_codes() && tokens == 1;
         if pays && (matrix.columns / 32).is_multiple_of(2) { 2 } else { 1 }
