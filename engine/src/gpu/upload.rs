@@ -1,14 +1,16 @@
 //! A plan's weights on a device: the buffers or textures, filled by [`stream`].
 
+mod storage;
 mod stream;
 
 use std::sync::Arc;
 
 use gguf::Gguf;
+use storage::Storage;
 
 use super::adapter::{Gpu, buffer_bytes};
 use super::choice::Caps;
-use super::layout::{Layout, TEXTURE_ROW};
+use super::layout::Layout;
 use crate::plan::Plan;
 use crate::{Error, Result};
 
@@ -20,44 +22,6 @@ pub struct GpuWeights {
     pub(super) vectors: wgpu::Buffer,
     /// What kernels may use: what the adapter offers, less what failed the self-test.
     pub(super) caps: Caps,
-}
-
-/// Where weights lie on a device.
-#[derive(Clone)]
-pub(super) enum Storage {
-    /// A buffer.
-    Buffer(wgpu::Buffer),
-    /// A texture of four words a texel, and its view: byte b is in row b / [`TEXTURE_ROW`].
-    Texture(wgpu::Texture, wgpu::TextureView),
-}
-
-impl Storage {
-    fn texture(gpu: &Gpu, label: &str, bytes: usize) -> Self {
-        let texture = gpu.device.create_texture(&wgpu::TextureDescriptor {
-            label: Some(label),
-            size: wgpu::Extent3d {
-                width: TEXTURE_ROW as u32 / 16,
-                height: bytes.div_ceil(TEXTURE_ROW) as u32,
-                depth_or_array_layers: 1,
-            },
-            mip_level_count: 1,
-            sample_count: 1,
-            dimension: wgpu::TextureDimension::D2,
-            format: wgpu::TextureFormat::Rgba32Uint,
-            usage: wgpu::TextureUsages::STORAGE_BINDING | wgpu::TextureUsages::COPY_DST,
-            view_formats: &[],
-        });
-        let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
-        Self::Texture(texture, view)
-    }
-
-    /// All of it, to be bound.
-    pub(super) fn binding(&self) -> wgpu::BindingResource<'_> {
-        match self {
-            Self::Buffer(buffer) => buffer.as_entire_binding(),
-            Self::Texture(_, view) => wgpu::BindingResource::TextureView(view),
-        }
-    }
 }
 
 impl GpuWeights {
@@ -111,7 +75,8 @@ impl GpuWeights {
                 ),
             });
         }
-        stream::upload(&gpu, file, plan, &layout, (&matrices, &vectors), progress)?;
+        let places = (matrices.as_slice(), &Storage::Buffer(vectors.clone()));
+        stream::upload(&gpu, file, plan, &layout, places, progress)?;
         Ok(Self { gpu, layout, matrices, vectors, caps })
     }
 

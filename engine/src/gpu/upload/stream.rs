@@ -9,18 +9,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gguf::{Format, Gguf};
 
-use super::Storage;
+use super::storage::{Run, Storage};
 use crate::gpu::adapter::Gpu;
-use crate::gpu::layout::{Layout, TEXTURE_ROW};
+use crate::gpu::layout::Layout;
 use crate::model::weights::read_f32;
 use crate::plan::Plan;
 use crate::{Error, Result};
 
 /// Staging buffers in the ring.
 const RING: usize = 6;
-/// Bytes of a staging buffer, and of a piece: six of them are 24 MiB in flight; each thread holds a piece as it
-/// is in the file and one repacked, 32 MiB for four threads.
+/// Bytes of a staging buffer, and of a piece: six of them are 24 MiB in flight.
 const PIECE_BYTES: usize = 4 << 20;
+/// Bytes of a piece that a thread reads, repacks and writes at a time: they stay in its core's cache.
+const CACHED_BYTES: usize = 256 << 10;
 /// The most threads that read and repack.
 const MOST_THREADS: usize = 4;
 
@@ -41,13 +42,6 @@ enum Piece<'a> {
     Words { matrix: Option<usize>, to: usize, words: Vec<u32> },
 }
 
-/// A run of a piece's bytes: where it starts, where it goes, how long it is; of a matrix multiples of 16 (a texel).
-struct Run {
-    from: usize,
-    to: usize,
-    length: usize,
-}
-
 /// A staging buffer and its mapped bytes.
 type Staging = (wgpu::Buffer, wgpu::BufferViewMut);
 
@@ -65,7 +59,7 @@ pub(super) fn upload(
     file: &Gguf,
     plan: &Plan,
     layout: &Layout,
-    buffers: (&[Storage], &wgpu::Buffer),
+    buffers: (&[Storage], &Storage),
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<()> {
     let mut pieces = pieces(file, plan, layout)?;
@@ -116,9 +110,8 @@ pub(super) fn upload(
         ring.finish()
     })?;
     if in_place {
-        let all = (0..buffers.0.len()).map(Some).chain([None]);
-        for place in all.map(|matrix| place(buffers, matrix)) {
-            if let Place::Buffer(buffer) = place {
+        for storage in buffers.0.iter().chain([buffers.1]) {
+            if let Storage::Buffer(buffer) = storage {
                 buffer.unmap();
             }
         }
@@ -137,90 +130,12 @@ pub(super) fn in_place(gpu: &Gpu, file: &Gguf, layout: &Layout) -> bool {
     gpu.unified && !layout.textures && !repeats(file)
 }
 
-/// Where runs go.
-#[derive(Clone, Copy)]
-enum Place<'a> {
-    Buffer(&'a wgpu::Buffer),
-    Texture(&'a wgpu::Texture),
-}
-
 /// Where a matrix lies, or the vectors.
 fn place<'a>(
-    (matrices, vectors): (&'a [Storage], &'a wgpu::Buffer),
+    (matrices, vectors): (&'a [Storage], &'a Storage),
     matrix: Option<usize>,
-) -> Place<'a> {
-    match matrix.map(|index| &matrices[index]) {
-        None => Place::Buffer(vectors),
-        Some(Storage::Buffer(buffer)) => Place::Buffer(buffer),
-        Some(Storage::Texture(texture, _)) => Place::Texture(texture),
-    }
-}
-
-impl Place<'_> {
-    /// Copies a run of a buffer here.
-    fn copy(self, encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer, run: &Run) {
-        match self {
-            Place::Buffer(buffer) => {
-                let (from, to) = (run.from as u64, run.to as u64);
-                encoder.copy_buffer_to_buffer(staging, from, buffer, to, run.length as u64);
-            }
-            Place::Texture(texture) => {
-                for part in rectangles(run) {
-                    copy_rectangle(encoder, staging, texture, &part);
-                }
-            }
-        }
-    }
-}
-
-/// A run cut where rows of a texture begin: what is left of a row, whole rows, what is begun of a row.
-fn rectangles(run: &Run) -> Vec<Run> {
-    let mut parts = Vec::new();
-    let (mut done, end) = (0, run.length);
-    while done < end {
-        let in_row = (run.to + done) % TEXTURE_ROW;
-        let length = if in_row == 0 && end - done >= TEXTURE_ROW {
-            (end - done) / TEXTURE_ROW * TEXTURE_ROW
-        } else {
-            (TEXTURE_ROW - in_row).min(end - done)
-        };
-        parts.push(Run { from: run.from + done, to: run.to + done, length });
-        done += length;
-    }
-    parts
-}
-
-/// Copies a part of a row, or whole rows.
-fn copy_rectangle(
-    encoder: &mut wgpu::CommandEncoder,
-    staging: &wgpu::Buffer,
-    texture: &wgpu::Texture,
-    part: &Run,
-) {
-    let source = wgpu::TexelCopyBufferInfo {
-        buffer: staging,
-        layout: wgpu::TexelCopyBufferLayout {
-            offset: part.from as u64,
-            bytes_per_row: Some(TEXTURE_ROW as u32),
-            rows_per_image: None,
-        },
-    };
-    let destination = wgpu::TexelCopyTextureInfo {
-        texture,
-        mip_level: 0,
-        origin: wgpu::Origin3d {
-            x: (part.to % TEXTURE_ROW / 16) as u32,
-            y: (part.to / TEXTURE_ROW) as u32,
-            z: 0,
-        },
-        aspect: wgpu::TextureAspect::All,
-    };
-    let size = wgpu::Extent3d {
-        width: part.length.min(TEXTURE_ROW) as u32 / 16,
-        height: part.length.div_ceil(TEXTURE_ROW) as u32,
-        depth_or_array_layers: 1,
-    };
-    encoder.copy_buffer_to_texture(source, destination, size);
+) -> &'a Storage {
+    matrix.map_or(vectors, |index| &matrices[index])
 }
 
 /// Fills matrices from one piece of each format, copied on the device as often as it takes.
@@ -228,7 +143,7 @@ fn repeat(
     gpu: &Arc<Gpu>,
     file: &Gguf,
     layout: &Layout,
-    buffers: (&[Storage], &wgpu::Buffer),
+    buffers: (&[Storage], &Storage),
     pieces: &[Piece],
 ) -> Result<()> {
     let mut templates: HashMap<Format, (wgpu::Buffer, Vec<Run>)> = HashMap::new();
@@ -273,21 +188,25 @@ fn repeat(
     gpu.wait()
 }
 
+/// Where the planes of `count` repacked blocks lie, one after the other; where they go is not said yet.
+fn plane_runs(format: Format, count: usize) -> Vec<Run> {
+    let mut from = 0;
+    let run = |plane: &gguf::Plane| {
+        let length = (count * plane.block_bytes).next_multiple_of(16);
+        from += length;
+        Run { from: from - length, to: 0, length }
+    };
+    format.planes().iter().map(run).collect()
+}
+
 /// Repacks `count` blocks into their planes, one after the other; answers where each plane starts.
 fn repack(format: Format, blocks: &[u8], count: usize, repacked: &mut Vec<u8>) -> Vec<Run> {
-    let planes = format.planes();
-    let mut runs = Vec::new();
-    let mut at = 0;
-    for plane in planes {
-        let length = (count * plane.block_bytes).next_multiple_of(16);
-        runs.push(Run { from: at, to: 0, length });
-        at += length;
-    }
+    let runs = plane_runs(format, count);
     repacked.clear();
-    repacked.resize(at, 0);
+    repacked.resize(runs.iter().map(|run| run.length).sum(), 0);
     let mut rest = repacked.as_mut_slice();
     let mut parts: Vec<&mut [u8]> = Vec::new();
-    for (run, plane) in runs.iter().zip(planes) {
+    for (run, plane) in runs.iter().zip(format.planes()) {
         let (part, after) = rest.split_at_mut(run.length);
         parts.push(&mut part[..count * plane.block_bytes]);
         rest = after;
@@ -343,7 +262,7 @@ fn pieces<'a>(file: &'a Gguf, plan: &Plan, layout: &Layout) -> Result<Vec<Piece<
 fn work(
     file: &Gguf,
     layout: &Layout,
-    buffers: (&[Storage], &wgpu::Buffer),
+    buffers: (&[Storage], &Storage),
     take: &Mutex<Receiver<(Piece, Option<Staging>)>>,
     answer: &Sender<Result<Filled>>,
 ) {
@@ -363,50 +282,68 @@ fn work(
 fn fill(
     file: &Gguf,
     layout: &Layout,
-    buffers: (&[Storage], &wgpu::Buffer),
+    buffers: (&[Storage], &Storage),
     piece: &Piece,
-    staging: Option<Staging>,
+    mut staging: Option<Staging>,
     blocks: &mut Vec<u8>,
     repacked: &mut Vec<u8>,
 ) -> Result<Filled> {
-    let mut runs = Vec::new();
-    let matrix = match *piece {
+    let (matrix, runs) = match *piece {
         Piece::Words { matrix, to, ref words } => {
             repacked.clear();
             repacked.extend_from_slice(bytemuck::cast_slice(words));
             repacked.resize(repacked.len().next_multiple_of(16), 0);
-            runs.push(Run { from: 0, to, length: repacked.len() });
-            matrix
+            let run = Run { from: 0, to, length: repacked.len() };
+            write(staging.as_mut(), place(buffers, matrix), &run, 0, repacked)?;
+            (matrix, vec![run])
         }
         Piece::Blocks { matrix: index, tensor, from, to, count } => {
             let matrix = &layout.matrices[index];
-            let block_bytes = matrix.format.block_bytes();
-            blocks.resize(count * block_bytes, 0);
-            file.read(tensor, (from * block_bytes) as u64, blocks)?;
-            runs = repack(matrix.format, blocks, count, repacked);
-            let starts = matrix.format.planes().iter().zip(&matrix.plane_starts);
+            let (format, block_bytes) = (matrix.format, matrix.format.block_bytes());
+            let mut runs = plane_runs(format, count);
+            let starts = format.planes().iter().zip(&matrix.plane_starts);
             for (run, (plane, start)) in runs.iter_mut().zip(starts) {
                 run.to = start + to * plane.block_bytes;
             }
-            Some(index)
+            // A multiple of 16 blocks, as a piece is.
+            let most = (CACHED_BYTES / block_bytes / 16 * 16).max(16);
+            for done in (0..count).step_by(most) {
+                let part = most.min(count - done);
+                blocks.resize(part * block_bytes, 0);
+                file.read(tensor, ((from + done) * block_bytes) as u64, blocks)?;
+                let planes = repack(format, blocks, part, repacked);
+                for ((run, plane), layout) in runs.iter().zip(planes).zip(format.planes()) {
+                    let bytes = &repacked[plane.from..][..plane.length];
+                    let place = place(buffers, Some(index));
+                    write(staging.as_mut(), place, run, done * layout.block_bytes, bytes)?;
+                }
+            }
+            (Some(index), runs)
         }
     };
-    let unmapped = |error: wgpu::MapRangeError| Error::Device(format!("a mapped buffer: {error}"));
-    let staging = if let Some((buffer, mut view)) = staging {
-        view.slice(..repacked.len()).copy_from_slice(repacked);
-        Some(buffer)
-    } else {
-        let Place::Buffer(buffer) = place(buffers, matrix) else {
-            return Err(Error::Device("a texture cannot be written in place".into()));
-        };
-        for run in &runs {
-            let range = run.to as u64..(run.to + run.length) as u64;
-            let mut view = buffer.get_mapped_range_mut(range).map_err(unmapped)?;
-            view.copy_from_slice(&repacked[run.from..][..run.length]);
-        }
-        None
+    Ok(Filled { matrix, runs, staging: staging.map(|(buffer, _)| buffer) })
+}
+
+/// Writes a part of a run, from byte `at` of it on, to the staging buffer or else to its place.
+fn write(
+    staging: Option<&mut Staging>,
+    place: &Storage,
+    run: &Run,
+    at: usize,
+    bytes: &[u8],
+) -> Result<()> {
+    if let Some((_, view)) = staging {
+        view.slice(run.from + at..run.from + at + bytes.len()).copy_from_slice(bytes);
+        return Ok(());
+    }
+    let Storage::Buffer(buffer) = place else {
+        return Err(Error::Device("a texture cannot be written in place".into()));
     };
-    Ok(Filled { matrix, runs, staging })
+    let from = (run.to + at) as u64;
+    let view = buffer.get_mapped_range_mut(from..from + bytes.len() as u64);
+    let mut view = view.map_err(|error| Error::Device(format!("a mapped buffer: {error}")))?;
+    view.copy_from_slice(bytes);
+    Ok(())
 }
 
 /// A ring of mapped staging buffers: the oldest is waited for when all are in flight.
@@ -467,7 +404,7 @@ impl Ring {
     }
 
     /// Copies runs of a filled buffer to the device.
-    fn submit(&mut self, staging: wgpu::Buffer, to: Place, runs: &[Run]) {
+    fn submit(&mut self, staging: wgpu::Buffer, to: &Storage, runs: &[Run]) {
         staging.unmap();
         let mut encoder =
             self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
