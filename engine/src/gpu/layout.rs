@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use gguf::Format;
 
 use super::choice::Caps;
-use crate::model::weights::WeightId;
+use crate::model::weights::{Weight, WeightId};
 use crate::plan::Plan;
 use crate::{Error, Result};
 
@@ -75,6 +75,11 @@ pub struct Part {
     pub first_row: usize,
     /// How many rows.
     pub rows: usize,
+}
+
+/// Whether a product can take the rows of both from one buffer.
+fn alike(a: &Weight, b: &Weight) -> bool {
+    a.format == b.format && a.scale == b.scale
 }
 
 /// A vector in the buffer of vectors: weights (or zeros where one is missing) end to end.
@@ -151,7 +156,8 @@ impl Layout {
         if self.textures { TEXTURE_ROW * TEXTURE_ROW_UNIT } else { 16 }
     }
 
-    /// Places the rows of `weights`, in one buffer if formats and limit allow it; those of an expert are never parted.
+    /// Places the rows of `weights`: neighbours of one format in one buffer if the limit allows it; those of an
+    /// expert are never parted.
     fn matrix(
         &mut self,
         plan: &Plan,
@@ -162,48 +168,51 @@ impl Layout {
         if self.parts.contains_key(weights) {
             return Ok(());
         }
-        let first = plan.weight(weights[0]);
-        let aligned = |id: &WeightId| {
-            let weight = plan.weight(*id);
-            let blocks = weight.columns * weight.rows / weight.format.block_size();
-            weight
-                .format
-                .planes()
-                .iter()
-                .all(|plane| (blocks * plane.block_bytes).is_multiple_of(16))
-        };
-        let together = weights.len() > 1
-            && weights.iter().all(|&id| {
-                let weight = plan.weight(id);
-                weight.format == first.format && weight.scale == first.scale
-            })
-            && weights.iter().all(aligned);
-        if together {
-            let sources = weights.iter().map(|&id| (id, 0, plan.weight(id).rows)).collect();
-            let buffer = MatrixBuffer::new(first.format, first.columns, sources, self.unit());
-            if buffer.bytes <= limit {
-                let part = Part { buffer: self.matrices.len(), first_row: 0, rows: buffer.rows };
-                self.matrices.push(buffer);
-                self.parts.insert(weights.to_vec(), vec![part]);
-                return Ok(());
+        let parts = if let [weight] = *weights {
+            self.pieces(plan, weight, experts, limit)?
+        } else if let Some(part) = self.together(plan, weights, limit) {
+            vec![part]
+        } else {
+            let mut runs: Vec<_> =
+                weights.chunk_by(|&a, &b| alike(plan.weight(a), plan.weight(b))).collect();
+            // All alike, but too large or not aligned.
+            if runs.len() == 1 {
+                runs = weights.chunks(1).collect();
             }
-        }
-        let mut parts = Vec::new();
-        let mut base = 0;
-        for &id in weights {
-            let weight = plan.weight(id);
-            let pieces = match self.parts.get(&vec![id]) {
-                Some(pieces) => pieces.clone(),
-                None => self.pieces(plan, id, experts, limit)?,
-            };
-            parts.extend(
-                pieces.iter().map(|part| Part { first_row: part.first_row + base, ..*part }),
-            );
-            self.parts.insert(vec![id], pieces);
-            base += weight.rows;
-        }
+            let mut parts = Vec::new();
+            let mut base = 0;
+            for run in runs {
+                self.matrix(plan, run, experts, limit)?;
+                let shifted = |part: &Part| Part { first_row: part.first_row + base, ..*part };
+                parts.extend(self.parts(run).iter().map(shifted));
+                base += run.iter().map(|&id| plan.weight(id).rows).sum::<usize>();
+            }
+            parts
+        };
         self.parts.insert(weights.to_vec(), parts);
         Ok(())
+    }
+
+    /// Weights in one buffer, if they are alike, every plane of each stays aligned, and the limit allows it.
+    fn together(&mut self, plan: &Plan, weights: &[WeightId], limit: usize) -> Option<Part> {
+        let first = plan.weight(weights[0]);
+        let aligned = |weight: &Weight| {
+            let blocks = weight.columns * weight.rows / weight.format.block_size();
+            let planes = weight.format.planes();
+            planes.iter().all(|plane| (blocks * plane.block_bytes).is_multiple_of(16))
+        };
+        let fits = |&id: &WeightId| alike(first, plan.weight(id)) && aligned(plan.weight(id));
+        if !weights.iter().all(fits) {
+            return None;
+        }
+        let sources = weights.iter().map(|&id| (id, 0, plan.weight(id).rows)).collect();
+        let buffer = MatrixBuffer::new(first.format, first.columns, sources, self.unit());
+        if buffer.bytes > limit {
+            return None;
+        }
+        let part = Part { buffer: self.matrices.len(), first_row: 0, rows: buffer.rows };
+        self.matrices.push(buffer);
+        Some(part)
     }
 
     /// One weight in as few buffers as the limit allows.
