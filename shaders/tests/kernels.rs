@@ -121,7 +121,8 @@ fn variants() -> Vec<Variant> {
     }
     all.extend(both(vec![Variant::new("attention_merge")], "SINKS"));
     all.push(Variant::new("select_penalty"));
-    all.extend(both(vec![Variant::new("select_top")], "FIRST"));
+    let searches = ["select_top", "select_largest"].map(Variant::new);
+    all.extend(both(searches.to_vec(), "FIRST"));
     all.push(Variant::new("select_pick"));
     all
 }

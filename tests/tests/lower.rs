@@ -150,7 +150,7 @@ fn every_dispatch_is_complete_and_within_limits() {
                 }
             }
         }
-        for keep in [64, 256] {
+        for keep in [1, 64, 256] {
             for dispatch in lower_selection(&plan, keep) {
                 check(&dispatch, &plan, &all, &mut kernels);
             }

@@ -312,18 +312,22 @@ impl Gpu {
         })
     }
 
-    /// The bytes of a buffer that was made with `MAP_READ`, once the device has filled it.
-    pub(super) fn read_mapped(&self, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>> {
+    /// The first `bytes` bytes of a buffer that was made with `MAP_READ`, once the device has filled it.
+    pub(super) fn read_mapped<T: bytemuck::Pod>(
+        &self,
+        buffer: &wgpu::Buffer,
+        bytes: u64,
+    ) -> Result<Vec<T>> {
         self.read_mapped_after(buffer, bytes, None)
     }
 
     /// The same, waiting for no more than the submission that fills the buffer.
-    pub(super) fn read_mapped_after(
+    pub(super) fn read_mapped_after<T: bytemuck::Pod>(
         &self,
         buffer: &wgpu::Buffer,
         bytes: u64,
         submission: Option<wgpu::SubmissionIndex>,
-    ) -> Result<Vec<u8>> {
+    ) -> Result<Vec<T>> {
         let lost = |why: String| Error::DeviceLost { device: self.name.clone(), why };
         let (send, receive) = std::sync::mpsc::channel();
         buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
@@ -337,7 +341,7 @@ impl Gpu {
             Err(_) => return Err(lost("a readback was never answered".into())),
         }
         let view = buffer.get_mapped_range(0..bytes).map_err(|error| lost(error.to_string()))?;
-        let data = view.to_vec();
+        let data = bytemuck::pod_collect_to_vec(&view);
         drop(view);
         buffer.unmap();
         Ok(data)

@@ -383,8 +383,7 @@ impl GpuExecutor {
         let usage = Usage::MAP_READ | Usage::COPY_DST;
         let readback = self.gpu.buffer("readback", bytes, usage);
         self.copy_out(self.value_buffer(id), 0, &readback, 0, bytes);
-        let bytes = self.gpu.read_mapped(&readback, bytes)?;
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        self.gpu.read_mapped(&readback, bytes)
     }
 
     fn copy_out(&self, from: &wgpu::Buffer, at: u64, to: &wgpu::Buffer, to_at: u64, bytes: u64) {
@@ -446,7 +445,9 @@ pub fn compile_ahead(
     groups: &[Group],
 ) -> Result<()> {
     let layout = Layout::new(plan, caps)?;
-    let mut dispatches = lower_selection(plan, kept_candidates(1));
+    // The largest logit, and a usual top-k.
+    let mut dispatches: Vec<_> =
+        [1, 40].iter().flat_map(|&k| lower_selection(plan, kept_candidates(k))).collect();
     for class in [StepClass::of(1, 1), StepClass::of(sizes.chunk, 1)] {
         dispatches.extend(lower(plan, &layout, caps, sizes, groups, class)?);
     }
@@ -573,8 +574,7 @@ impl Executor for GpuExecutor {
 
     fn selected(&mut self, slot: u32) -> Result<Option<u32>> {
         let (buffer, submission) = &mut self.id_readbacks[slot as usize % SELECTIONS_IN_FLIGHT];
-        let bytes = self.gpu.read_mapped_after(buffer, 8, submission.take())?;
-        let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
+        let words: Vec<u32> = self.gpu.read_mapped_after(buffer, 8, submission.take())?;
         Ok((words[1] == 0).then_some(words[0]))
     }
 
@@ -585,8 +585,7 @@ impl Executor for GpuExecutor {
             return Ok(Vec::new());
         }
         self.copy_out(self.value_buffer(self.plan.logits), 0, &self.readback, 0, bytes);
-        let bytes = self.gpu.read_mapped(&self.readback, bytes)?;
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        self.gpu.read_mapped(&self.readback, bytes)
     }
 
     fn read_block(&mut self, group: usize, block: u32) -> Result<Vec<u8>> {
@@ -625,7 +624,7 @@ impl Executor for GpuExecutor {
             let usage = Usage::MAP_READ | Usage::COPY_DST;
             let readback = self.gpu.buffer("state readback", bytes, usage);
             self.copy_out(buffer, u64::from(slot) * bytes, &readback, 0, bytes);
-            all.extend(self.gpu.read_mapped(&readback, bytes)?);
+            all.extend(self.gpu.read_mapped::<u8>(&readback, bytes)?);
         }
         Ok(all)
     }

@@ -5,14 +5,18 @@ use shaders::Variant;
 use super::{Dispatch, Extent, Resource};
 use crate::plan::Plan;
 
-/// Candidates that a workgroup of `select_top` sorts.
+/// Candidates that a workgroup of `select_top` sorts, or finds the largest of.
 const SORTED: usize = 1024;
 /// The most candidates that an id can be chosen among on the GPU.
 pub const MOST_CANDIDATES: usize = 256;
 
 /// How many candidates each workgroup keeps, for a top-k.
 pub fn kept_candidates(top_k: usize) -> usize {
-    if top_k <= 64 { 64 } else { MOST_CANDIDATES }
+    match top_k {
+        1 => 1,
+        2..=64 => 64,
+        _ => MOST_CANDIDATES,
+    }
 }
 
 /// The most candidates that a pass leaves, for the size of their buffers.
@@ -35,6 +39,10 @@ pub fn lower_selection(plan: &Plan, keep: usize) -> Vec<Dispatch> {
         grid: [one; 3],
         op: plan.ops.len(),
     }];
+    let search = match keep {
+        1 => Variant::new("select_largest"),
+        _ => Variant::new("select_top").constant("KEEP", keep as u32),
+    };
     let mut count = plan.vocabulary();
     let mut to = 0;
     loop {
@@ -48,9 +56,7 @@ pub fn lower_selection(plan: &Plan, keep: usize) -> Vec<Dispatch> {
             bindings.push(("candidates", Resource::Candidates(1 - to)));
         }
         dispatches.push(Dispatch {
-            variant: Variant::new("select_top")
-                .define_if(first, "FIRST")
-                .constant("KEEP", keep as u32),
+            variant: search.clone().define_if(first, "FIRST"),
             bindings,
             params: vec![("count", count as u32)],
             grid: [Extent::Fixed(workgroups as u32), one, one],
