@@ -1,5 +1,6 @@
 // Q1_0: d or -d. Planes: 16 bytes of signs, a half d for 128 weights.
 #define CODES
+#define UNSIGNED_CODES
 #import shared/half
 
 fn codes(group: u32) -> Codes {

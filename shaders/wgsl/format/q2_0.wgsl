@@ -1,5 +1,6 @@
 // Q2_0: d * (code - 1). Planes: 16 bytes of codes, a half d for 64 weights.
 #define CODES
+#define UNSIGNED_CODES
 #import shared/half
 
 fn codes(group: u32) -> Codes {

@@ -1,6 +1,7 @@
 // Q3_K: d * scale * (code - 4), a scale for each 16 weights. Planes: 64 bytes of low bits, 32 bytes of high bits, 16
 // signed scales, a half d a superblock.
 #define CODES
+#define UNSIGNED_CODES
 #import shared/half
 
 fn codes(group: u32) -> Codes {

@@ -1,5 +1,6 @@
 // Q4_0: d * (code - 8). Planes: 16 bytes of codes, a half d.
 #define CODES
+#define UNSIGNED_CODES
 #import shared/half
 
 fn codes(group: u32) -> Codes {

@@ -1,5 +1,6 @@
 // Q4_1: d * code + m. Planes: 16 bytes of codes, the halves d and m.
 #define CODES
+#define UNSIGNED_CODES
 #import shared/half
 
 fn codes(group: u32) -> Codes {

@@ -1,5 +1,6 @@
 // Q4_K: d * scale * code - dmin * minimum. Planes: 128 bytes of codes, 16 bytes of scales a superblock.
 #define CODES
+#define UNSIGNED_CODES
 #import shared/k_scales
 
 fn codes(group: u32) -> Codes {

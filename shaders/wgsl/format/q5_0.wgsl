@@ -1,5 +1,6 @@
 // Q5_0: d * (code - 16). Planes: 16 bytes of low bits, 4 bytes of high bits, a half d.
 #define CODES
+#define UNSIGNED_CODES
 #import shared/half
 
 fn codes(group: u32) -> Codes {

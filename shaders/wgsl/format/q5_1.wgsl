@@ -1,5 +1,6 @@
 // Q5_1: d * code + m. Planes: 16 bytes of low bits, 4 bytes of high bits, the halves d and m.
 #define CODES
+#define UNSIGNED_CODES
 #import shared/half
 
 fn codes(group: u32) -> Codes {

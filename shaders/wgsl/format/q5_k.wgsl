@@ -1,6 +1,7 @@
 // Q5_K: d * scale * code - dmin * minimum. Planes: 128 bytes of low bits, 32 bytes of high bits, 16 bytes
 // of scales a superblock.
 #define CODES
+#define UNSIGNED_CODES
 #import shared/k_scales
 
 fn codes(group: u32) -> Codes {

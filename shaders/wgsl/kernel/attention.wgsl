@@ -309,11 +309,13 @@ fn main(
         let at = of_token * params.heads + head;
 #endif
 #unroll s SLICES
-        workgroupBarrier();
-        partial_sums[lane] = sums_{r}_{s};
-        workgroupBarrier();
+        if parts > 1u {
+            workgroupBarrier();
+            partial_sums[lane] = sums_{r}_{s};
+            workgroupBarrier();
+        }
         if part == 0u && vector + {s}u * 64u < params.value_length4 && of_token <= last_token {
-            var sum = partial_sums[lane];
+            var sum = sums_{r}_{s};
             for (var p = 1u; p < parts; p++) {
                 sum += partial_sums[lane + p * VECTORS];
             }

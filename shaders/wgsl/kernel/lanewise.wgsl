@@ -100,6 +100,7 @@ fn main(
         let x_sum{t} = vec2<f32>(vec2<i32>(subgroupShuffle(of_four{t}, from_0_0), subgroupShuffle(of_four{t}, from_1_0))) * x_scale{t};
 #else
         let x_sum{t} = vec2<f32>(subgroupShuffle(of_four{t}, from_0_0), subgroupShuffle(of_four{t}, from_1_0));
+        let spread{t} = held{t} * SPREAD_FACTORS;
 #endif
 #end
 #unroll m MATRICES
@@ -118,6 +119,9 @@ fn main(
 #unroll r ROWS
         let group_{m}_{r} = decode_group((row_{m}_{r} + turn) * {GROUPS}u + {g}u);
 #end
+#end
+#unroll t TOKENS
+        let spread{t} = held{t};
 #end
 #endif
 #unroll h 2
@@ -140,8 +144,8 @@ fn main(
                 let x{t} = subgroupShuffle(bytes_of_x{t}, from_{h}_{k});
 #else
                 let x{t} = vec4<f32>(
-                    subgroupShuffle(held{t}.x, from_{h}_{k}), subgroupShuffle(held{t}.y, from_{h}_{k}),
-                    subgroupShuffle(held{t}.z, from_{h}_{k}), subgroupShuffle(held{t}.w, from_{h}_{k}),
+                    subgroupShuffle(spread{t}.x, from_{h}_{k}), subgroupShuffle(spread{t}.y, from_{h}_{k}),
+                    subgroupShuffle(spread{t}.z, from_{h}_{k}), subgroupShuffle(spread{t}.w, from_{h}_{k}),
                 );
 #endif
 #end
@@ -154,7 +158,7 @@ fn main(
 #end
 #else
 #ifdef CODES
-                    let w = codes_to_floats(bytes_{m}_{r}_{h}[{k}]);
+                    let w = codes_to_spread_floats(bytes_{m}_{r}_{h}[{k}]);
 #else
                     let w = group_{m}_{r}[{h} * 4 + {k}];
 #endif

@@ -6,6 +6,7 @@
 //   codes(group) -> Codes: the group's 32 codes, signed bytes.
 //   code_words(group, q) -> vec2<u32>: the codes of weights 4q to 4q + 3, and of 16 + 4q to 16 + 4q + 3.
 //   scales(group) -> Scales: weight = scale * code + offset, in each half of the group.
+// Where no code is negative it defines UNSIGNED_CODES too.
 // decode_group(group) -> Group, the weights as floats, follows from them (shared/codes); a format of floats
 // has only that.
 
@@ -63,6 +64,24 @@ fn codes_to_floats(bytes: u32) -> vec4<f32> {
     let word = bitcast<i32>(bytes);
     return vec4<f32>(f32((word << 24u) >> 24u), f32((word << 16u) >> 24u), f32((word << 8u) >> 24u), f32(word >> 24u));
 }
+
+// Four codes as floats, each as large as it is where it stands in the word, which takes fewer shifts; times
+// SPREAD_FACTORS, exact powers of two, they are the codes. For kernels that have the factors applied to their inputs.
+#ifdef UNSIGNED_CODES
+const SPREAD_FACTORS: vec4<f32> = vec4<f32>(1.0, 0x1p-8f, 0x1p-16f, 0x1p-24f);
+
+fn codes_to_spread_floats(bytes: u32) -> vec4<f32> {
+    let word = bitcast<i32>(bytes);
+    return vec4<f32>(f32(word & 0x7f), f32(word & 0x7f00), f32(word & 0x7f0000), f32(word & 0x7f000000));
+}
+#else
+const SPREAD_FACTORS: vec4<f32> = vec4<f32>(0x1p-24f);
+
+fn codes_to_spread_floats(bytes: u32) -> vec4<f32> {
+    let words = vec4<u32>(bytes << 24u, bytes << 16u, bytes << 8u, bytes) & vec4<u32>(0xff000000u);
+    return vec4<f32>(bitcast<vec4<i32>>(words));
+}
+#endif
 
 // Codes of four bits, in the order of all planes: byte j holds weight j low, weight j + 16 high.
 fn nibbles(codes: vec4<u32>) -> Codes {
