@@ -74,9 +74,17 @@ fn a_fault_of_tiles_is_worked_around() {
 
 #[test]
 fn a_fault_of_the_choice_of_ids_is_worked_around() {
-    let verdict = verdict(&fault("if a_first != falling {", "if a_first == falling {")).unwrap();
-    assert!(!verdict.caps.selection && verdict.caps.tiles && verdict.caps.subgroups, "{verdict:?}");
-    assert!(verdict.warnings.iter().any(|w| w.contains("choice of ids")), "{verdict:?}");
+    // Of the sort, of the search for the largest.
+    for (text, instead) in [
+        ("sorted[b]) != falling", "sorted[b]) == falling"),
+        ("if comes_first(other, best)", "if comes_first(best, other)"),
+    ] {
+        let verdict = verdict(&fault(text, instead)).unwrap();
+        let caps = &verdict.caps;
+        assert!(!caps.selection && caps.tiles && caps.subgroups, "{text}: {verdict:?}");
+        let named = |warning: &String| warning.contains("the choice of");
+        assert!(verdict.warnings.iter().any(named), "{text}: {verdict:?}");
+    }
 }
 
 #[test]

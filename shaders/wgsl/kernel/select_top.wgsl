@@ -23,11 +23,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 let a = 2u * stride * (pair / stride) + pair % stride;
                 let b = a + stride;
                 let falling = (a & size) == 0u;
-                let candidate_a = sorted[a];
-                let candidate_b = sorted[b];
-                if comes_first(candidate_a, candidate_b) != falling {
-                    sorted[a] = candidate_b;
-                    sorted[b] = candidate_a;
+                if comes_first(sorted[a], sorted[b]) != falling {
+                    let other = sorted[a];
+                    sorted[a] = sorted[b];
+                    sorted[b] = other;
                 }
             }
         }
