@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::CpuLoops;
 use super::attention::Attention;
 use super::cells::Cells;
-use super::math::{activate, gate_times_up, norm, norm_in_place, tanh};
+use super::math::{activate, gate_row, norm, norm_in_place, tanh};
 use super::product::{Output, Panels, multiply};
 use super::slots::Slots;
 use super::team::Team;
@@ -513,14 +513,11 @@ impl CpuExecutor {
     ) {
         let mut gated = self.take(out);
         let outputs = Slots::new(&mut gated, width);
+        let set = self.set;
         self.team.share(rows, ROWS_TOGETHER, &|range| {
             for index in range {
-                let (gate, up) = both[index * 2 * width..][..2 * width].split_at(width);
-                outputs.with(index, |out| {
-                    for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-                        *out = gate_times_up(gate, up, activation);
-                    }
-                });
+                let gate_and_up = both[index * 2 * width..][..2 * width].split_at(width);
+                outputs.with(index, |out| gate_row(set, gate_and_up, activation, out));
             }
         });
         self.put(out, gated);
