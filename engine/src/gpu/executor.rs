@@ -445,9 +445,10 @@ pub fn compile_ahead(
     groups: &[Group],
 ) -> Result<()> {
     let layout = Layout::new(plan, caps)?;
-    // The largest logit, and a usual top-k.
+    // The largest logit, and the default top-k.
+    let top_ks = [1, Sampling::default().top_k];
     let mut dispatches: Vec<_> =
-        [1, 40].iter().flat_map(|&k| lower_selection(plan, kept_candidates(k))).collect();
+        top_ks.iter().flat_map(|&k| lower_selection(plan, kept_candidates(k))).collect();
     for class in [StepClass::of(1, 1), StepClass::of(sizes.chunk, 1)] {
         dispatches.extend(lower(plan, &layout, caps, sizes, groups, class)?);
     }
