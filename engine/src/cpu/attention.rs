@@ -2,13 +2,13 @@
 //! running maximum (Dao et al. 2022, arXiv 2205.14135). Where there are fewer tiles than threads, as
 //! when a single token is generated, a tile's cells are split among threads and the parts merged.
 
+use std::ops::Range;
+
 use super::cells::Cells;
 use super::math::{exp, tanh};
 use super::slots::Slots;
 use super::team::Team;
-use super::vector::{InstructionSet, Plain, Vector};
-#[cfg(target_arch = "x86_64")]
-use super::vector::{V256, V512};
+use super::vector::{InstructionSet, Vector, with_set};
 use crate::kv::{BLOCK, Placed};
 use crate::plan::KvLayer;
 
@@ -43,9 +43,9 @@ pub(super) struct Attention<'a> {
 struct Tile {
     kv_head: usize,
     /// Tokens first to last.
-    tokens: std::ops::Range<usize>,
+    tokens: Range<usize>,
     /// Positions that any of them sees.
-    visible: std::ops::Range<usize>,
+    visible: Range<usize>,
 }
 
 /// What a part of the cells makes of a tile: per query the maximum, the sum, and the weighted values.
@@ -145,16 +145,15 @@ impl Attention<'_> {
     }
 
     /// Goes through the cells of `positions` for a tile, into `scratch.part`.
-    fn part(&self, tile: &Tile, positions: std::ops::Range<usize>, scratch: &mut Scratch) {
-        match self.set {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: a set is only chosen where `available` found its features.
-            InstructionSet::Avx2 => unsafe { part_avx2(self, tile, positions, scratch) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: a set is only chosen where `available` found its features.
-            InstructionSet::Avx512 => unsafe { part_avx512(self, tile, positions, scratch) },
-            _ => part::<Plain>(self, tile, positions, scratch),
-        }
+    fn part(&self, tile: &Tile, positions: Range<usize>, scratch: &mut Scratch) {
+        let attention = self;
+        with_set!(self.set, |V,
+                             attention: &Attention,
+                             tile: &Tile,
+                             positions: Range<usize>,
+                             scratch: &mut Scratch| {
+            part::<V>(attention, tile, positions, scratch);
+        });
     }
 
     /// Merges the parts of a tile into its heads.
@@ -183,33 +182,11 @@ impl Attention<'_> {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn part_avx2(
-    attention: &Attention,
-    tile: &Tile,
-    positions: std::ops::Range<usize>,
-    scratch: &mut Scratch,
-) {
-    part::<V256>(attention, tile, positions, scratch);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
-fn part_avx512(
-    attention: &Attention,
-    tile: &Tile,
-    positions: std::ops::Range<usize>,
-    scratch: &mut Scratch,
-) {
-    part::<V512>(attention, tile, positions, scratch);
-}
-
 #[inline(always)]
 fn part<V: Vector>(
     attention: &Attention,
     tile: &Tile,
-    positions: std::ops::Range<usize>,
+    positions: Range<usize>,
     scratch: &mut Scratch,
 ) {
     let kv = &attention.kv;

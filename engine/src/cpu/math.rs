@@ -1,6 +1,6 @@
 //! Functions of floats in forms that become vector code.
 
-use super::vector::InstructionSet;
+use super::vector::{InstructionSet, Vector, with_set};
 use crate::model::spec::{
     Activation, CLAMPED_FACTOR, CLAMPED_LIMIT, GELU_CUBE, GELU_FACTOR, NormKind,
 };
@@ -70,35 +70,18 @@ fn gate_times_up(gate: f32, up: f32, activation: Activation) -> f32 {
 /// activation(gate) * up, element by element.
 pub(super) fn gate_row(
     set: InstructionSet,
-    gate_and_up: (&[f32], &[f32]),
+    (gate, up): (&[f32], &[f32]),
     activation: Activation,
     out: &mut [f32],
 ) {
-    match set {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a set is only chosen where `available` found its features.
-        InstructionSet::Avx2 => unsafe { gate_row_avx2(gate_and_up, activation, out) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a set is only chosen where `available` found its features.
-        InstructionSet::Avx512 => unsafe { gate_row_avx512(gate_and_up, activation, out) },
-        _ => gate_each(gate_and_up, activation, out),
-    }
+    with_set!(set, |V, gate: &[f32], up: &[f32], activation: Activation, out: &mut [f32]| {
+        gate_each::<V>(gate, up, activation, out);
+    });
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn gate_row_avx2(gate_and_up: (&[f32], &[f32]), activation: Activation, out: &mut [f32]) {
-    gate_each(gate_and_up, activation, out);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
-fn gate_row_avx512(gate_and_up: (&[f32], &[f32]), activation: Activation, out: &mut [f32]) {
-    gate_each(gate_and_up, activation, out);
-}
-
+/// The same for any set: the compiler makes vector code of it by itself.
 #[inline(always)]
-fn gate_each((gate, up): (&[f32], &[f32]), activation: Activation, out: &mut [f32]) {
+fn gate_each<V: Vector>(gate: &[f32], up: &[f32], activation: Activation, out: &mut [f32]) {
     for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
         *out = gate_times_up(gate, up, activation);
     }

@@ -7,7 +7,7 @@
 use gguf::{Block, Codes, Format, with_block};
 
 use super::slots::Slots;
-use super::vector::{InstructionSet, Plain, Vector};
+use super::vector::{InstructionSet, Plain, Vector, with_set};
 #[cfg(target_arch = "x86_64")]
 use super::vector::{V256, V512};
 
@@ -169,40 +169,13 @@ pub(super) fn multiply(
 ) {
     with_block!(format, B => {
         let blocks: &[B] = bytemuck::cast_slice(blocks);
-        match set {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: a set is only chosen where `available` found its features.
-            InstructionSet::Avx2 => unsafe { multiply_avx2(blocks, first_row, x, scratch, out) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: a set is only chosen where `available` found its features.
-            InstructionSet::Avx512 => unsafe { multiply_avx512(blocks, first_row, x, scratch, out) },
-            _ => multiply_rows::<Plain, B>(blocks, first_row, x, scratch, out),
-        }
+        with_set!(
+            set,
+            |V, blocks: &[B], first_row: usize, x: &Panels, scratch: &mut Vec<f32>, out: &Output| {
+                multiply_rows::<V, B>(blocks, first_row, x, scratch, out);
+            }
+        );
     });
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn multiply_avx2<B: Block>(
-    blocks: &[B],
-    first_row: usize,
-    x: &Panels,
-    scratch: &mut Vec<f32>,
-    out: &Output,
-) {
-    multiply_rows::<V256, B>(blocks, first_row, x, scratch, out);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
-fn multiply_avx512<B: Block>(
-    blocks: &[B],
-    first_row: usize,
-    x: &Panels,
-    scratch: &mut Vec<f32>,
-    out: &Output,
-) {
-    multiply_rows::<V512, B>(blocks, first_row, x, scratch, out);
 }
 
 /// How far ahead of the row at hand weights are asked for, in bytes (1 to 16 KiB measured alike). The processor's own
