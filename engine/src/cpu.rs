@@ -1,12 +1,19 @@
 //! The CPU executor: the fallback without a GPU.
 //!
-//! It runs the same plan as the GPU, f32 activations throughout, straight from ggml's blocks in the mapped
+//! It runs the same plan as the GPU, with activations in f32 or rounded to bytes, straight from ggml's blocks in the mapped
 //! file: blocks are decoded in registers or a few rows at a time and never kept.
 
 mod attention;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "bytes are multiplied by instructions of x86-64 only, so far")
+)]
+mod byte_tiles;
 mod cells;
 mod executor;
+mod float_tiles;
 mod math;
+mod panels;
 mod product;
 mod slots;
 mod team;

@@ -85,12 +85,15 @@ fn int8_is_no_farther_from_exact_than_llama_cpp() {
             continue;
         }
         let options = options(&golden, KvType::F32);
-        let set = InstructionSet::detect();
-        for (place, mut context) in [
-            ("lanewise", gpu_context_with(&gpu, &caps, &model, &options)),
-            ("card", gpu_context_with(&gpu, &card(&gpu, Precision::Int8), &model, &options)),
-            ("CPU", cpu_context(&model, &options, set, Precision::Int8)),
-        ] {
+        let mut places = vec![
+            ("lanewise".to_string(), gpu_context_with(&gpu, &caps, &model, &options)),
+            ("card".into(), gpu_context_with(&gpu, &card(&gpu, Precision::Int8), &model, &options)),
+        ];
+        for set in InstructionSet::available() {
+            let context = cpu_context(&model, &options, set, Precision::Int8);
+            places.push((format!("CPU with {}", set.name()), context));
+        }
+        for (place, mut context) in places {
             let (divergence, rms) = distances(&mut context, &golden);
             println!(
                 "{name} on {place}: KL {divergence:.2e} (llama.cpp {:.2e}), relative RMS {rms:.2e} ({:.2e})",

@@ -229,19 +229,17 @@ fn part<V: Vector>(
                     *score = cap * tanh(*score / cap);
                 }
             }
-            for (index, score) in scores.iter_mut().enumerate() {
-                if !seen.contains(&(at + index)) {
-                    *score = -1e30;
-                }
-            }
-            let max = scores.iter().copied().fold(part.max[query], f32::max);
+            // What the query doesn't see counts nothing.
+            let cell_of = |position: usize| position.saturating_sub(at).min(count);
+            let from = cell_of(seen.start);
+            let to = cell_of(seen.end).max(from);
+            scores[..from].fill(0.0);
+            scores[to..].fill(0.0);
+            let scores = &mut scores[from..to];
+            let max = largest(scores, part.max[query]);
             let correction = exp(part.max[query] - max);
             part.max[query] = max;
-            let mut sum = 0.0;
-            for score in scores.iter_mut() {
-                *score = if *score <= -1e30 { 0.0 } else { exp(*score - max) };
-                sum += *score;
-            }
+            let sum = exp_each(scores, max);
             part.sum[query] = part.sum[query] * correction + sum;
             if correction != 1.0 {
                 for value in &mut part.values[query * kv.value_length..][..kv.value_length] {
@@ -260,6 +258,40 @@ fn part<V: Vector>(
         );
         at += count;
     }
+}
+
+/// Lanes of loops that the compiler makes vector code of.
+const LANES: usize = 16;
+
+/// The largest of some scores and `max`.
+#[inline(always)]
+fn largest(scores: &[f32], max: f32) -> f32 {
+    // Unlike `max`, a comparison is one instruction for all lanes.
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let (lanes, rest) = scores.as_chunks::<LANES>();
+    let mut most = [max; LANES];
+    for scores in lanes {
+        most = std::array::from_fn(|lane| larger(scores[lane], most[lane]));
+    }
+    most.into_iter().chain(rest.iter().copied()).fold(max, larger)
+}
+
+/// e^(score - max) in place of each score; answers their sum.
+#[inline(always)]
+fn exp_each(scores: &mut [f32], max: f32) -> f32 {
+    let (lanes, rest) = scores.as_chunks_mut::<LANES>();
+    let mut sums = [0.0; LANES];
+    for scores in lanes {
+        for (score, sum) in scores.iter_mut().zip(&mut sums) {
+            *score = exp(*score - max);
+            *sum += *score;
+        }
+    }
+    for (score, sum) in rest.iter_mut().zip(&mut sums) {
+        *score = exp(*score - max);
+        *sum += *score;
+    }
+    sums.into_iter().sum()
 }
 
 /// The products of each query with each key: `scores[query * BLOCK + key]`.

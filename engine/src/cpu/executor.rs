@@ -9,7 +9,8 @@ use super::CpuLoops;
 use super::attention::Attention;
 use super::cells::Cells;
 use super::math::{activate, gate_row, norm, norm_in_place, tanh};
-use super::product::{Output, Panels, multiply};
+use super::panels::{Panels, Rounding};
+use super::product::{Output, Scratch, multiply};
 use super::slots::Slots;
 use super::team::Team;
 use super::vector::InstructionSet;
@@ -46,7 +47,7 @@ pub fn predict(plan: &Plan, groups: &[Group], sizes: &Sizes) -> Memory {
 
 thread_local! {
     /// A thread's decoded rows.
-    static SCRATCH: std::cell::RefCell<Vec<f32>> = const { std::cell::RefCell::new(Vec::new()) };
+    static SCRATCH: std::cell::RefCell<Scratch> = std::cell::RefCell::default();
 }
 
 /// Rows of element-wise work that a thread takes at once.
@@ -432,9 +433,10 @@ impl CpuExecutor {
         let mut panels = std::mem::take(&mut self.panels);
         panels.fill(
             self.set,
+            &self.team,
             &self.value(input)[..rows * columns],
             columns,
-            self.rounds_inputs(weights),
+            self.rounding(weights),
         );
         let mut offset = 0;
         for (&weight, bias) in weights.iter().zip(biases) {
@@ -473,9 +475,14 @@ impl CpuExecutor {
         self.put(to, result);
     }
 
-    /// Whether the inputs of products with these weights are rounded to bytes.
-    pub(super) fn rounds_inputs(&self, weights: &[WeightId]) -> bool {
-        weights.iter().any(|&id| self.precision.rounds_inputs(self.plan.weight(id).format))
+    /// How the inputs of products with these weights are rounded.
+    pub(super) fn rounding(&self, weights: &[WeightId]) -> Rounding {
+        let rounds = |&id: &WeightId| self.precision.rounds_inputs(self.plan.weight(id).format);
+        match (weights.iter().any(rounds), weights.iter().all(rounds)) {
+            (false, _) => Rounding::None,
+            (true, true) => Rounding::Bytes,
+            (true, false) => Rounding::BytesAsFloats,
+        }
     }
 
     /// Multiplies some rows of a weight with all inputs, shared out among the team; the first is row 0 of the output.

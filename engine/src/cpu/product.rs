@@ -2,104 +2,27 @@
 //!
 //! Few tokens: a group of 32 codes becomes floats in registers, is multiplied with each token's inputs and
 //! only then scaled; no weight is ever stored. Many tokens: a tile's rows are decoded into a scratch that stays in
-//! the cache, and multiplied with tokens that lie side by side in vectors ([`Panels`]), so that no sum crosses lanes.
+//! the cache, as floats or bytes, and multiplied with tokens that lie side by side in vectors ([`Panels`]), so that no
+//! sum crosses lanes.
+
+use std::ops::Range;
 
 use gguf::{Block, Codes, Format, with_block};
 
+use super::byte_tiles::ByteTile;
+use super::float_tiles::FloatTile;
+use super::panels::{Layout, Panels};
 use super::slots::Slots;
-use super::vector::{InstructionSet, Plain, Vector, with_set};
-#[cfg(target_arch = "x86_64")]
-use super::vector::{V256, V512};
+use super::vector::{InstructionSet, Vector, with_set};
 
 /// Weights of a group, the unit of all loops.
-const GROUP: usize = 32;
-/// From this many tokens on, tokens are multiplied by tiles.
-const TILED_FROM: usize = 7;
+pub(super) const GROUP: usize = 32;
+/// Weights that share a scale.
+pub(super) const HALF: usize = GROUP / 2;
 /// The most rows of a tile.
-const MOST_TILE_ROWS: usize = 12;
+pub(super) const MOST_TILE_ROWS: usize = 12;
 /// The most lanes of a vector.
-const MOST_LANES: usize = 16;
-
-/// Activations made ready for products.
-#[derive(Default)]
-pub(super) struct Panels {
-    /// Rows of activations.
-    tokens: usize,
-    columns: usize,
-    /// Few tokens: the rows as they are. Many: vector after vector of neighbouring tokens, for each
-    /// column; the last panel is padded with zeros.
-    data: Vec<f32>,
-    /// Few tokens: the sum of each 16 inputs, for weights with offsets.
-    sums: Vec<f32>,
-    /// Whether inputs were rounded to bytes, each 16 with one scale.
-    int8: bool,
-    /// Few tokens: those bytes and their scales.
-    bytes: Vec<i8>,
-    scales: Vec<f32>,
-}
-
-impl Panels {
-    /// A token's part of one of the rows of few tokens, in runs of `N`: groups, or what belongs to each.
-    #[inline(always)]
-    fn groups<'a, T, const N: usize>(&self, rows: &'a [T], token: usize) -> &'a [[T; N]] {
-        let groups = self.columns / GROUP;
-        &rows.as_chunks().0[token * groups..][..groups]
-    }
-
-    /// Rounds inputs to bytes; answers what they stand for.
-    fn round(&mut self, input: &[f32]) -> Vec<f32> {
-        self.bytes.clear();
-        self.scales.clear();
-        let mut rounded = Vec::with_capacity(input.len());
-        for half in input.chunks_exact(GROUP / 2) {
-            let largest = half.iter().fold(0f32, |most, x| most.max(x.abs()));
-            let (factor, scale) =
-                if largest < 1e-30 { (0.0, 0.0) } else { (127.0 / largest, largest / 127.0) };
-            self.scales.push(scale);
-            for &x in half {
-                // Adding 1.5 * 2^23 rounds to the nearest whole number.
-                let byte = (x * factor + 12_582_912.0) - 12_582_912.0;
-                self.bytes.push(byte as i8);
-                rounded.push(byte * scale);
-            }
-        }
-        rounded
-    }
-
-    /// Makes rows of `columns` floats ready; with `int8` rounded to bytes.
-    pub fn fill(&mut self, set: InstructionSet, input: &[f32], columns: usize, int8: bool) {
-        self.int8 = int8;
-        let rounded;
-        let input = if int8 {
-            rounded = self.round(input);
-            &rounded
-        } else {
-            input
-        };
-        self.columns = columns;
-        self.tokens = input.len() / columns;
-        if self.tokens < TILED_FROM {
-            self.data.clear();
-            self.data.extend_from_slice(input);
-            self.sums.clear();
-            self.sums.extend(input.chunks_exact(16).map(|x| x.iter().sum::<f32>()));
-            return;
-        }
-        let lanes = set.lanes();
-        let panels = self.tokens.div_ceil(lanes);
-        self.data.clear();
-        self.data.resize(panels * columns * lanes, 0.0);
-        for (panel, rows) in
-            self.data.chunks_exact_mut(columns * lanes).zip(input.chunks(columns * lanes))
-        {
-            for (lane, row) in rows.chunks_exact(columns).enumerate() {
-                for (column, &x) in panel.chunks_exact_mut(lanes).zip(row) {
-                    column[lane] = x;
-                }
-            }
-        }
-    }
-}
+pub(super) const MOST_LANES: usize = 16;
 
 /// Where products go.
 pub(super) struct Output<'a> {
@@ -120,58 +43,66 @@ pub(super) struct Output<'a> {
 }
 
 impl Output<'_> {
+    /// Puts a token's products with rows from `row` on.
     #[inline(always)]
-    fn put(&self, row: usize, token: usize, product: f32) {
-        let y = (product * self.scale + self.bias.map_or(0.0, |bias| bias[row])) * self.factor;
-        self.cells.with(token * self.stride + self.offset + row, |cell| {
-            cell[0] = if self.add { cell[0] + y } else { y };
+    fn put(&self, row: usize, token: usize, products: &[f32]) {
+        let start = token * self.stride + self.offset + row;
+        self.cells.with_range(start..start + products.len(), |cells| {
+            // Four by four: less than calls to copy so little would take.
+            let (fours, rest) = cells.as_chunks_mut::<4>();
+            let (products, last) = products.as_chunks::<4>();
+            for (cells, y) in fours.iter_mut().zip(products) {
+                let sums = std::array::from_fn(|i| cells[i] + y[i]);
+                *cells = if self.add { sums } else { *y };
+            }
+            for (cell, y) in rest.iter_mut().zip(last) {
+                *cell = if self.add { *cell + y } else { *y };
+            }
         });
+    }
+
+    /// Puts the products of a tile's rows with some tokens, both counted from their first.
+    #[inline(always)]
+    pub fn put_tile(&self, rows: Range<usize>, tokens: Range<usize>, products: &Products) {
+        let mut biases = [0.0; MOST_TILE_ROWS];
+        if let Some(bias) = self.bias {
+            biases[..rows.len()].copy_from_slice(&bias[rows.clone()]);
+        }
+        for (index, token) in tokens.enumerate() {
+            let mut outputs = [0.0; MOST_TILE_ROWS];
+            for ((out, products), bias) in outputs.iter_mut().zip(products).zip(biases) {
+                *out = (products[index] * self.scale + bias) * self.factor;
+            }
+            self.put(rows.start, token, &outputs[..rows.len()]);
+        }
     }
 }
 
-impl InstructionSet {
-    fn lanes(self) -> usize {
-        match self {
-            Self::Baseline => Plain::LANES,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => V256::LANES,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => V512::LANES,
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => Plain::LANES,
-        }
-    }
+/// What a tile's rows multiplied with tokens give.
+pub(super) type Products = [[f32; 2 * MOST_LANES]; MOST_TILE_ROWS];
 
-    /// Rows that are multiplied together: runs of rows are best multiples of this.
-    pub(super) fn tile_rows(self) -> usize {
-        match self {
-            Self::Baseline => Plain::TILE_ROWS,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => V256::TILE_ROWS,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => V512::TILE_ROWS,
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => Plain::TILE_ROWS,
-        }
-    }
+/// A thread's decoded rows; it keeps its memory between products.
+#[derive(Default)]
+pub(super) struct Scratch {
+    floats: FloatTile,
+    bytes: ByteTile,
 }
 
 /// Multiplies the rows in `blocks`, of which the first is row `first_row` of the output, with all tokens.
-/// `scratch` keeps its memory between calls.
 pub(super) fn multiply(
     set: InstructionSet,
     format: Format,
     blocks: &[u8],
     first_row: usize,
     x: &Panels,
-    scratch: &mut Vec<f32>,
+    scratch: &mut Scratch,
     out: &Output,
 ) {
     with_block!(format, B => {
         let blocks: &[B] = bytemuck::cast_slice(blocks);
         with_set!(
             set,
-            |V, blocks: &[B], first_row: usize, x: &Panels, scratch: &mut Vec<f32>, out: &Output| {
+            |V, blocks: &[B], first_row: usize, x: &Panels, scratch: &mut Scratch, out: &Output| {
                 multiply_rows::<V, B>(blocks, first_row, x, scratch, out);
             }
         );
@@ -203,22 +134,31 @@ fn multiply_rows<V: Vector, B: Block>(
     blocks: &[B],
     first_row: usize,
     x: &Panels,
-    scratch: &mut Vec<f32>,
+    scratch: &mut Scratch,
     out: &Output,
 ) {
     let row_blocks = x.columns / B::WEIGHTS;
-    if x.tokens >= TILED_FROM {
+    if x.layout != Layout::Rows {
         for (tile, blocks) in blocks.chunks(V::TILE_ROWS * row_blocks).enumerate() {
             prefetch(blocks);
             let row = first_row + tile * V::TILE_ROWS;
-            // The number of rows is a constant of each loop; the last tile's missing rows repeat its last.
-            tiled_rows::<V, B>(blocks, row, x, scratch, out);
+            let rows = row..row + blocks.len() / row_blocks;
+            if x.layout == Layout::Bytes {
+                scratch.bytes.decode::<V, B>(blocks, x.columns);
+                scratch.bytes.multiply::<V>(B::OFFSETS, rows, x, out);
+            } else {
+                scratch.floats.decode::<V, B>(blocks, x.columns);
+                scratch.floats.multiply::<V>(rows, x, out);
+            }
         }
         return;
     }
     for (index, row) in blocks.chunks_exact(row_blocks).enumerate() {
         prefetch(row);
-        let put = |token: usize, product: f32| out.put(first_row + index, token, product);
+        let bias = out.bias.map_or(0.0, |bias| bias[first_row + index]);
+        let put = |token: usize, product: f32| {
+            out.put(first_row + index, token, &[(product * out.scale + bias) * out.factor]);
+        };
         let mut token = 0;
         while token + 2 <= x.tokens {
             let [a, b] = dot_row::<V, B, 2>(row, x, token);
@@ -238,7 +178,7 @@ const MOST_GROUPS: usize = 8;
 
 /// All groups of a block; those past its end are of no meaning.
 #[inline(always)]
-fn decode<V: Vector, B: Block>(block: &B) -> [Codes; MOST_GROUPS] {
+pub(super) fn decode<V: Vector, B: Block>(block: &B) -> [Codes; MOST_GROUPS] {
     let mut groups = [Codes { codes: [0; GROUP], scale: [0.0; 2], offset: [0.0; 2] }; MOST_GROUPS];
     if !V::UNROLLED {
         for (group, codes) in groups[..B::WEIGHTS / GROUP].iter_mut().enumerate() {
@@ -261,7 +201,7 @@ fn decode<V: Vector, B: Block>(block: &B) -> [Codes; MOST_GROUPS] {
 
 /// A group of weights that are floats.
 #[inline(always)]
-fn floats_of<V: Vector, B: Block>(blocks: &[B; GROUP]) -> [f32; GROUP] {
+pub(super) fn floats_of<V: Vector, B: Block>(blocks: &[B; GROUP]) -> [f32; GROUP] {
     let mut floats = [0.0; GROUP];
     for (out, blocks) in floats.as_chunks_mut().0.iter_mut().zip(blocks.as_chunks().0) {
         *out = B::floats::<V>(blocks);
@@ -291,7 +231,7 @@ impl<V: Vector> Total<V> {
 fn dot_row<V: Vector, B: Block, const T: usize>(row: &[B], x: &Panels, token: usize) -> [f32; T] {
     let mut totals = [Total { halves: [V::splat(0.0); 2], offsets: 0.0 }; T];
     let tokens: [usize; T] = std::array::from_fn(|t| token + t);
-    let inputs: [&[[f32; GROUP]]; T] = tokens.map(|token| x.groups(&x.data, token));
+    let inputs: [&[[f32; GROUP]]; T] = tokens.map(|token| x.groups(&x.floats, token));
     if B::WEIGHTS == 1 {
         for (group, blocks) in row.as_chunks().0.iter().enumerate() {
             let weights = floats_of::<V, B>(blocks);
@@ -382,99 +322,5 @@ fn add_bytes<V: Vector, const T: usize>(
     }
 }
 
-/// Decodes up to `TILE_ROWS` rows, group by group side by side, and multiplies them with all tokens.
-#[inline(always)]
-fn tiled_rows<V: Vector, B: Block>(
-    blocks: &[B],
-    first_row: usize,
-    x: &Panels,
-    scratch: &mut Vec<f32>,
-    out: &Output,
-) {
-    let row_blocks = x.columns / B::WEIGHTS;
-    let rows = blocks.len() / row_blocks;
-    let groups = x.columns / GROUP;
-    let tile = V::TILE_ROWS * GROUP;
-    scratch.resize(groups * tile, 0.0);
-    for (r, row) in blocks.chunks_exact(row_blocks).enumerate() {
-        let mut to = scratch.chunks_exact_mut(tile).map(|tile| &mut tile[r * GROUP..][..GROUP]);
-        if B::WEIGHTS == 1 {
-            for (blocks, to) in row.as_chunks().0.iter().zip(to) {
-                to.copy_from_slice(&floats_of::<V, B>(blocks));
-            }
-            continue;
-        }
-        for block in row {
-            let groups = decode::<V, B>(block);
-            let groups = groups[..B::WEIGHTS / GROUP].iter();
-            groups.zip(&mut to).for_each(|(codes, to)| scale_codes::<V>(codes, to));
-        }
-    }
-    let panel = x.columns * V::LANES;
-    let panels = x.data.len() / panel;
-    let mut sums = [0.0; MOST_TILE_ROWS * 2 * MOST_LANES];
-    let mut at = 0;
-    while at < panels {
-        let together = if at + 1 < panels { 2 } else { 1 };
-        let data = &x.data[at * panel..][..together * panel];
-        match (V::TILE_ROWS, together) {
-            (12, 2) => tile_sums::<V, 12, 2>(scratch, data, &mut sums),
-            (12, _) => tile_sums::<V, 12, 1>(scratch, data, &mut sums),
-            (6, 2) => tile_sums::<V, 6, 2>(scratch, data, &mut sums),
-            (6, _) => tile_sums::<V, 6, 1>(scratch, data, &mut sums),
-            (_, 2) => tile_sums::<V, 4, 2>(scratch, data, &mut sums),
-            _ => tile_sums::<V, 4, 1>(scratch, data, &mut sums),
-        }
-        for lane in 0..together * V::LANES {
-            let token = at * V::LANES + lane;
-            if token >= x.tokens {
-                break;
-            }
-            for r in 0..rows {
-                out.put(first_row + r, token, sums[r * together * V::LANES + lane]);
-            }
-        }
-        at += together;
-    }
-}
-
-/// Codes as the floats they stand for.
-#[inline(always)]
-fn scale_codes<V: Vector>(Codes { codes, scale, offset }: &Codes, out: &mut [f32]) {
-    for at in (0..GROUP).step_by(V::LANES) {
-        let half = at / (GROUP / 2);
-        V::load_codes(&codes[at..])
-            .multiply_add(V::splat(scale[half]), V::splat(offset[half]))
-            .store(&mut out[at..]);
-    }
-}
-
-/// The products of `R` decoded rows with `P` vectors of tokens, over all columns: `sums[(r * P + p) * LANES +
-/// lane]`.
-#[inline(always)]
-fn tile_sums<V: Vector, const R: usize, const P: usize>(
-    scratch: &[f32],
-    panels: &[f32],
-    sums: &mut [f32],
-) {
-    let mut totals = [[V::splat(0.0); P]; R];
-    let length = panels.len() / P;
-    let panels: [&[f32]; P] = std::array::from_fn(|p| &panels[p * length..][..length]);
-    for (group, weights) in scratch.chunks_exact(R * GROUP).enumerate() {
-        for column in 0..GROUP {
-            let at = (group * GROUP + column) * V::LANES;
-            let x: [V; P] = std::array::from_fn(|p| V::load(&panels[p][at..]));
-            for r in 0..R {
-                let w = V::splat(weights[r * GROUP + column]);
-                for p in 0..P {
-                    totals[r][p] = w.multiply_add(x[p], totals[r][p]);
-                }
-            }
-        }
-    }
-    for r in 0..R {
-        for p in 0..P {
-            totals[r][p].store(&mut sums[(r * P + p) * V::LANES..]);
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -171,7 +171,7 @@ impl CpuExecutor {
             let info = self.plan.weight(weight);
             (info.rows / experts, self.plan.weight(weight).columns, info.scale)
         };
-        let int8 = self.rounds_inputs(&[weight]);
+        let rounding = self.rounding(&[weight]);
         let mut panels = std::mem::take(&mut self.panels);
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
         for (expert, slots) in slots {
@@ -182,7 +182,7 @@ impl CpuExecutor {
             }
             outputs.clear();
             outputs.resize(slots.len() * rows, 0.0);
-            panels.fill(self.set, &inputs, columns, int8);
+            panels.fill(self.set, &self.team, &inputs, columns, rounding);
             let output = Output {
                 cells: Slots::new(&mut outputs, 1),
                 stride: rows,
