@@ -5,7 +5,7 @@ import {dirname, join} from "node:path";
 import {fileURLToPath} from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const options = {device: "vulkan:0", p: "512", n: "128", r: "5", t: null, "llama-bench": null, engine: null, json: false};
+const options = {device: "vulkan:0", p: "512", n: "128", r: "5", t: null, precision: null, "llama-bench": null, engine: null, json: false};
 const positional = [];
 const words = process.argv.slice(2);
 while (words.length > 0) {
@@ -23,6 +23,8 @@ if (model == null) {
 }
 const engine = options.engine ?? options["default-engine"];
 const cpu = options.device === "cpu";
+// Precision classes of engine, each a column. llama.cpp's CPU backend rounds activations to bytes, as int8 does.
+const classes = options.precision?.split(",") ?? (cpu ? ["f32", "int8"] : [null]);
 const threads = options.t ?? String((await import("node:os")).availableParallelism());
 
 /** Runs a program; answers its output and the most memory that it held, in bytes. */
@@ -47,9 +49,10 @@ function run(command, args, env = {}) {
     });
 }
 
-async function ours() {
+async function ours(precision) {
     const {out, rss} = await run(engine, [
-        "bench", model, "--device", options.device, "-p", options.p, "-n", options.n, "-r", "1", "-t", threads, "--json"
+        "bench", model, "--device", options.device, "-p", options.p, "-n", options.n, "-r", "1", "-t", threads, "--json",
+        ...(precision == null ? [] : ["--precision", precision])
     ]);
     const rows = JSON.parse(out).results;
     const of = (key) => rows.find((row) => row[key] > 0)?.avg_ts ?? null;
@@ -75,23 +78,24 @@ async function theirs() {
     return JSON.parse(out.trim().split("\n").at(-1));
 }
 
-const samples = {llama: [], engine: []};
+const samples = {llama: [], engine: classes.map(() => [])};
 for (let round = 0; round < Number(options.r); round++) {
-    // Whoever goes first in a round goes second in the next.
-    const order = round % 2 === 0 ? ["llama", "engine"] : ["engine", "llama"];
-    for (const who of order) samples[who].push(await (who === "llama" ? theirs() : ours()));
+    const runs = [
+        async () => samples.llama.push(await theirs()),
+        ...classes.map((precision, index) => async () => samples.engine[index].push(await ours(precision)))
+    ];
+    // Whoever goes first in a round goes last in the next.
+    if (round % 2 === 1) runs.reverse();
+    for (const run of runs) await run();
 }
-const median = (values) => {
+/** The median of what is there, the least and the most. */
+function statistics(values) {
     const sorted = values.filter((value) => value != null).sort((a, b) => a - b);
-    if (sorted.length === 0) return null;
+    if (sorted.length === 0) return {median: null, least: null, most: null};
     const middle = sorted.length >> 1;
-    return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-};
-const spread = (values) => {
-    const there = values.filter((value) => value != null);
-    return there.length === 0 ? null : [Math.min(...there), Math.max(...there)];
-};
-const of = (who, key) => samples[who].map((sample) => sample[key]);
+    const median = sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+    return {median, least: sorted[0], most: sorted.at(-1)};
+}
 const rows = [
     [`pp${options.p} tok/s`, "pp", 1, true],
     [`tg${options.n} tok/s`, "tg", 1, true],
@@ -99,22 +103,29 @@ const rows = [
     ["peak host MiB", "rss", 2 ** 20, false],
     ["device MiB", "deviceMemory", 2 ** 20, false]
 ].map(([label, key, unit, higherIsBetter]) => {
-    const [a, b] = ["llama", "engine"].map((who) => median(of(who, key)));
-    const ratio = a && b ? (higherIsBetter ? b / a : a / b) : null;
-    return {label, key, unit, llama: a, engine: b, ratio, spreads: ["llama", "engine"].map((who) => spread(of(who, key)))};
+    const of = (samples) => statistics(samples.map((sample) => sample[key]));
+    const llama = of(samples.llama);
+    const engine = samples.engine.map((samples) => {
+        const figures = of(samples);
+        const [a, b] = [llama.median, figures.median];
+        return {...figures, precision: samples[0].precision, ratio: a && b ? (higherIsBetter ? b / a : a / b) : null};
+    });
+    return {label, key, unit, llama, engine};
 });
 if (options.json) {
     console.log(JSON.stringify({model, device: options.device, threads, samples, rows}, null, 2));
 } else {
-    const cell = (value, range, unit) => value == null ? "-" : value === 0 ? "0" :
-        `${(value / unit).toFixed(2)} (${(range[0] / unit).toFixed(2)}-${(range[1] / unit).toFixed(2)})`;
+    const cell = ({median, least, most}, unit) => median == null ? "-" : median === 0 ? "0" :
+        `${(median / unit).toFixed(2)} (${(least / unit).toFixed(2)}-${(most / unit).toFixed(2)})`;
+    const [theirs, [ours]] = [samples.llama[0], samples.engine];
     console.log(`${model}`);
-    const onCpu = cpu ? `, ${threads} threads` : `, precision ${samples.engine[0].precision}`;
-    console.log(`on ${samples.engine[0].device}${onCpu}; llama.cpp: ${samples.llama[0].device}` +
-        (samples.llama[0].layers == null ? "" : `, ${samples.llama[0].layers} layers offloaded`));
-    console.log(`\n| median of ${options.r} (least-most) | llama.cpp | engine | engine is better by |`);
-    console.log("|---|---:|---:|---:|");
-    for (const row of rows) {
-        console.log(`| ${row.label} | ${cell(row.llama, row.spreads[0], row.unit)} | ${cell(row.engine, row.spreads[1], row.unit)} | ${row.ratio == null ? "-" : row.ratio.toFixed(2) + " x"} |`);
+    console.log(`on ${ours[0].device}${cpu ? `, ${threads} threads` : ""}; llama.cpp: ${theirs.device}` +
+        (theirs.layers == null ? "" : `, ${theirs.layers} layers offloaded`));
+    const columns = rows[0].engine.map(({precision}) => ` engine ${precision} | better by |`);
+    console.log(`\n| median of ${options.r} (least-most) | llama.cpp |${columns.join("")}`);
+    console.log(`|---|---:|${"---:|---:|".repeat(columns.length)}`);
+    for (const {label, unit, llama, engine} of rows) {
+        const cells = engine.map((figures) => ` ${cell(figures, unit)} | ${figures.ratio == null ? "-" : figures.ratio.toFixed(2) + " x"} |`);
+        console.log(`| ${label} | ${cell(llama, unit)} |${cells.join("")}`);
     }
 }
