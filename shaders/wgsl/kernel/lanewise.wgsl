@@ -114,7 +114,7 @@ fn main(
 #unroll r ROWS
         let scales_{m}_{r} = scales((row_{m}_{r} + turn) * {GROUPS}u + {g}u);
 #unroll t TOKENS
-        sum_{m}_{r}_{t} += dot(scales_{m}_{r}.offset, x_sum{t});
+        sum_{m}_{r}_{t} += offsets_times(scales_{m}_{r}, x_sum{t});
 #end
 #end
 #end
