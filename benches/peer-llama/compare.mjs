@@ -4,6 +4,10 @@ import {readFileSync} from "node:fs";
 import {dirname, join} from "node:path";
 import {fileURLToPath} from "node:url";
 
+process.on("uncaughtException", (error) => {
+    console.error(`benches/peer: ${error.message}`);
+    process.exit(1);
+});
 const here = dirname(fileURLToPath(import.meta.url));
 const options = {device: "vulkan:0", p: "512", n: "128", r: "5", t: null, precision: null, "llama-bench": null, engine: null, json: false};
 const positional = [];
