@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::cells::Cells;
-use super::math::{exp, tanh};
+use super::math::{exp, exp_each, largest, tanh};
 use super::slots::Slots;
 use super::team::Team;
 use super::vector::{InstructionSet, Vector, with_set};
@@ -258,40 +258,6 @@ fn part<V: Vector>(
         );
         at += count;
     }
-}
-
-/// Lanes of loops that the compiler makes vector code of.
-const LANES: usize = 16;
-
-/// The largest of some scores and `max`.
-#[inline(always)]
-fn largest(scores: &[f32], max: f32) -> f32 {
-    // Unlike `max`, a comparison is one instruction for all lanes.
-    let larger = |a: f32, b: f32| if a > b { a } else { b };
-    let (lanes, rest) = scores.as_chunks::<LANES>();
-    let mut most = [max; LANES];
-    for scores in lanes {
-        most = std::array::from_fn(|lane| larger(scores[lane], most[lane]));
-    }
-    most.into_iter().chain(rest.iter().copied()).fold(max, larger)
-}
-
-/// e^(score - max) in place of each score; answers their sum.
-#[inline(always)]
-fn exp_each(scores: &mut [f32], max: f32) -> f32 {
-    let (lanes, rest) = scores.as_chunks_mut::<LANES>();
-    let mut sums = [0.0; LANES];
-    for scores in lanes {
-        for (score, sum) in scores.iter_mut().zip(&mut sums) {
-            *score = exp(*score - max);
-            *sum += *score;
-        }
-    }
-    for (score, sum) in rest.iter_mut().zip(&mut sums) {
-        *score = exp(*score - max);
-        *sum += *score;
-    }
-    sums.into_iter().sum()
 }
 
 /// The products of each query with each key: `scores[query * BLOCK + key]`.

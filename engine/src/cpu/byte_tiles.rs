@@ -9,9 +9,25 @@ use gguf::{Block, Codes};
 
 use super::panels::{Panels, round};
 use super::product::{GROUP, HALF, Output, Products, decode};
-use super::vector::{ByteVector, InstructionSet, Vector, with_set};
+use super::vector::{InstructionSet, Vector, with_set};
 #[cfg(target_arch = "x86_64")]
 use super::vector::{V256, V512};
+
+/// A [`Vector`] whose processor multiplies bytes. Methods must be inlined into a function that has the instructions for
+/// that (AVX-VNNI, AVX-512 VNNI) enabled too.
+pub(super) trait ByteVector: Vector {
+    /// As many whole numbers of 32 bits.
+    type Whole: Copy;
+
+    /// The first numbers of a slice, which holds at least [`Vector::LANES`].
+    fn load_whole(numbers: &[i32]) -> Self::Whole;
+    /// Bytes, four to a lane, of a slice which holds that many.
+    fn load_bytes(bytes: &[i8]) -> Self::Whole;
+    /// Adds the products of four codes with the four bytes of each lane.
+    fn add_products(sums: Self::Whole, codes: [u8; 4], bytes: Self::Whole) -> Self::Whole;
+    /// Whole numbers as floats.
+    fn from_whole(numbers: Self::Whole) -> Self;
+}
 
 /// Inputs of as many tokens as a vector has lanes, 16 columns ("a half" of a group) after 16 columns. Lanes without
 /// a token are zeros.
@@ -109,10 +125,17 @@ impl ByteTile {
 
     /// Multiplies `rows`, decoded, with all tokens.
     #[inline(always)]
-    pub fn multiply<V: Vector>(&self, offsets: bool, rows: Range<usize>, x: &Panels, out: &Output) {
+    pub fn multiply<V: Vector>(
+        &self,
+        kernel: ByteKernel,
+        offsets: bool,
+        rows: Range<usize>,
+        x: &Panels,
+        out: &Output,
+    ) {
         let mut sums = Products::default();
         for (index, panel) in x.byte_panels[..x.tokens.div_ceil(V::LANES)].iter().enumerate() {
-            tile_sums(V::LANES, self, panel, offsets, &mut sums);
+            kernel.run(self, panel, offsets, &mut sums);
             let first = index * V::LANES;
             let tokens = first..x.tokens.min(first + V::LANES);
             out.put_tile(rows.clone(), tokens, &sums);
@@ -120,37 +143,60 @@ impl ByteTile {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-fn tile_sums(lanes: usize, tile: &ByteTile, panel: &BytePanel, offsets: bool, sums: &mut Products) {
-    // SAFETY: panels of bytes are only made where the set multiplies bytes (see `InstructionSet::multiplies_bytes`).
-    unsafe {
-        match (lanes, offsets) {
-            (V512::LANES, true) => sums_avx512_vnni::<true>(tile, panel, sums),
-            (V512::LANES, false) => sums_avx512_vnni::<false>(tile, panel, sums),
-            (_, true) => sums_avx_vnni::<true>(tile, panel, sums),
-            (_, false) => sums_avx_vnni::<false>(tile, panel, sums),
+/// The products of a tile with a panel, by instructions that this processor has.
+#[derive(Clone, Copy)]
+pub(super) struct ByteKernel(unsafe fn(&ByteTile, &BytePanel, bool, &mut Products));
+
+impl ByteKernel {
+    /// The one for a set's registers, if this processor multiplies bytes in them.
+    pub fn of(set: InstructionSet) -> Option<Self> {
+        match set {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 if is_x86_feature_detected!("avxvnni") => {
+                Some(Self(sums_avx_vnni))
+            }
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 if is_x86_feature_detected!("avx512vnni") => {
+                Some(Self(sums_avx512_vnni))
+            }
+            _ => None,
         }
     }
-}
 
-#[cfg(not(target_arch = "x86_64"))]
-fn tile_sums(_: usize, _: &ByteTile, _: &BytePanel, _: bool, _: &mut Products) {
-    unreachable!("panels of bytes are only made where the set multiplies bytes");
+    fn run(self, tile: &ByteTile, panel: &BytePanel, offsets: bool, sums: &mut Products) {
+        // SAFETY: `of` found the features of the function, those of the set among them.
+        unsafe { (self.0)(tile, panel, offsets, sums) }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn sums_avx512_vnni<const OFFSETS: bool>(tile: &ByteTile, panel: &BytePanel, sums: &mut Products) {
-    lane_sums::<V512, { V512::TILE_ROWS }, OFFSETS>(tile, panel, sums);
+fn sums_avx512_vnni(tile: &ByteTile, panel: &BytePanel, offsets: bool, sums: &mut Products) {
+    tile_sums::<V512, { V512::TILE_ROWS }>(tile, panel, offsets, sums);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-fn sums_avx_vnni<const OFFSETS: bool>(tile: &ByteTile, panel: &BytePanel, sums: &mut Products) {
-    lane_sums::<V256, { V256::TILE_ROWS }, OFFSETS>(tile, panel, sums);
+fn sums_avx_vnni(tile: &ByteTile, panel: &BytePanel, offsets: bool, sums: &mut Products) {
+    tile_sums::<V256, { V256::TILE_ROWS }>(tile, panel, offsets, sums);
 }
 
 /// The products of `R` rows with a panel: `sums[r][lane]`.
+#[inline(always)]
+fn tile_sums<V: ByteVector, const R: usize>(
+    tile: &ByteTile,
+    panel: &BytePanel,
+    offsets: bool,
+    sums: &mut Products,
+) {
+    if offsets {
+        lane_sums::<V, R, true>(tile, panel, sums);
+    } else {
+        lane_sums::<V, R, false>(tile, panel, sums);
+    }
+}
+
+/// [`tile_sums`] for weights with or without offsets.
 #[inline(always)]
 fn lane_sums<V: ByteVector, const R: usize, const OFFSETS: bool>(
     tile: &ByteTile,

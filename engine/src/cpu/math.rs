@@ -1,6 +1,6 @@
 //! Functions of floats in forms that become vector code.
 
-use super::vector::{InstructionSet, Vector, with_set};
+use super::vector::{InstructionSet, with_set};
 use crate::model::spec::{
     Activation, CLAMPED_FACTOR, CLAMPED_LIMIT, GELU_CUBE, GELU_FACTOR, NormKind,
 };
@@ -25,6 +25,38 @@ pub(super) fn exp(x: f32) -> f32 {
         f32::from_bits(((shifted.to_bits() as i32 - ROUND.to_bits() as i32 + 127) << 23) as u32);
     let y = (y * r * r + r + 1.0) * power;
     if x < -87.0 { 0.0 } else { y }
+}
+
+/// Lanes of sums and maxima, which the compiler makes vector code of.
+const LANES: usize = 16;
+
+/// The largest of some numbers and `max`.
+#[inline(always)]
+pub(super) fn largest(numbers: &[f32], max: f32) -> f32 {
+    // Unlike `max`, a comparison is one instruction for all lanes.
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let (lanes, rest) = numbers.as_chunks::<LANES>();
+    let mut most = [max; LANES];
+    for numbers in lanes {
+        most = std::array::from_fn(|lane| larger(numbers[lane], most[lane]));
+    }
+    most.into_iter().chain(rest.iter().copied()).fold(max, larger)
+}
+
+/// e^(x - max) in place of each x; answers their sum.
+#[inline(always)]
+pub(super) fn exp_each(numbers: &mut [f32], max: f32) -> f32 {
+    let mut sums = [0.0; LANES];
+    let mut add = |(x, sum): (&mut f32, &mut f32)| {
+        *x = exp(*x - max);
+        *sum += *x;
+    };
+    let (lanes, rest) = numbers.as_chunks_mut::<LANES>();
+    for numbers in lanes {
+        numbers.iter_mut().zip(&mut sums).for_each(&mut add);
+    }
+    rest.iter_mut().zip(&mut sums).for_each(&mut add);
+    sums.into_iter().sum()
 }
 
 /// tanh x to a few units in the last place.
@@ -74,17 +106,12 @@ pub(super) fn gate_row(
     activation: Activation,
     out: &mut [f32],
 ) {
-    with_set!(set, |V, gate: &[f32], up: &[f32], activation: Activation, out: &mut [f32]| {
-        gate_each::<V>(gate, up, activation, out);
+    with_set!(set, |_V, gate: &[f32], up: &[f32], activation: Activation, out: &mut [f32]| {
+        // The compiler makes vector code of it by itself.
+        for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+            *out = gate_times_up(gate, up, activation);
+        }
     });
-}
-
-/// The same for any set: the compiler makes vector code of it by itself.
-#[inline(always)]
-fn gate_each<V: Vector>(gate: &[f32], up: &[f32], activation: Activation, out: &mut [f32]) {
-    for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-        *out = gate_times_up(gate, up, activation);
-    }
 }
 
 /// What x less its mean (0 where `kind` takes none) is multiplied by, and that mean.

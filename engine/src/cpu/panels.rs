@@ -1,6 +1,6 @@
 //! Activations made ready for products.
 
-use super::byte_tiles::BytePanel;
+use super::byte_tiles::{ByteKernel, BytePanel};
 use super::product::{GROUP, HALF};
 use super::slots::Slots;
 use super::team::Team;
@@ -20,15 +20,20 @@ pub(super) enum Rounding {
 }
 
 /// How activations lie.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum Layout {
-    /// Few tokens: row by row.
-    #[default]
-    Rows,
+    /// Few tokens: row by row; with `rounded` their bytes too.
+    Rows { rounded: bool },
     /// Many tokens: panels of as many as a vector has lanes, one vector for each column.
     Floats,
-    /// Many tokens rounded to bytes, where the processor multiplies bytes.
-    Bytes,
+    /// Many tokens rounded to bytes, which the kernel multiplies.
+    Bytes(ByteKernel),
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self::Rows { rounded: false }
+    }
 }
 
 /// Activations made ready for products.
@@ -38,8 +43,6 @@ pub(super) struct Panels {
     pub tokens: usize,
     pub columns: usize,
     pub layout: Layout,
-    /// Whether inputs were rounded to bytes.
-    pub int8: bool,
     /// Rows, or panels of floats, of which the last is padded with zeros.
     pub floats: Vec<f32>,
     /// Rows: the sum of each 16 inputs, for weights with offsets.
@@ -68,8 +71,7 @@ impl Panels {
         columns: usize,
         rounding: Rounding,
     ) {
-        let int8 = rounding != Rounding::None;
-        self.int8 = int8;
+        let rounded = rounding != Rounding::None;
         self.columns = columns;
         self.tokens = input.len() / columns;
         let lanes = set.lanes();
@@ -77,12 +79,15 @@ impl Panels {
         let rows = |panel: usize| {
             &input[panel * lanes * columns..][..lanes.min(self.tokens - panel * lanes) * columns]
         };
+        let kernel = ByteKernel::of(set).filter(|_| rounding == Rounding::Bytes);
         if self.tokens < TILED_FROM {
-            self.layout = Layout::Rows;
-            self.fill_rows(input);
-        } else if rounding == Rounding::Bytes && set.multiplies_bytes() {
-            self.layout = Layout::Bytes;
-            self.byte_panels.resize_with(panels, BytePanel::default);
+            self.layout = Layout::Rows { rounded };
+            self.fill_rows(input, rounded);
+        } else if let Some(kernel) = kernel {
+            self.layout = Layout::Bytes(kernel);
+            // Panels of longer prompts stay, with their memory.
+            let most = panels.max(self.byte_panels.len());
+            self.byte_panels.resize_with(most, BytePanel::default);
             let slots = Slots::new(&mut self.byte_panels, 1);
             team.share(panels, 1, &|range| {
                 for panel in range {
@@ -95,16 +100,16 @@ impl Panels {
             let slots = Slots::new(&mut self.floats, columns * lanes);
             team.share(panels, 1, &|range| {
                 for panel in range {
-                    slots.with(panel, |out| fill_floats(rows(panel), columns, lanes, int8, out));
+                    slots.with(panel, |out| fill_floats(rows(panel), columns, lanes, rounded, out));
                 }
             });
         }
     }
 
-    fn fill_rows(&mut self, input: &[f32]) {
+    fn fill_rows(&mut self, input: &[f32], rounded: bool) {
         self.floats.clear();
         self.floats.extend_from_slice(input);
-        if self.int8 {
+        if rounded {
             self.bytes.clear();
             self.scales.clear();
             for half in self.floats.as_chunks_mut().0 {
@@ -120,12 +125,12 @@ impl Panels {
 }
 
 /// Up to `lanes` rows side by side; lanes without a row are zeros.
-fn fill_floats(rows: &[f32], columns: usize, lanes: usize, int8: bool, panel: &mut [f32]) {
+fn fill_floats(rows: &[f32], columns: usize, lanes: usize, rounded: bool, panel: &mut [f32]) {
     if rows.len() < lanes * columns {
         panel.fill(0.0);
     }
     for (lane, row) in rows.chunks_exact(columns).enumerate() {
-        if int8 {
+        if rounded {
             for (half, out) in row.as_chunks().0.iter().zip(panel.chunks_exact_mut(HALF * lanes)) {
                 let (bytes, scale) = round::<Plain>(half);
                 for (byte, out) in bytes.into_iter().zip(out.chunks_exact_mut(lanes)) {

@@ -138,21 +138,21 @@ fn multiply_rows<V: Vector, B: Block>(
     out: &Output,
 ) {
     let row_blocks = x.columns / B::WEIGHTS;
-    if x.layout != Layout::Rows {
+    let Layout::Rows { rounded } = x.layout else {
         for (tile, blocks) in blocks.chunks(V::TILE_ROWS * row_blocks).enumerate() {
             prefetch(blocks);
             let row = first_row + tile * V::TILE_ROWS;
             let rows = row..row + blocks.len() / row_blocks;
-            if x.layout == Layout::Bytes {
+            if let Layout::Bytes(kernel) = x.layout {
                 scratch.bytes.decode::<V, B>(blocks, x.columns);
-                scratch.bytes.multiply::<V>(B::OFFSETS, rows, x, out);
+                scratch.bytes.multiply::<V>(kernel, B::OFFSETS, rows, x, out);
             } else {
                 scratch.floats.decode::<V, B>(blocks, x.columns);
                 scratch.floats.multiply::<V>(rows, x, out);
             }
         }
         return;
-    }
+    };
     for (index, row) in blocks.chunks_exact(row_blocks).enumerate() {
         prefetch(row);
         let bias = out.bias.map_or(0.0, |bias| bias[first_row + index]);
@@ -161,13 +161,13 @@ fn multiply_rows<V: Vector, B: Block>(
         };
         let mut token = 0;
         while token + 2 <= x.tokens {
-            let [a, b] = dot_row::<V, B, 2>(row, x, token);
+            let [a, b] = dot_row::<V, B, 2>(row, x, rounded, token);
             put(token, a);
             put(token + 1, b);
             token += 2;
         }
         if token < x.tokens {
-            let [a] = dot_row::<V, B, 1>(row, x, token);
+            let [a] = dot_row::<V, B, 1>(row, x, rounded, token);
             put(token, a);
         }
     }
@@ -228,7 +228,12 @@ impl<V: Vector> Total<V> {
 
 /// The products of a row with `T` tokens from `token` on.
 #[inline(always)]
-fn dot_row<V: Vector, B: Block, const T: usize>(row: &[B], x: &Panels, token: usize) -> [f32; T] {
+fn dot_row<V: Vector, B: Block, const T: usize>(
+    row: &[B],
+    x: &Panels,
+    rounded: bool,
+    token: usize,
+) -> [f32; T] {
     let mut totals = [Total { halves: [V::splat(0.0); 2], offsets: 0.0 }; T];
     let tokens: [usize; T] = std::array::from_fn(|t| token + t);
     let inputs: [&[[f32; GROUP]]; T] = tokens.map(|token| x.groups(&x.floats, token));
@@ -246,7 +251,7 @@ fn dot_row<V: Vector, B: Block, const T: usize>(row: &[B], x: &Panels, token: us
         let first = index * groups;
         for (group, codes) in codes[..groups].iter().enumerate() {
             let at = first + group;
-            if x.int8 {
+            if rounded {
                 let bytes = tokens.map(|token| &x.groups(&x.bytes, token)[at]);
                 add_bytes(
                     codes,

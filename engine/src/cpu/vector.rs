@@ -65,17 +65,6 @@ impl InstructionSet {
         }
     }
 
-    /// Whether this processor has instructions for products of bytes in the set's registers.
-    pub(super) fn multiplies_bytes(self) -> bool {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => is_x86_feature_detected!("avxvnni"),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => is_x86_feature_detected!("avx512vnni"),
-            _ => false,
-        }
-    }
-
     /// The set's name.
     pub fn name(self) -> &'static str {
         match self {
@@ -180,26 +169,6 @@ pub(super) trait Vector: Copy + Instructions {
     fn multiply(self, b: Self) -> Self {
         self.multiply_add(b, Self::splat(0.0))
     }
-}
-
-/// A [`Vector`] whose processor multiplies bytes. Methods must be inlined into a function that has the instructions for
-/// that (AVX-VNNI, AVX-512 VNNI) enabled too.
-#[cfg_attr(
-    not(target_arch = "x86_64"),
-    allow(dead_code, reason = "other architectures have none yet")
-)]
-pub(super) trait ByteVector: Vector {
-    /// As many whole numbers of 32 bits.
-    type Whole: Copy;
-
-    /// The first numbers of a slice, which holds at least [`Vector::LANES`].
-    fn load_whole(numbers: &[i32]) -> Self::Whole;
-    /// Bytes, four to a lane, of a slice which holds that many.
-    fn load_bytes(bytes: &[i8]) -> Self::Whole;
-    /// Adds the products of four codes with the four bytes of each lane.
-    fn add_products(sums: Self::Whole, codes: [u8; 4], bytes: Self::Whole) -> Self::Whole;
-    /// Whole numbers as floats.
-    fn from_whole(numbers: Self::Whole) -> Self;
 }
 
 /// Four floats by plain code, which compilers turn into SSE2 or NEON.

@@ -1,7 +1,6 @@
 // IQ1_S: d * (2 scale + 1) * (g +- 1/8). Planes: low bits of four indices a group, two bytes a group (high bits of the
 // indices, the scale, the direction), a half d a superblock. Table: half a word an entry.
 #define CODES
-#define NO_OFFSETS
 #import shared/half
 #import shared/ternary
 

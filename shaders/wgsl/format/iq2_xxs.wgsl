@@ -1,7 +1,6 @@
 // IQ2_XXS: d * (0.5 + scale) / 4 * +-magnitude. Planes: 8 bytes a group (four indices; four times seven signs, and the
 // scale), a half d a superblock. Table: two words an entry.
 #define CODES
-#define NO_OFFSETS
 #import shared/half
 #import shared/signs
 

@@ -1,6 +1,5 @@
 // IQ4_NL: d * value of the code. Planes: 16 bytes of codes, a half d.
 #define CODES
-#define NO_OFFSETS
 #import shared/half
 
 // -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113.

@@ -1,6 +1,5 @@
 // IQ4_XS: d * scale * value of the code. Planes: 128 bytes of codes, 8 signed scales, a half d a superblock.
 #define CODES
-#define NO_OFFSETS
 #import shared/half
 
 // As IQ4_NL.

@@ -1,6 +1,5 @@
 // MXFP4: 2^(exponent - 128) * value of the code, values being doubled. Planes: 16 bytes of codes, a byte of exponent.
 #define CODES
-#define NO_OFFSETS
 
 // 0, 1, 2, 3, 4, 6, 8, 12 and their negatives.
 const VALUES: vec4<u32> = vec4<u32>(0x03020100u, 0x0c080604u, 0xfdfeff00u, 0xf4f8fafcu);

@@ -1,7 +1,6 @@
 // NVFP4: scale * value of the code, values being doubled, a scale for each 16 weights: a float of four bits of exponent
 // and three of mantissa. Planes: 32 bytes of codes, 4 scales for 64 weights.
 #define CODES
-#define NO_OFFSETS
 
 // As MXFP4.
 const VALUES: vec4<u32> = vec4<u32>(0x03020100u, 0x0c080604u, 0xfdfeff00u, 0xf4f8fafcu);

@@ -1,6 +1,5 @@
 // Q8_0: d * code, codes signed bytes. Planes: 32 bytes of codes, a half d.
 #define CODES
-#define NO_OFFSETS
 #import shared/half
 
 fn codes(group: u32) -> Codes {

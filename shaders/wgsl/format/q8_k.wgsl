@@ -1,6 +1,5 @@
 // Q8_K: d * code, codes signed bytes. Planes: 256 bytes of codes, a float d a superblock.
 #define CODES
-#define NO_OFFSETS
 
 fn codes(group: u32) -> Codes {
     return Codes(words_at(group * 2u), words_at(group * 2u + 1u));

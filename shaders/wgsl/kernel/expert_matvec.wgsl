@@ -109,7 +109,7 @@ fn main(
 #end
                 let low = fma(w0, x0, w1 * x1) + fma(w2, x2, w3 * x3);
                 let high = fma(v0, x4, v1 * x5) + fma(v2, x6, v3 * x7);
-                sum_{m}_{r} += s.scale.x * sum_of(low) + s.scale.y * sum_of(high) + offsets_times(s, x_sum);
+                sum_{m}_{r} += s.scale.x * sum_of(low) + s.scale.y * sum_of(high) + dot(s.offset, x_sum);
 #else
                 let w = decode_group(row_{m}_{r} + g);
                 let low = fma(w[0], x0, w[1] * x1) + fma(w[2], x2, w[3] * x3);

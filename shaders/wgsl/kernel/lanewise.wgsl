@@ -108,13 +108,9 @@ fn main(
         let codes_{m}_{r} = codes((row_{m}_{r} + turn) * {GROUPS}u + {g}u);
         let bytes_{m}_{r}_0 = codes_{m}_{r}.low;
         let bytes_{m}_{r}_1 = codes_{m}_{r}.high;
-#end
-#end
-#unroll m MATRICES
-#unroll r ROWS
         let scales_{m}_{r} = scales((row_{m}_{r} + turn) * {GROUPS}u + {g}u);
 #unroll t TOKENS
-        sum_{m}_{r}_{t} += offsets_times(scales_{m}_{r}, x_sum{t});
+        sum_{m}_{r}_{t} += dot(scales_{m}_{r}.offset, x_sum{t});
 #end
 #end
 #end

@@ -96,7 +96,7 @@ fn main(
             let a = codes_to_floats(words.x);
             let b = codes_to_floats(words.y);
 #unroll t TOKENS
-            sum_{m}_{r}_{t} += s.scale.x * dot(a, low{t}) + s.scale.y * dot(b, high{t}) + offsets_times(s, x_sum{t});
+            sum_{m}_{r}_{t} += s.scale.x * dot(a, low{t}) + s.scale.y * dot(b, high{t}) + dot(s.offset, x_sum{t});
 #end
         }
 #end
@@ -151,7 +151,7 @@ fn main(
                 + dot4I8Packed(c.low.z, bytes{t}_2) + dot4I8Packed(c.low.w, bytes{t}_3);
             let high{t} = dot4I8Packed(c.high.x, bytes{t}_4) + dot4I8Packed(c.high.y, bytes{t}_5)
                 + dot4I8Packed(c.high.z, bytes{t}_6) + dot4I8Packed(c.high.w, bytes{t}_7);
-            sum_{m}_{r}_{t} += dot(s.scale * x_scale{t}, vec2<f32>(f32(low{t}), f32(high{t}))) + offsets_times(s, x_sum{t});
+            sum_{m}_{r}_{t} += dot(s.scale * x_scale{t}, vec2<f32>(f32(low{t}), f32(high{t}))) + dot(s.offset, x_sum{t});
 #end
 #else
 #unroll k 4
@@ -161,7 +161,7 @@ fn main(
 #unroll t TOKENS
             let low{t} = fma(w0, x{t}_0, w1 * x{t}_1) + fma(w2, x{t}_2, w3 * x{t}_3);
             let high{t} = fma(v0, x{t}_4, v1 * x{t}_5) + fma(v2, x{t}_6, v3 * x{t}_7);
-            sum_{m}_{r}_{t} += s.scale.x * sum_of(low{t}) + s.scale.y * sum_of(high{t}) + offsets_times(s, x_sum{t});
+            sum_{m}_{r}_{t} += s.scale.x * sum_of(low{t}) + s.scale.y * sum_of(high{t}) + dot(s.offset, x_sum{t});
 #end
 #endif
 #else

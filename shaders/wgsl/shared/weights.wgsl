@@ -6,7 +6,7 @@
 //   codes(group) -> Codes: the group's 32 codes, signed bytes.
 //   code_words(group, q) -> vec2<u32>: the codes of weights 4q to 4q + 3, and of 16 + 4q to 16 + 4q + 3.
 //   scales(group) -> Scales: weight = scale * code + offset, in each half of the group.
-// Where no code is negative it defines UNSIGNED_CODES too; where no weight has an offset, NO_OFFSETS.
+// Where no code is negative it defines UNSIGNED_CODES too.
 // decode_group(group) -> Group, the weights as floats, follows from them (shared/codes); a format of floats
 // has only that.
 
@@ -33,16 +33,6 @@ struct Codes { low: vec4<u32>, high: vec4<u32> }
 
 // Of weights 0 to 15 in x, 16 to 31 in y.
 struct Scales { scale: vec2<f32>, offset: vec2<f32> }
-
-// What the offsets of a group add to its product with inputs whose halves add up to `sums`. Without offsets -0, which
-// compilers drop from a sum, and with it what `sums` took.
-fn offsets_times(s: Scales, sums: vec2<f32>) -> f32 {
-#ifdef NO_OFFSETS
-    return -0.0;
-#else
-    return dot(s.offset, sums);
-#endif
-}
 
 // Half number `index` of the plane at `plane`, in the low 16 bits.
 fn plane_half(plane: u32, index: u32) -> u32 {

@@ -1,7 +1,7 @@
 //! Mixtures of experts: each expert's part of a matrix is multiplied with the tokens that chose it, all at once.
 
 use super::{CpuExecutor, Output, Prepared, Slots};
-use crate::cpu::math::{activate, exp};
+use crate::cpu::math::{activate, exp_each, largest};
 use crate::model::spec::{Activation, Gating, Routing};
 use crate::model::weights::WeightId;
 use crate::plan::{Op, ValueId};
@@ -74,12 +74,7 @@ fn take_best(values: &mut [f32]) -> (usize, f32) {
 }
 
 fn softmax(x: &mut [f32]) {
-    let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut total = 0.0;
-    for x in x.iter_mut() {
-        *x = exp(*x - max);
-        total += *x;
-    }
+    let total = exp_each(x, largest(x, f32::NEG_INFINITY));
     for x in x {
         *x /= total;
     }

@@ -3,7 +3,8 @@
 #[allow(clippy::wildcard_imports, reason = "the instructions' own names")]
 use std::arch::x86_64::*;
 
-use super::{ByteVector, Instructions, Vector};
+use super::{Instructions, Vector};
+use crate::cpu::byte_tiles::ByteVector;
 
 /// The bytes of a register.
 #[inline(always)]
