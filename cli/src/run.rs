@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use engine::chat::Message;
+use engine::chat::parts::{Marks, Part};
 use engine::executor::Precision;
 use engine::select::Sampling;
 use engine::step::SequenceId;
@@ -99,6 +100,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         print_effective(args, &options, model.precision(), &context);
     }
     let session = Session::new(&model, Arc::new(Mutex::new(context)), SequenceId(0))?;
+    for warning in session.tokenizer().warnings() {
+        eprintln!("{warning}");
+    }
     if !session.has_template() && !args.raw {
         eprintln!("{name} has no chat template: the prompt is continued as plain text");
     }
@@ -227,7 +231,10 @@ impl Run<'_> {
                 Ok(generation) => {
                     output::print_text("\n\n")?;
                     self.report(&generation);
-                    self.messages.push(Message::assistant(generation.text));
+                    // A harmony answer's text runs its thoughts and headers together.
+                    let harmony = self.session.marks() == Marks::Harmony;
+                    let said = if harmony { generation.said() } else { generation.text };
+                    self.messages.push(Message::assistant(said));
                 }
                 // The turn did not happen; an earlier one can still be built upon.
                 Err(error) if error.downcast_ref::<engine::Error>().is_some() => {
@@ -243,19 +250,41 @@ impl Run<'_> {
 
     /// Generates, streaming to stdout if `stream`.
     fn generate(&mut self, stream: bool) -> Result<Generation> {
-        let mut broken = None;
+        let broken = std::cell::RefCell::new(None);
         let cancel = self.cancel.clone();
-        let mut on_text = |text: &str| {
-            if stream && broken.is_none() {
-                broken = output::print_text(text).err();
-                if broken.is_some() {
+        let print = |text: &str| {
+            if stream && broken.borrow().is_none() {
+                if let Err(error) = output::print_text(text) {
+                    *broken.borrow_mut() = Some(error);
                     cancel.store(true, Ordering::Relaxed);
                 }
             }
         };
-        let generation = self.session.generate(&self.options, &self.cancel, &mut on_text)?;
+        // Harmony's thoughts and answer are messages of their own, whose headers are not for people.
+        let in_parts = !self.args.raw && self.session.marks() == Marks::Harmony;
+        let mut thought = false;
+        let mut on_text = |text: &str| {
+            if !in_parts {
+                print(text);
+            }
+        };
+        let mut on_part = |part: &Part| {
+            if !in_parts {
+                return;
+            }
+            let thinks = matches!(part, Part::Thinking(_));
+            if std::mem::replace(&mut thought, thinks) && !thinks {
+                print("\n\n");
+            }
+            match part {
+                Part::Text(text) | Part::Thinking(text) => print(text),
+                Part::ToolCall { name, arguments } => print(&format!("{name} {arguments}\n")),
+            }
+        };
+        let generation =
+            self.session.generate_parts(&self.options, &self.cancel, &mut on_text, &mut on_part)?;
         self.cancel.store(false, Ordering::Relaxed);
-        if let Some(error) = broken {
+        if let Some(error) = broken.into_inner() {
             return Err(error.into());
         }
         if generation.stop == Stop::ContextFull {

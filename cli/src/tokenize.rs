@@ -1,6 +1,6 @@
 //! `engine tokenize`: the ids of a text.
 
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -34,6 +34,12 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let file = models::open(&args.model)?;
     let tokenizer = Tokenizer::from_metadata(&file.metadata)?;
+    // What reads the ids from a pipe has no use for it.
+    if !args.json && std::io::stderr().is_terminal() {
+        for warning in tokenizer.warnings() {
+            eprintln!("{warning}");
+        }
+    }
     let text = match args.text.as_deref() {
         None | Some("-") => read_stdin()?,
         Some(text) => text.to_string(),

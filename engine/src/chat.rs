@@ -3,12 +3,15 @@
 mod json;
 pub mod parts;
 mod python;
+mod rendered;
 
 use gguf::Metadata;
 use minijinja::{Environment, ErrorKind, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
+
+pub use rendered::Rendered;
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::chat::parts::{Marks, Part, PartParser};
-use crate::chat::{Message, Template, TemplateInputs};
+use crate::chat::{Message, Rendered, Template, TemplateInputs};
 use crate::executor::Selection;
 use crate::load::Model;
 use crate::select::Sampling;
 use crate::step::{Input, SequenceId, StepToken};
-use crate::tokenizer::{Detokenizer, EncodeOptions, TokenType, Tokenizer};
+use crate::tokenizer::{Detokenizer, EncodeOptions, Tokenizer};
 use crate::{Context, Error, Result};
 
 /// Why a generation ended.
@@ -73,6 +73,17 @@ pub struct Generation {
     pub generate_time: Duration,
 }
 
+impl Generation {
+    /// What is said: the parts that are text, without thoughts and calls.
+    pub fn said(&self) -> String {
+        let said = self.parts.iter().map(|part| match part {
+            Part::Text(text) => text.as_str(),
+            Part::Thinking(_) | Part::ToolCall { .. } => "",
+        });
+        said.collect()
+    }
+}
+
 /// Several sessions share a context.
 pub type SharedContext = Arc<Mutex<Context>>;
 
@@ -111,13 +122,19 @@ impl Session {
         self.template.is_some()
     }
 
+    /// How the family of the template marks the parts of an answer.
+    pub fn marks(&self) -> Marks {
+        self.template.as_ref().map_or(Marks::None, Template::marks)
+    }
+
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
     /// Sets the prompt to a conversation, rendered by the file's template; in a file without one the
-    /// contents stand one after another as plain text. What the context already holds of it is kept.
+    /// contents stand one after another as plain text. What the context already holds of it is kept. Control
+    /// tokens come of the template alone: those that the messages spell are text.
     pub fn push_chat(&mut self, messages: &[Message]) -> Result<()> {
         let token_text =
             |id: Option<u32>| id.map_or_else(String::new, |id| self.tokenizer.text(id));
@@ -128,13 +145,15 @@ impl Session {
         };
         let Some(template) = &self.template else {
             let text: Vec<_> = messages.iter().map(|message| message.content.as_str()).collect();
-            return self.push_text(&text.join("\n"));
+            let text = Rendered::plain(text.join("\n"), &self.tokenizer);
+            let ids = self.tokenizer.encode_rendered(&text)?;
+            self.push_ids(ids);
+            return Ok(());
         };
-        let text = template.render(messages, true, &inputs)?;
-        // Templates write BOS themselves; a second one would be another prompt.
-        let written = !inputs.bos_token.is_empty() && text.starts_with(&inputs.bos_token);
-        let options = EncodeOptions { add_special: !written, parse_special: true };
-        let ids = self.tokenizer.encode(&text, options)?;
+        let request = serde_json::json!({ "messages": messages, "add_generation_prompt": true });
+        let rendered = template.render_for(&request, &inputs, &self.tokenizer)?;
+        let ids = self.tokenizer.encode_rendered(&rendered)?;
+        let text = rendered.text();
         self.push_ids(ids);
         // As long as any mark that it may end with.
         let start = text.char_indices().rev().nth(63).map_or(0, |(at, _)| at);
@@ -193,8 +212,7 @@ impl Session {
             let tokens = self.prompt.len();
             return Err(Error::PromptTooLong { tokens, cells, trained: self.trained });
         }
-        let marks = self.template.as_ref().map_or(Marks::None, Template::marks);
-        let parser = PartParser::new(marks, &self.prompt_end);
+        let parser = PartParser::new(self.marks(), &self.prompt_end);
         let mut run = Generating {
             session: self,
             parser,
@@ -265,7 +283,7 @@ impl Generating<'_> {
     fn accept(&mut self, id: u32) -> Option<Stop> {
         self.generation.tokens.push(id);
         let tokenizer = &self.session.tokenizer;
-        if tokenizer.token_type(id) == TokenType::Control {
+        if tokenizer.is_mark(id) {
             // No text for people, but marks are made of them.
             let mark = String::from_utf8_lossy(tokenizer.piece_with_special(id));
             let mut add = add_part(&mut self.generation.parts, self.on_part);

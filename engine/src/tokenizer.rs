@@ -4,28 +4,28 @@
 //! - [`Detokenizer`] turns ids into text as they come and never prints half a character.
 
 mod bpe;
+mod charsmap;
+mod decode;
 mod detokenize;
+mod marks;
+mod merge;
 mod special;
 mod spm;
 mod unigram;
+mod vocabulary;
 mod wpm;
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use gguf::{Metadata, StringArray};
 
+use crate::chat::Rendered;
 use crate::{Error, Result};
 
-/// Appends the ids that a library's tokenizer gives a text without special tokens.
-fn encode_plain(tokenizer: &tokenizers::Tokenizer, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-    let encoding = tokenizer.encode_fast(text, false).map_err(|why| Error::Tokenizer {
-        file: "the text".into(),
-        why: format!("cannot be tokenized: {why}"),
-    })?;
-    ids.extend_from_slice(encoding.get_ids());
-    Ok(())
-}
+pub use decode::DecodeOptions;
 pub use detokenize::Detokenizer;
+pub use marks::SpecialIds;
+use vocabulary::Vocabulary;
 
 /// What kind of token an id is, as `tokenizer.ggml.token_type` numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,17 +42,20 @@ pub enum TokenType {
     Unused,
     /// One byte, written `<0xE2>`.
     Byte,
+    /// None of these; stands for nothing.
+    Undefined,
 }
 
 impl TokenType {
-    fn from_id(id: u32) -> Self {
+    fn from_id(id: u64) -> Self {
         match id {
+            1 => TokenType::Normal,
             2 => TokenType::Unknown,
             3 => TokenType::Control,
             4 => TokenType::UserDefined,
             5 => TokenType::Unused,
             6 => TokenType::Byte,
-            _ => TokenType::Normal,
+            _ => TokenType::Undefined,
         }
     }
 }
@@ -83,8 +86,7 @@ enum Algorithm {
 /// A vocabulary and how it is applied.
 pub struct Tokenizer {
     algorithm: Algorithm,
-    /// The texts as the file has them.
-    texts: StringArray,
+    vocabulary: Vocabulary,
     /// The bytes that each token stands for.
     pieces: StringArray,
     types: Vec<TokenType>,
@@ -93,56 +95,35 @@ pub struct Tokenizer {
     pub bos: Option<u32>,
     /// End of sequence.
     pub eos: Option<u32>,
-    /// Whether BOS is put before a text.
+    /// Whether BOS is put before a text (WordPiece does so in any case).
     pub add_bos: bool,
     /// Separator: ends a text for encoders.
     pub sep: Option<u32>,
-    /// Whether EOS is put after a text.
+    /// Whether EOS is put after a text (never by WordPiece).
     pub add_eos: bool,
-    /// Whether the separator is put after a text.
+    /// Whether the separator belongs after a text. WordPiece puts it there in any case, the others leave it to
+    /// who joins texts, as in llama.cpp.
     pub add_sep: bool,
-    ends: HashSet<u32>,
+    ids: SpecialIds,
+    ends: BTreeSet<u32>,
+    /// User-defined tokens that the file has as control tokens: no text for people.
+    marks: BTreeSet<u32>,
+    /// Whether a space stands before the first word, to be removed again.
+    add_space_prefix: bool,
+    /// Whether spaces before punctuation are removed from ids made text.
+    clean_spaces: bool,
+    warnings: Vec<String>,
 }
 
-/// Tokens that end a generation, by their text, and that are control tokens whatever the file says of them:
-/// the list that llama.cpp keeps (`special_eog_ids` in llama-vocab.cpp), for files that were converted
-/// carelessly.
-const END_TEXTS: &[&str] = &[
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<|return|>",
-    "<|call|>",
-    "<|flush|>",
-    "<|calls|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "</s>",
-    "<|eom_id|>",
-    "<EOT>",
-    "_<EOT>",
-    "[EOT]",
-    "[EOS]",
-    "<|end_of_text|>",
-    "<end_of_utterance>",
-    "<eos>",
-    "<turn|>",
-    "<|tool_response>",
-    "<｜end▁of▁sentence｜>",
-    "[e~[",
-    // Padding, repository and file marks of fill-in-the-middle models.
-    "<|fim_pad|>",
-    "<fim-pad>",
-    "<fim_pad>",
-    "<PAD>",
-    "[PAD]",
-    "<|fim_repo|>",
-    "<|repo_name|>",
-    "<fim-repo>",
-    "<REPO>",
-    "<reponame>",
-    "<|file_sep|>",
-];
+/// What llama.cpp takes where the file does not say.
+#[derive(Default)]
+struct Defaults {
+    ids: SpecialIds,
+    add_bos: bool,
+    add_eos: bool,
+    add_sep: bool,
+    clean_spaces: bool,
+}
 
 impl Tokenizer {
     /// Builds the tokenizer that a file's metadata describes.
@@ -150,132 +131,119 @@ impl Tokenizer {
         let error = |why: String| Error::Tokenizer { file: metadata.file().into(), why };
         let model_key = "tokenizer.ggml.model";
         let model = metadata.str(model_key)?.ok_or_else(|| metadata.missing(model_key))?;
-        let tokens_key = "tokenizer.ggml.tokens";
-        let texts =
-            metadata.strings(tokens_key)?.ok_or_else(|| metadata.missing(tokens_key))?.clone();
-        if texts.is_empty() {
-            return Err(error("the vocabulary is empty; the file is damaged".into()));
+        if !KNOWN.contains(&model) {
+            let known = KNOWN.join(", ");
+            return Err(error(if matches!(model, "none" | "no_vocab") {
+                "it has no vocabulary (tokenizer.ggml.model is none): only ids can be given".into()
+            } else {
+                format!("the tokenizer {model:?} is unknown (known: {known})")
+            }));
         }
-        let mut types: Vec<TokenType> = match metadata.u32s("tokenizer.ggml.token_type")? {
-            Some(types) if types.len() != texts.len() => {
-                return Err(error(format!(
-                    "{} token types for {} tokens; the file is damaged",
-                    types.len(),
-                    texts.len()
-                )));
-            }
-            Some(types) => types.into_iter().map(TokenType::from_id).collect(),
-            None => vec![TokenType::Normal; texts.len()],
-        };
-        let end_texts: HashSet<&[u8]> = END_TEXTS.iter().map(|text| text.as_bytes()).collect();
-        let mut ends = HashSet::new();
-        for (index, _) in texts.iter().enumerate().filter(|(_, text)| end_texts.contains(text)) {
-            types[index] = TokenType::Control;
-            ends.insert(index as u32);
-        }
-        let (algorithm, pieces) = match model {
-            "gpt2" | "gemma4" => {
-                let bpe = bpe::Bpe::new(metadata, &texts, model == "gemma4")?;
-                let pieces = if bpe.is_raw() {
-                    spm::pieces(&texts, &types)
-                } else {
-                    bpe::pieces(&texts, &types)
-                };
-                (Algorithm::Bpe(Box::new(bpe)), pieces)
-            }
-            "bert" => {
-                let wpm = wpm::Wpm::new(metadata, &texts)?;
-                (Algorithm::Wpm(Box::new(wpm)), spm::pieces(&texts, &types))
-            }
+        let flag = |name: &str| metadata.bool(&format!("tokenizer.ggml.{name}"));
+        let mut warnings = Vec::new();
+        let (vocabulary, mut types) = Vocabulary::read(metadata, &mut warnings)?;
+        let prefix = flag("add_space_prefix")?;
+        let add_space_prefix = prefix.unwrap_or(model == "llama");
+        let algorithm = match model {
+            "llama" => Algorithm::Spm(Box::new(spm::Spm::new(&vocabulary, add_space_prefix))),
+            "bert" => Algorithm::Wpm(Box::new(wpm::Wpm::new(metadata, &vocabulary)?)),
             "t5" => {
-                let unigram = unigram::Unigram::new(metadata, &texts, &types)?;
-                (Algorithm::Unigram(Box::new(unigram)), spm::pieces(&texts, &types))
+                let unigram =
+                    unigram::Unigram::new(metadata, &vocabulary, &types, add_space_prefix)?;
+                Algorithm::Unigram(Box::new(unigram))
             }
-            "llama" => {
-                let spm = spm::Spm::new(metadata, &texts, &types)?;
-                let pieces = spm::pieces(&texts, &types);
-                (Algorithm::Spm(Box::new(spm)), pieces)
-            }
-            other => {
-                return Err(error(format!(
-                    "the tokenizer {other:?} is unknown (known: gpt2, llama, bert, t5, gemma4)"
-                )));
-            }
+            _ => Algorithm::Bpe(Box::new(bpe::Bpe::new(metadata, &vocabulary, model)?)),
         };
-        let id = |key: &str| -> Result<Option<u32>> {
-            let key = format!("tokenizer.ggml.{key}_token_id");
-            // Some files say 2^32 - 1 for none.
-            let id = metadata.u32(&key)?.filter(|&id| id != u32::MAX);
-            if let Some(id) = id.filter(|&id| id as usize >= texts.len()) {
-                return Err(error(format!(
-                    "{key} is {id}, the vocabulary has {} tokens",
-                    texts.len()
-                )));
-            }
-            Ok(id)
-        };
-        let (bos, eos) = (id("bos")?, id("eos")?);
-        // The key is misspelt in the format itself.
-        let sep = id("seperator")?;
-        let (bos_by_default, eos_by_default, sep_by_default) = match &algorithm {
-            Algorithm::Bpe(bpe) => (bpe.bos_by_default, false, bpe.sep_by_default),
-            Algorithm::Spm(_) => (true, false, false),
-            Algorithm::Wpm(_) => (true, false, true),
-            Algorithm::Unigram(_) => (false, true, false),
-        };
-        let of_bert = |id: u32| {
-            (matches!(algorithm, Algorithm::Wpm(_)) && texts.len() > id as usize).then_some(id)
-        };
-        // What BERT's own vocabulary has, where the file does not say.
-        let (bos, sep) = (bos.or_else(|| of_bert(101)), sep.or_else(|| of_bert(102)));
-        let bos_always = matches!(&algorithm, Algorithm::Bpe(bpe) if bpe.bos_always);
-        let add = |name: &str| metadata.bool(&format!("tokenizer.ggml.add_{name}_token"));
-        ends.extend([eos, id("eot")?, id("eom")?].into_iter().flatten());
+        let mut defaults = algorithm.defaults(model);
+        defaults.ids.newline = algorithm.newline(&vocabulary, &defaults.ids)?;
+        let ids = marks::read_ids(metadata, &vocabulary, defaults.ids, &mut warnings)?;
+        let meanings = marks::find_meanings(&vocabulary, &mut types, ids);
+        let (ids, characters) = (meanings.ids, algorithm.has_byte_characters());
+        let special = special::SpecialTokens::new(metadata, &vocabulary, &types, &meanings.marks);
+        // gemma4's files say no, its model needs it.
+        let bos_always =
+            matches!(&algorithm, Algorithm::Bpe(bpe) if bpe.pre.names.contains(&"gemma4"));
         Ok(Self {
-            special: special::SpecialTokens::new(&texts, &types).map_err(error)?,
-            add_bos: add("bos")?.unwrap_or(bos_by_default) || bos_always,
-            add_eos: add("eos")?.unwrap_or(eos_by_default),
-            add_sep: add("sep")?.unwrap_or(sep_by_default),
-            sep,
+            special: special.map_err(error)?,
+            pieces: vocabulary.pieces(&types, characters),
+            add_bos: flag("add_bos_token")?.unwrap_or(defaults.add_bos) || bos_always,
+            add_eos: flag("add_eos_token")?.unwrap_or(defaults.add_eos),
+            add_sep: flag("add_sep_token")?.unwrap_or(defaults.add_sep),
+            bos: ids.bos,
+            eos: ids.eos,
+            sep: ids.separator,
+            ends: meanings.ends,
+            marks: meanings.marks,
+            clean_spaces: defaults.clean_spaces,
+            ids,
             algorithm,
-            texts,
-            pieces,
+            vocabulary,
             types,
-            bos,
-            eos,
-            ends,
+            add_space_prefix,
+            warnings,
         })
     }
 
     /// The ids of a text.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>> {
+        self.encode_broken(text, &[], options)
+    }
+
+    /// The ids of a conversation that a template has rendered: control tokens that the template writes are
+    /// recognised, those that a person's words spell are not. BOS and EOS are added where the file asks for them
+    /// and the template has not written BOS itself.
+    pub fn encode_rendered(&self, rendered: &Rendered) -> Result<Vec<u32>> {
+        let bos = self.bos.map_or_else(String::new, |id| self.text(id));
+        // Templates write BOS themselves; a second one would be another prompt.
+        let written = !bos.is_empty() && rendered.begins_with_mark(&bos);
+        let options = EncodeOptions { add_special: !written, parse_special: true };
+        self.encode_broken(rendered.text(), rendered.breaks(), options)
+    }
+
+    /// Where control tokens begin that a text spells, in bytes; with `at_end` also those that it begins and
+    /// what comes after it may finish.
+    pub(crate) fn spelled(&self, text: &str, at_end: bool) -> Vec<usize> {
+        self.special.spelled(text, at_end)
+    }
+
+    fn encode_broken(
+        &self,
+        text: &str,
+        breaks: &[usize],
+        options: EncodeOptions,
+    ) -> Result<Vec<u32>> {
+        let (vocabulary, unknown) = (&self.vocabulary, self.ids.unknown);
+        let wpm = matches!(self.algorithm, Algorithm::Wpm(_));
         let mut ids = Vec::new();
-        if options.add_special && self.add_bos {
+        if options.add_special && (self.add_bos || wpm) {
             ids.extend(self.bos);
         }
         // Whether the text so far ends in a special token, or there is none: where SPM puts its space.
         let mut after_special = true;
-        for fragment in self.special.partition(text, options.parse_special) {
-            match fragment {
+        for fragment in self.special.partition(text, options.parse_special, breaks) {
+            let text = match fragment {
                 special::Fragment::Token(id) => {
                     ids.push(id);
                     after_special = true;
+                    continue;
                 }
-                special::Fragment::Text(text) => {
-                    match &self.algorithm {
-                        Algorithm::Bpe(bpe) => bpe.encode(text, &mut ids)?,
-                        Algorithm::Spm(spm) => spm.encode(text, after_special, &mut ids),
-                        Algorithm::Wpm(wpm) => wpm.encode(text, &mut ids)?,
-                        Algorithm::Unigram(unigram) => unigram.encode(text, &mut ids)?,
-                    }
-                    after_special = false;
+                special::Fragment::Text(text) => text,
+            };
+            match &self.algorithm {
+                Algorithm::Bpe(bpe) => bpe.encode(vocabulary, text, &mut ids)?,
+                Algorithm::Spm(spm) => {
+                    spm.encode(vocabulary, text, after_special, unknown, &mut ids);
+                }
+                Algorithm::Wpm(wpm) => wpm.encode(vocabulary, text, unknown, &mut ids)?,
+                Algorithm::Unigram(unigram) => {
+                    unigram.encode(vocabulary, text, unknown, &mut ids)?;
                 }
             }
+            after_special = false;
         }
-        if options.add_special && self.add_sep {
+        if options.add_special && wpm {
             ids.extend(self.sep);
-        }
-        if options.add_special && self.add_eos {
+        } else if options.add_special && self.add_eos {
             ids.extend(self.eos);
         }
         Ok(ids)
@@ -293,15 +261,14 @@ impl Tokenizer {
 
     /// The text of a token as the file has it, for display.
     pub fn text(&self, id: u32) -> String {
-        String::from_utf8_lossy(self.texts.get(id as usize).unwrap_or_default()).into_owned()
+        let text = self.vocabulary.texts.get(id as usize).unwrap_or_default();
+        String::from_utf8_lossy(text).into_owned()
     }
 
-    /// The bytes that a token stands for in a text; none for control tokens.
+    /// The bytes that a token stands for in a text; none for control tokens and other marks.
     pub fn piece(&self, id: u32) -> &[u8] {
-        match self.types.get(id as usize) {
-            None | Some(TokenType::Control | TokenType::Unknown) => &[],
-            Some(_) => self.pieces.get(id as usize).unwrap_or_default(),
-        }
+        let hidden = self.is_mark(id) || self.token_type(id) == TokenType::Unknown;
+        if hidden { &[] } else { self.piece_with_special(id) }
     }
 
     /// The bytes of a token, control tokens as they are written.
@@ -314,22 +281,97 @@ impl Tokenizer {
         self.types.get(id as usize).copied().unwrap_or(TokenType::Unused)
     }
 
+    /// Whether a token is a mark of the conversation and no text for people: control tokens, and gpt-oss's marks
+    /// of messages, which count as user-defined where a text is cut.
+    pub fn is_mark(&self, id: u32) -> bool {
+        self.token_type(id) == TokenType::Control || self.marks.contains(&id)
+    }
+
     /// Whether a token ends a generation.
     pub fn is_end(&self, id: u32) -> bool {
         self.ends.contains(&id)
     }
 
-    /// The text of ids as one: control tokens left out, and the space that SPM put in front removed.
-    pub fn decode(&self, ids: &[u32]) -> String {
-        let mut bytes: Vec<u8> = ids.iter().flat_map(|&id| self.piece(id)).copied().collect();
-        let prefixed = match &self.algorithm {
-            Algorithm::Spm(spm) => spm.add_space_prefix,
-            Algorithm::Wpm(_) | Algorithm::Unigram(_) => true,
-            Algorithm::Bpe(_) => false,
-        };
-        if prefixed && bytes.first() == Some(&b' ') {
-            bytes.remove(0);
+    /// The tokens that end a generation, in order.
+    pub fn ends(&self) -> impl Iterator<Item = u32> {
+        self.ends.iter().copied()
+    }
+
+    /// The ids with a meaning of their own.
+    pub fn special_ids(&self) -> &SpecialIds {
+        &self.ids
+    }
+
+    /// What is odd about the vocabulary, for people.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+/// The values of `tokenizer.ggml.model` that can be applied.
+const KNOWN: &[&str] = &["gpt2", "llama", "bert", "t5", "gemma4", "whitespace"];
+
+impl Algorithm {
+    /// Whether the characters of tokens stand for bytes.
+    fn has_byte_characters(&self) -> bool {
+        matches!(self, Algorithm::Bpe(bpe) if !bpe.pre.raw)
+    }
+
+    /// What holds where the file does not say otherwise.
+    fn defaults(&self, model: &str) -> Defaults {
+        let none = SpecialIds::default();
+        match self {
+            Algorithm::Spm(_) => Defaults {
+                ids: SpecialIds { bos: Some(1), eos: Some(2), unknown: Some(0), ..none },
+                add_bos: true,
+                ..Defaults::default()
+            },
+            Algorithm::Wpm(_) => Defaults {
+                ids: SpecialIds {
+                    bos: Some(101),
+                    unknown: Some(100),
+                    separator: Some(102),
+                    padding: Some(0),
+                    mask: Some(103),
+                    ..none
+                },
+                add_bos: true,
+                add_sep: true,
+                clean_spaces: true,
+                ..Defaults::default()
+            },
+            Algorithm::Unigram(_) => Defaults {
+                ids: SpecialIds { eos: Some(1), unknown: Some(2), padding: Some(0), ..none },
+                add_eos: true,
+                ..Defaults::default()
+            },
+            Algorithm::Bpe(bpe) => {
+                let named = |names: &[&str]| names.iter().any(|name| bpe.pre.names.contains(name));
+                // GPT-2's token beyond its texts, in the vocabulary that came first.
+                let (eos, bos) = (Some(11), Some(11).filter(|_| !named(bpe::WITHOUT_BOS)));
+                Defaults {
+                    ids: if model == "gemma4" { none } else { SpecialIds { bos, eos, ..none } },
+                    add_bos: bpe.pre.add_bos,
+                    add_sep: bpe.pre.add_sep,
+                    clean_spaces: !bpe.keeps_spaces,
+                    ..Defaults::default()
+                }
+            }
         }
-        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The token of a newline, by the default ids alone as in llama.cpp.
+    fn newline(&self, vocabulary: &Vocabulary, ids: &SpecialIds) -> Result<Option<u32>> {
+        let unknown = ids.unknown.filter(|&id| (id as usize) < vocabulary.len());
+        let mut tokens = Vec::new();
+        match self {
+            Algorithm::Spm(_) => tokens.extend(spm::byte_token(vocabulary, b'\n')),
+            Algorithm::Wpm(_) => {}
+            Algorithm::Bpe(bpe) => bpe.encode(vocabulary, "\n", &mut tokens)?,
+            Algorithm::Unigram(unigram) => {
+                unigram.encode(vocabulary, "\n", unknown, &mut tokens)?;
+            }
+        }
+        Ok(tokens.first().copied().or(ids.padding).filter(|&id| (id as usize) < vocabulary.len()))
     }
 }

@@ -1,37 +1,57 @@
-//! Byte-level BPE: text cut by regexes, bytes as characters, pairs merged by rank.
+//! BPE by merges: text cut by regexes, bytes as characters (or the text as it is), pairs merged by rank.
 
 mod pre;
 
-use gguf::{Metadata, StringArray};
-use tokenizers::models::bpe::BPE;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use std::cmp::Reverse;
+
+use gguf::Metadata;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
+use tokenizers::{
+    OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _, PreTokenizerWrapper,
+    SplitDelimiterBehavior,
+};
 
-use super::TokenType;
+use super::merge::{NONE, Symbol, merge, symbols};
+use super::spm::SPACE;
+use super::vocabulary::Vocabulary;
 use crate::{Error, Result};
-use pre::PRES;
+pub use pre::WITHOUT_BOS;
+use pre::{PRES, Pre, SPACES_KEPT};
 
-/// A vocabulary with merges.
+/// What merging two symbols gives: the rank of the merge and the symbol's id.
+type Merged = (u32, u32);
+
+/// Merges, and the way of cutting.
 pub struct Bpe {
-    tokenizer: Tokenizer,
-    /// Tokens of newlines alone, in a vocabulary of text as it is; none where tokens are bytes as characters.
-    newlines: Option<ahash::AHashMap<String, u32>>,
-    /// Whether BOS is added where the file does not say.
-    pub bos_by_default: bool,
-    /// Whether the separator is added where the file does not say.
-    pub sep_by_default: bool,
-    /// Whether BOS is added whatever the file says: gemma4's files say no, its model needs it.
-    pub bos_always: bool,
+    /// How the text is cut before merging.
+    pub pre: &'static Pre,
+    /// Whether ids made text keep their spaces before punctuation.
+    pub keeps_spaces: bool,
+    splitter: Sequence,
+    /// By the ids of the two symbols. Symbols that are no tokens have ids from the vocabulary's size up.
+    merges: ahash::AHashMap<(u32, u32), Merged>,
+    /// The ids of symbols that are no tokens.
+    others: ahash::AHashMap<Vec<u8>, u32>,
+    /// Each byte as the vocabulary writes it: GPT-2's character, or `<0xE2>`.
+    characters: Vec<String>,
+    /// The symbol of each byte's character; [`NONE`]: there is none.
+    bytes: [u32; 256],
+    /// Whether text is made lower case and white space left out, each word alone.
+    words: Option<Words>,
+}
+
+/// Words between white space (`tokenizer.ggml.model` is `whitespace`).
+struct Words {
+    lowercase: bool,
 }
 
 impl Bpe {
     /// Reads merges and the way of cutting from the metadata.
-    pub fn new(metadata: &Metadata, texts: &StringArray, raw_model: bool) -> Result<Self> {
+    pub fn new(metadata: &Metadata, vocabulary: &Vocabulary, model: &str) -> Result<Self> {
         let error = |why: String| Error::Tokenizer { file: metadata.file().into(), why };
-        let name = metadata.str("tokenizer.ggml.pre")?.unwrap_or("default");
-        let name = if raw_model { "gemma4" } else { name };
+        let name = metadata.str("tokenizer.ggml.pre")?.filter(|name| !name.is_empty());
+        let name = if model == "gemma4" { "gemma4" } else { name.unwrap_or("default") };
         let pre = PRES.iter().find(|pre| pre.names.contains(&name)).ok_or_else(|| {
             let known: Vec<_> = PRES.iter().flat_map(|pre| pre.names).copied().collect();
             error(format!(
@@ -39,114 +59,187 @@ impl Bpe {
                 known.join(", ")
             ))
         })?;
-        let key = "tokenizer.ggml.merges";
-        let merges = metadata.strings(key)?.ok_or_else(|| metadata.missing(key))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let merges = merges
-            .iter()
-            .map(|merge| {
-                let merge = text(merge);
-                // The first part may itself start with a space.
-                let first = merge.chars().next().map_or(0, char::len_utf8);
-                let at = merge[first..].find(' ').map(|at| at + first);
-                at.map(|at| (merge[..at].to_string(), merge[at + 1..].to_string()))
-                    .ok_or_else(|| error(format!("the merge {merge:?} has no second part")))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let newlines = pre.raw.then(|| {
-            let texts = texts.iter().enumerate().map(|(id, bytes)| (text(bytes), id as u32));
-            texts.filter(|(text, _)| !text.is_empty() && text.chars().all(|c| c == '\n')).collect()
+        let words = (model == "whitespace").then_some(()).map(|()| {
+            let key = "tokenizer.ggml.normalizer.lowercase";
+            Ok::<_, Error>(Words { lowercase: metadata.bool(key)?.unwrap_or(!pre.words) })
         });
-        let vocabulary: ahash::AHashMap<String, u32> =
-            texts.iter().enumerate().map(|(id, bytes)| (text(bytes), id as u32)).collect();
-        let failed =
-            |why: tokenizers::Error| error(format!("the vocabulary cannot be used: {why}"));
-        let model = BPE::builder()
-            .vocab_and_merges(vocabulary, merges)
-            .ignore_merges(pre.ignore_merges)
-            .byte_fallback(pre.raw)
-            .build()
-            .map_err(failed)?;
         let mut steps = Vec::new();
         for regex in pre.regexes {
             let pattern = SplitPattern::Regex((*regex).to_string());
-            let split =
-                Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(failed)?;
+            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
+                .map_err(|why| error(format!("the vocabulary cannot be used: {why}")))?;
             steps.push(PreTokenizerWrapper::Split(split));
         }
-        if !pre.raw {
-            steps.push(PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, false, false)));
+        let characters: Vec<String> = if pre.raw {
+            (0..=255).map(|byte: u8| format!("<0x{byte:02X}>")).collect()
+        } else {
+            byte_characters().map(String::from).collect()
+        };
+        let mut bpe = Self {
+            pre,
+            keeps_spaces: SPACES_KEPT.contains(&name),
+            splitter: Sequence::new(steps),
+            merges: ahash::AHashMap::new(),
+            others: ahash::AHashMap::new(),
+            characters,
+            bytes: [NONE; 256],
+            words: words.transpose()?,
+        };
+        let key = "tokenizer.ggml.merges";
+        match metadata.strings(key)? {
+            Some(merges) => {
+                bpe.merges.reserve(merges.len());
+                for (merge, rank) in merges.iter().zip(0u32..) {
+                    bpe.add_merge(vocabulary, merge, rank);
+                }
+            }
+            // Its tokens are found whole.
+            None if name == "kimi-k2" => {}
+            None => return Err(metadata.missing(key).into()),
         }
-        let mut tokenizer = Tokenizer::new(model);
-        tokenizer.with_pre_tokenizer(Some(Sequence::new(steps)));
-        Ok(Self {
-            tokenizer,
-            newlines,
-            bos_by_default: pre.add_bos,
-            sep_by_default: pre.add_sep,
-            bos_always: pre.raw && pre.add_bos,
-        })
+        if !pre.raw {
+            for byte in 0..256 {
+                bpe.bytes[byte] = bpe.symbol(vocabulary, bpe.characters[byte].as_bytes());
+            }
+        }
+        Ok(bpe)
+    }
+
+    /// Adds `first second`; the first part may itself begin with a space. What is no such pair is ignored, as
+    /// is a pair that is there already. Neither parts nor result need be tokens: they may be on the way to one.
+    fn add_merge(&mut self, vocabulary: &Vocabulary, merge: &[u8], rank: u32) {
+        let Some(at) = merge.iter().skip(1).position(|&byte| byte == b' ') else { return };
+        let (first, second) = (&merge[..=at], &merge[at + 2..]);
+        if second.is_empty() || second.contains(&b' ') {
+            return;
+        }
+        let pair = (self.add_symbol(vocabulary, first), self.add_symbol(vocabulary, second));
+        if !self.merges.contains_key(&pair) {
+            let result = self.add_symbol(vocabulary, &[first, second].concat());
+            self.merges.insert(pair, (rank, result));
+        }
+    }
+
+    /// The id of a symbol, a new one if need be.
+    fn add_symbol(&mut self, vocabulary: &Vocabulary, text: &[u8]) -> u32 {
+        match self.symbol(vocabulary, text) {
+            NONE => {
+                let id = (vocabulary.len() + self.others.len()) as u32;
+                self.others.insert(text.to_vec(), id);
+                id
+            }
+            id => id,
+        }
+    }
+
+    /// The id of a symbol; [`NONE`] if neither a token nor a merge has it.
+    fn symbol(&self, vocabulary: &Vocabulary, text: &[u8]) -> u32 {
+        vocabulary.id(text).or_else(|| self.others.get(text).copied()).unwrap_or(NONE)
     }
 
     /// Appends the ids of a text without special tokens.
-    pub fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-        let Some(newlines) = &self.newlines else { return self.merge(text, ids) };
-        let text = text.replace(' ', "\u{2581}");
-        // A run of newlines that is a token is that token, whatever its merges.
-        let is_newline = |text: &str| text.starts_with('\n');
-        let mut rest = text.as_str();
-        while let Some(first) = rest.chars().next() {
-            let end = rest.find(|c| (c == '\n') != (first == '\n')).unwrap_or(rest.len());
-            let (run, after) = rest.split_at(end);
-            match newlines.get(run).filter(|_| is_newline(run)) {
-                Some(&id) => ids.push(id),
-                None => self.merge(run, ids)?,
+    pub fn encode(&self, vocabulary: &Vocabulary, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        let Some(words) = &self.words else { return self.encode_text(vocabulary, text, ids) };
+        let text = if words.lowercase { text.to_lowercase() } else { text.into() };
+        text.split_whitespace().try_for_each(|word| self.encode_text(vocabulary, word, ids))
+    }
+
+    fn encode_text(&self, vocabulary: &Vocabulary, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        let escaped = self.pre.escape.then(|| text.replace(' ', SPACE));
+        let mut words = PreTokenizedString::from(escaped.as_deref().unwrap_or(text));
+        self.splitter.pre_tokenize(&mut words).map_err(|why| Error::Tokenizer {
+            file: "the text".into(),
+            why: format!("cannot be tokenized: {why}"),
+        })?;
+        for (word, ..) in words.get_splits(OffsetReferential::Original, OffsetType::Byte) {
+            let newlines = word.bytes().all(|byte| byte == b'\n');
+            if self.pre.metaspace && !newlines {
+                self.encode_metaspace(vocabulary, word, ids);
+            } else {
+                self.encode_word(vocabulary, word, newlines, ids);
             }
-            rest = after;
         }
         Ok(())
     }
 
-    fn merge(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-        super::encode_plain(&self.tokenizer, text, ids)
+    /// A line in words that each begin with U+2581, the first too.
+    fn encode_metaspace(&self, vocabulary: &Vocabulary, line: &str, ids: &mut Vec<u32>) {
+        for (number, word) in line.split(SPACE).enumerate() {
+            // Before the first one there is nothing where the line begins with it.
+            if number > 0 || !word.is_empty() {
+                self.encode_word(vocabulary, &format!("{SPACE}{word}"), false, ids);
+            }
+        }
     }
 
-    /// Whether tokens are text as it is, with U+2581 for spaces.
-    pub fn is_raw(&self) -> bool {
-        self.newlines.is_some()
-    }
-}
-
-/// The bytes of each token: its characters taken back to the bytes they stand for. Control and
-/// user-defined tokens are written as they are.
-pub fn pieces(texts: &StringArray, types: &[TokenType]) -> StringArray {
-    let bytes_of = byte_characters();
-    let mut pieces = StringArray::new();
-    for (text, kind) in texts.iter().zip(types) {
-        let plain = !matches!(kind, TokenType::Normal | TokenType::Unused | TokenType::Byte);
-        let decoded = std::str::from_utf8(text).ok().filter(|_| !plain).and_then(|text| {
-            text.chars().map(|c| bytes_of.get(&c).copied()).collect::<Option<Vec<u8>>>()
-        });
-        pieces.push(decoded.as_deref().unwrap_or(text));
-    }
-    pieces
-}
-
-/// GPT-2's characters for bytes: printable Latin-1 stands for itself, the rest for 256 and up in order.
-fn byte_characters() -> std::collections::HashMap<char, u8> {
-    let mut next = 256;
-    (0..=255u8)
-        .map(|byte| {
-            let itself = matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-            let code = if itself {
-                u32::from(byte)
+    /// A word, or a run of newlines.
+    fn encode_word(&self, vocabulary: &Vocabulary, word: &str, newlines: bool, ids: &mut Vec<u32>) {
+        let written = |range: std::ops::Range<usize>| -> Vec<u8> {
+            let bytes = &word.as_bytes()[range];
+            if self.pre.raw {
+                bytes.to_vec()
             } else {
-                next += 1;
-                next - 1
+                bytes.iter().flat_map(|&byte| self.characters[usize::from(byte)].bytes()).collect()
+            }
+        };
+        if self.pre.ignore_merges || (self.pre.newlines && newlines) {
+            if let Some(id) = vocabulary.id(&written(0..word.len())) {
+                ids.push(id);
+                return;
+            }
+        }
+        let mut symbols = if self.pre.raw {
+            let mut text = [0; 4];
+            symbols(word.chars().map(|c| {
+                let text = c.encode_utf8(&mut text).as_bytes();
+                (text.len(), self.symbol(vocabulary, text))
+            }))
+        } else {
+            symbols(word.bytes().map(|byte| (1, self.bytes[usize::from(byte)])))
+        };
+        merge(&mut symbols, |a: &Symbol, b: &Symbol| {
+            self.merges.get(&(a.id, b.id)).map(|&(rank, id)| (Reverse(rank), id))
+        });
+        for symbol in symbols.iter().filter(|symbol| symbol.length > 0) {
+            if (symbol.id as usize) < vocabulary.len() {
+                ids.push(symbol.id);
+                continue;
+            }
+            // No token: byte by byte, and what has none is left out.
+            let text = written(symbol.start..symbol.start + symbol.length);
+            let token = |byte: &u8| match self.pre.raw {
+                true => vocabulary.id(self.characters[usize::from(*byte)].as_bytes()),
+                false => vocabulary.id(&[*byte]),
             };
-            (char::from_u32(code).unwrap_or_default(), byte)
-        })
-        .collect()
+            ids.extend(text.iter().filter_map(token));
+        }
+    }
+}
+
+/// GPT-2's characters for the bytes in order: printable Latin-1 stands for itself, the rest for 256 and up.
+fn byte_characters() -> impl Iterator<Item = char> {
+    let mut next = 256;
+    (0..=255u8).map(move |byte| {
+        if matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff) {
+            char::from(byte)
+        } else {
+            next += 1;
+            char::from_u32(next - 1).unwrap_or_default()
+        }
+    })
+}
+
+/// The bytes that characters stand for; none where one of them stands for no byte.
+pub fn decode_characters(text: &[u8]) -> Option<Vec<u8>> {
+    static BYTES: std::sync::LazyLock<Vec<Option<u8>>> = std::sync::LazyLock::new(|| {
+        let mut bytes = vec![None; 324];
+        for (byte, character) in (0..=255u8).zip(byte_characters()) {
+            bytes[character as usize] = Some(byte);
+        }
+        bytes
+    });
+    let characters = std::str::from_utf8(text).ok()?.chars();
+    characters.map(|c| BYTES.get(c as usize).copied().flatten()).collect()
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! Finds special tokens in a text: user-defined ones always, control tokens when asked for.
 
+use std::collections::BTreeSet;
+
 use aho_corasick::{AhoCorasick, MatchKind};
-use gguf::StringArray;
+use gguf::Metadata;
 
 use super::TokenType;
+use super::vocabulary::Vocabulary;
 
 /// A part of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,46 +17,126 @@ pub enum Fragment<'a> {
     Text(&'a str),
 }
 
+/// A special token.
+struct Special {
+    text: String,
+    id: u32,
+    /// Found only where control tokens are asked for.
+    control: bool,
+    /// A mark of a conversation: what a person writes must not become it. Control tokens, and those that were.
+    mark: bool,
+    /// White space before it belongs to it.
+    strip_left: bool,
+    /// White space after it belongs to it.
+    strip_right: bool,
+}
+
 /// The special tokens of a vocabulary.
 pub struct SpecialTokens {
-    /// Text, id and whether it is a control token; the longest text first.
-    tokens: Vec<(String, u32, bool)>,
+    /// The longest text first.
+    tokens: Vec<Special>,
     finder: Option<AhoCorasick>,
+    /// The texts of marks, sorted.
+    marks: Vec<String>,
+    /// The bytes of the longest mark.
+    longest_mark: usize,
+}
+
+/// Which tokens take the white space beside them, by the names of models that need it: files do not say.
+struct Strips {
+    left: Option<u32>,
+    right: bool,
+    not_right: [Option<u32>; 3],
+}
+
+impl Strips {
+    fn new(metadata: &Metadata, vocabulary: &Vocabulary) -> Self {
+        // A name that is no text names no model that is known here.
+        let text = |key: &str| metadata.str(key).ok().flatten().unwrap_or_default();
+        let id = |text: &str| vocabulary.id(text.as_bytes());
+        let any = |text: &str, parts: &[&str]| parts.iter().any(|part| text.contains(part));
+        let name = text("general.name").to_ascii_lowercase();
+        let masked = any(
+            text("tokenizer.ggml.pre"),
+            &["jina-v2-de", "jina-v2-es", "jina-v2-code", "mmbert"],
+        ) || any(text("general.architecture"), &["nomic-bert-moe", "jina-bert-v3"]);
+        let (mut left, mut right) = (None, false);
+        if masked {
+            left = id("<mask>");
+        } else if any(&name, &["phi-3", "phi3"]) {
+            right = true;
+        } else if any(&name, &["modern-bert"]) {
+            left = id("[MASK]");
+        }
+        Self { left, right, not_right: [id("<unk>"), id("<s>"), id("<|endoftext|>")] }
+    }
+}
+
+/// What C calls white space.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
 impl SpecialTokens {
-    /// Collects the special tokens; the error says why they cannot be searched for.
-    pub fn new(texts: &StringArray, types: &[TokenType]) -> Result<Self, String> {
-        let mut tokens: Vec<_> = texts
+    /// Collects the special tokens; `marks` are user-defined ones that the file has as control tokens. The
+    /// error says why they cannot be searched for.
+    pub fn new(
+        metadata: &Metadata,
+        vocabulary: &Vocabulary,
+        types: &[TokenType],
+        marks: &BTreeSet<u32>,
+    ) -> Result<Self, String> {
+        let strips = Strips::new(metadata, vocabulary);
+        let mut tokens: Vec<_> = vocabulary
+            .texts
             .iter()
             .zip(types)
-            .enumerate()
-            .filter_map(|(id, (text, kind))| {
+            .zip(0u32..)
+            .filter_map(|((text, kind), id)| {
                 let control = match kind {
                     TokenType::Control | TokenType::Unknown => true,
                     TokenType::UserDefined => false,
                     _ => return None,
                 };
+                // One that is no UTF-8 could only be found inside a character.
                 let text = std::str::from_utf8(text).ok().filter(|text| !text.is_empty())?;
-                Some((text.to_string(), id as u32, control))
+                Some(Special {
+                    text: text.to_string(),
+                    id,
+                    control,
+                    mark: control || marks.contains(&id),
+                    strip_left: strips.left == Some(id),
+                    strip_right: strips.right && !strips.not_right.contains(&Some(id)),
+                })
             })
             .collect();
-        tokens.sort_by_key(|(text, id, _)| (std::cmp::Reverse(text.len()), *id));
+        tokens.sort_by_key(|token| (std::cmp::Reverse(token.text.len()), token.id));
         let finder = (!tokens.is_empty())
             .then(|| {
                 AhoCorasick::builder()
                     .match_kind(MatchKind::Standard)
-                    .build(tokens.iter().map(|(text, _, _)| text))
+                    .build(tokens.iter().map(|token| &token.text))
             })
             .transpose()
             .map_err(|error| format!("the special tokens cannot be searched for: {error}"))?;
-        Ok(Self { tokens, finder })
+        let mut marks: Vec<_> =
+            tokens.iter().filter(|token| token.mark).map(|token| token.text.clone()).collect();
+        marks.sort_unstable();
+        let longest_mark = marks.iter().map(String::len).max().unwrap_or(0);
+        Ok(Self { tokens, finder, marks, longest_mark })
     }
 
     /// Cuts a text at its special tokens: longer tokens first, each wherever it occurs from left to right
-    /// in the text that is left, as llama.cpp does.
-    pub fn partition<'a>(&self, text: &'a str, control: bool) -> Vec<Fragment<'a>> {
-        let mut fragments = vec![Fragment::Text(text)];
+    /// in the text that is left, as llama.cpp does. `control`: control tokens too. No mark is found in a
+    /// stretch that contains a character beginning at one of `breaks` (sorted byte positions).
+    pub fn partition<'a>(
+        &self,
+        text: &'a str,
+        control: bool,
+        breaks: &[usize],
+    ) -> Vec<Fragment<'a>> {
+        // Ranges of bytes are text, ids are tokens.
+        let mut parts = vec![Ok(0..text.len())];
         if let Some(finder) = &self.finder {
             // Which tokens occur at all: of thousands, nearly always a handful.
             let mut occurring: Vec<usize> = finder
@@ -62,28 +145,84 @@ impl SpecialTokens {
                 .collect();
             occurring.sort_unstable();
             occurring.dedup();
-            for index in occurring {
-                let (token, id, is_control) = &self.tokens[index];
-                if *is_control && !control {
+            for token in occurring.into_iter().map(|index| &self.tokens[index]) {
+                if token.control && !control {
                     continue;
                 }
                 let mut cut = Vec::new();
-                for fragment in fragments {
-                    let Fragment::Text(text) = fragment else {
-                        cut.push(fragment);
-                        continue;
-                    };
-                    for (number, part) in text.split(token.as_str()).enumerate() {
-                        if number > 0 {
-                            cut.push(Fragment::Token(*id));
-                        }
-                        cut.push(Fragment::Text(part));
+                for part in parts {
+                    match part {
+                        Ok(range) => token.cut(text, range, breaks, &mut cut),
+                        Err(id) => cut.push(Err(id)),
                     }
                 }
-                fragments = cut;
+                parts = cut;
             }
         }
-        fragments.retain(|fragment| *fragment != Fragment::Text(""));
-        fragments
+        let fragment = |part: Result<std::ops::Range<usize>, u32>| match part {
+            Ok(range) => Fragment::Text(&text[range]),
+            Err(id) => Fragment::Token(id),
+        };
+        let fragments = parts.into_iter().map(fragment);
+        fragments.filter(|fragment| *fragment != Fragment::Text("")).collect()
+    }
+
+    /// Where in a text marks begin that it spells, in bytes, sorted. With `at_end` also where one begins that
+    /// the end of the text leaves unfinished.
+    pub fn spelled(&self, text: &str, at_end: bool) -> Vec<usize> {
+        let Some(finder) = &self.finder else { return Vec::new() };
+        let mut starts: Vec<usize> = finder
+            .find_overlapping_iter(text)
+            .filter(|found| self.tokens[found.pattern().as_usize()].mark)
+            .map(|found| found.start())
+            .collect();
+        if at_end {
+            let first = text.len().saturating_sub(self.longest_mark);
+            starts.extend(text.char_indices().map(|(at, _)| at).filter(|&at| {
+                at >= first && {
+                    let rest = &text[at..];
+                    let next = self.marks.partition_point(|mark| mark.as_str() <= rest);
+                    self.marks.get(next).is_some_and(|mark| mark.starts_with(rest))
+                }
+            }));
+        }
+        starts.sort_unstable();
+        starts.dedup();
+        starts
+    }
+}
+
+impl Special {
+    /// Cuts a range of a text wherever this token occurs in it.
+    fn cut(
+        &self,
+        text: &str,
+        range: std::ops::Range<usize>,
+        breaks: &[usize],
+        parts: &mut Vec<Result<std::ops::Range<usize>, u32>>,
+    ) {
+        let bytes = text.as_bytes();
+        let (mut start, end) = (range.start, range.end);
+        let mut from = start;
+        while let Some(at) = text[from..end].find(&self.text).map(|at| at + from) {
+            let after = at + self.text.len();
+            let broken = breaks.get(breaks.partition_point(|&position| position < at));
+            if self.mark && broken.is_some_and(|&position| position < after) {
+                from = at + text[at..].chars().next().map_or(1, char::len_utf8);
+                continue;
+            }
+            let mut left = at;
+            while self.strip_left && left > start && is_space(bytes[left - 1]) {
+                left -= 1;
+            }
+            parts.push(Ok(start..left));
+            parts.push(Err(self.id));
+            start = after;
+            while self.strip_right && start < end && is_space(bytes[start]) {
+                start += 1;
+            }
+            from = start;
+        }
+        parts.push(Ok(start..end));
     }
 }

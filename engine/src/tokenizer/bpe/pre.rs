@@ -3,7 +3,7 @@
 
 /// How one `tokenizer.ggml.pre` cuts text before merging.
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, each its own")]
-pub(super) struct Pre {
+pub struct Pre {
     pub names: &'static [&'static str],
     /// Applied one after another, each to the pieces of the one before.
     pub regexes: &'static [&'static str],
@@ -13,14 +13,33 @@ pub(super) struct Pre {
     pub add_bos: bool,
     /// Whether the separator is added at the end where the file does not say.
     pub add_sep: bool,
-    /// Whether tokens are text as it is, with U+2581 for spaces, rather than bytes as characters.
+    /// Whether tokens are text as it is rather than bytes as characters.
     pub raw: bool,
+    /// Whether U+2581 stands for a space.
+    pub escape: bool,
+    /// Whether a run of newlines that is a token is not merged from its parts.
+    pub newlines: bool,
+    /// Whether each word begins with U+2581, the first of a line too.
+    pub metaspace: bool,
+    /// Whether words are what stands between white space.
+    pub words: bool,
 }
 
 impl Pre {
     /// Cutting by regexes, nothing else.
     const fn plain(names: &'static [&'static str], regexes: &'static [&'static str]) -> Self {
-        Self { names, regexes, ignore_merges: false, add_bos: false, add_sep: false, raw: false }
+        Self {
+            names,
+            regexes,
+            ignore_merges: false,
+            add_bos: false,
+            add_sep: false,
+            raw: false,
+            escape: false,
+            newlines: false,
+            metaspace: false,
+            words: false,
+        }
     }
 }
 
@@ -36,7 +55,7 @@ const BLOOM: &str = r" ?[^(\s|.,!?\x{2026}\x{3002}\x{FF0C}\x{3001}\x{964}\x{6D4}
 const QWEN2: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// The ways of cutting text that are known.
-pub(super) const PRES: &[Pre] = &[
+pub const PRES: &[Pre] = &[
     Pre::plain(
         &[
             "a.x-4.0",
@@ -180,6 +199,8 @@ pub(super) const PRES: &[Pre] = &[
     Pre {
         add_bos: true,
         raw: true,
+        escape: true,
+        newlines: true,
         ..Pre::plain(&["gemma4", "granite-embed-multi-311m"], &[r"[^\n]+|[\n]+"])
     },
     Pre { ignore_merges: true, ..Pre::plain(&["glm4", "glm5"], &[LLAMA3]) },
@@ -222,13 +243,20 @@ pub(super) const PRES: &[Pre] = &[
             ],
         )
     },
+    Pre {
+        raw: true,
+        escape: true,
+        newlines: true,
+        metaspace: true,
+        ..Pre::plain(&["mmbert"], &[r"[^\n]+|[\n]+"])
+    },
     Pre::plain(
         &["qwen35"],
         &[
             r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         ],
     ),
-    Pre { raw: true, ..Pre::plain(&["sarvam-moe"], &[r"[^\n]+|[\n]+"]) },
+    Pre { raw: true, escape: true, ..Pre::plain(&["sarvam-moe"], &[r"[^\n]+|[\n]+"]) },
     Pre::plain(
         &["seed-coder"],
         &[
@@ -260,7 +288,7 @@ pub(super) const PRES: &[Pre] = &[
         &[r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"],
     ),
     Pre::plain(&["viking"], &[BLOOM, r"\p{N}"]),
-    Pre::plain(&["whitespace"], &[r"\S+"]),
+    Pre { raw: true, words: true, ..Pre::plain(&["whitespace"], &[r"\S+"]) },
     Pre {
         ignore_merges: true,
         ..Pre::plain(
@@ -272,3 +300,53 @@ pub(super) const PRES: &[Pre] = &[
         )
     },
 ];
+
+/// Those in whose text the spaces before marks are kept when ids become text again; in the others' they are
+/// removed.
+pub const SPACES_KEPT: &[&str] = &[
+    "afmoe",
+    "bailingmoe",
+    "bailingmoe2",
+    "chameleon",
+    "cohere2moe",
+    "command-r",
+    "deepseek-coder",
+    "deepseek-llm",
+    "deepseek-r1-qwen",
+    "deepseek-v3",
+    "f2llmv2",
+    "gpt-4o",
+    "granite-docling",
+    "granite-embed-multi-97m",
+    "grok-2",
+    "hunyuan",
+    "hunyuan-dense",
+    "hy_v4",
+    "joyai-llm",
+    "kanana2",
+    "kimi-k2",
+    "kormo",
+    "laguna",
+    "llada-moe",
+    "llama4",
+    "minimax-m2",
+    "poro-chat",
+    "qwen2",
+    "qwen35",
+    "sarvam-moe",
+    "seed-coder",
+    "smollm",
+    "solar-open",
+    "spark2_5",
+    "superbpe",
+    "talkie",
+    "tekken",
+    "tiny_aya",
+    "trillion",
+    "ufakzeka",
+    "viking",
+    "youtu",
+];
+
+/// Those whose vocabulary has no BOS where the file does not name one.
+pub const WITHOUT_BOS: &[&str] = &["chatglm-bpe", "glm4", "glm5"];
