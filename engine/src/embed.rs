@@ -1,6 +1,6 @@
 //! A text's embedding: the states of its tokens made one vector.
 
-use crate::model::spec::Pooling;
+use crate::model::spec::{Pooling, Spec};
 use crate::step::{SequenceId, StepToken};
 use crate::{Context, Error, Model, Result};
 
@@ -14,14 +14,10 @@ pub fn embed(model: &Model, context: &mut Context, ids: &[u32]) -> Result<Vec<f3
         )));
     };
     if ids.is_empty() {
-        return Err(Error::Option("the text has no tokens".into()));
+        return Err(Error::Option("the text has no tokens: give some text".into()));
     }
-    let most =
-        if spec.causal { context.cells() } else { context.cells().min(context.sizes().chunk) };
-    if ids.len() > most {
-        let (tokens, trained) = (ids.len(), spec.context_length);
-        return Err(Error::PromptTooLong { tokens, cells: most, trained });
-    }
+    let (cells, chunk) = (context.cells(), context.sizes().chunk);
+    check_length(spec, ids.len(), if spec.sees_ahead() { cells.min(chunk) } else { cells })?;
     let sequence = SequenceId(0);
     let mut tokens = StepToken::run(sequence, 0, ids, true);
     if pooling == Pooling::Last {
@@ -50,6 +46,20 @@ pub fn embed(model: &Model, context: &mut Context, ids: &[u32]) -> Result<Vec<f3
     outcome?;
     let count = if pooling == Pooling::Mean { f64::from(rows) } else { 1.0 };
     Ok(sum.into_iter().map(|x| (x / count) as f32).collect())
+}
+
+/// Refuses a text that is longer than the `room` of a context.
+fn check_length(spec: &Spec, tokens: usize, room: usize) -> Result<()> {
+    if tokens <= room {
+        return Ok(());
+    }
+    let most = spec.context_length.min(spec.most_positions());
+    let advice = if tokens <= most {
+        format!("the context has {room} positions: use --ctx {tokens} or more (the model takes {most})")
+    } else {
+        format!("the model takes {most} at most: shorten the text, or split it and embed the parts")
+    };
+    Err(Error::TextTooLong { tokens, advice })
 }
 
 /// A vector of length 1 in the direction of `vector`.

@@ -28,6 +28,24 @@ pub enum Error {
         /// What is wrong and what to do.
         why: String,
     },
+    /// An embedding model was asked for text, logits or a perplexity.
+    #[error(
+        "{file} is an embedding model ({architecture}), which makes vectors of texts, not text: engine embed {file} TEXT"
+    )]
+    NotALanguageModel {
+        /// The model's file.
+        file: String,
+        /// Its architecture.
+        architecture: &'static str,
+    },
+    /// A text does not fit into what an embedding model takes at once.
+    #[error("the text has {tokens} tokens, {advice}")]
+    TextTooLong {
+        /// Tokens of the text.
+        tokens: usize,
+        /// What there is room for, and what to change.
+        advice: String,
+    },
     /// A device could not be found or opened.
     #[error("{0}")]
     Device(String),

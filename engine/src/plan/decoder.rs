@@ -344,7 +344,7 @@ impl Builder<'_> {
             scale: layer.attention_scale,
             softcap: layer.softcap,
             sinks,
-            causal: self.spec.causal,
+            causal: layer.causal,
             out: heads,
         });
         let heads = match layer.latent.filter(|latent| latent.compressed) {

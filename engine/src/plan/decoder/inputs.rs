@@ -14,7 +14,7 @@ impl Builder<'_> {
             let Some(rows) = self.weights.rows(&name) else { continue };
             if row == RowOf::Position && rows < self.cells {
                 return Err(Error::Option(format!(
-                    "the model knows {rows} positions, the context has {}: use --ctx {rows}",
+                    "the model knows {rows} positions, the context has {}: at most {rows} can be used",
                     self.cells
                 )));
             }
