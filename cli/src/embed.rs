@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use engine::embed::{embed, normalized};
+use engine::embed::{dimensions, embed, normalized};
 use engine::model::ModelFile;
 use engine::tokenizer::EncodeOptions;
 use engine::{ContextOptions, LoadOptions};
@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     output::print_json(&json!({
         "model": args.model,
-        "dimensions": model.file().spec.embedding,
+        "dimensions": dimensions(model.file()),
         "embeddings": embeddings,
     }))?;
     Ok(ExitCode::SUCCESS)

@@ -118,6 +118,7 @@ fn decoder_with(keys: &Keys, style: RopeStyle, norm: NormKind) -> Result<Spec> {
         vocabulary: vocabulary(keys)?,
         context_length: keys.required("context_length")?,
         embedding: keys.required("embedding_length")?,
+        embedding_numbers: keys.required("embedding_length")?,
         embedding_scale: 1.0,
         norm,
         norm_epsilon: norm_epsilon(keys, norm)?,
@@ -213,6 +214,8 @@ fn layers(keys: &Keys) -> Result<Vec<LayerSpec>> {
                 kv_heads: kv_heads[layer],
                 key_length,
                 value_length,
+                key_numbers: key_length,
+                value_numbers: value_length,
                 feed_forward: FeedForward::Gated { width: feed_forward[layer] },
                 window: None,
                 rope: Some(0),
@@ -361,7 +364,7 @@ pub fn check(file: &Gguf, spec: &Spec) -> Result<()> {
         }
         within(&format!("layer {index}'s key length"), layer.key_length, 4)?;
         within(&format!("layer {index}'s value length"), layer.value_length, 4)?;
-        within(&format!("layer {index}'s query width"), layer.heads * layer.key_length, 32)?;
+        within(&format!("layer {index}'s query width"), layer.heads * layer.key_length, 1)?;
         within(&format!("layer {index}'s attention width"), layer.heads * layer.value_length, 32)?;
         let Some(rope) = layer.rope else { continue };
         let turned = spec.ropes[rope].dimensions;

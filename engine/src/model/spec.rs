@@ -13,8 +13,10 @@ pub struct Spec {
     pub vocabulary: usize,
     /// Positions that the model was trained for.
     pub context_length: usize,
-    /// Width of the residual stream (`n_embd`).
+    /// Width of the residual stream, a multiple of 32.
     pub embedding: usize,
+    /// How many numbers of the stream there are (`n_embd`); zeros fill its width.
+    pub embedding_numbers: usize,
     /// What a token's embedding is multiplied by.
     pub embedding_scale: f32,
     /// What norms between branches compute.
@@ -107,6 +109,8 @@ pub struct Latent {
     pub query_rank: Option<(usize, usize)>,
     /// Width that keys and values are compressed to.
     pub rank: usize,
+    /// How many numbers of it there are; zeros fill the width.
+    pub rank_numbers: usize,
     /// Elements of a head of q and k that do not turn, those that do come after them.
     pub plain: usize,
     /// Elements that turn.
@@ -140,6 +144,10 @@ pub struct LayerSpec {
     pub key_length: usize,
     /// Elements of a value head.
     pub value_length: usize,
+    /// How many numbers of a key head there are; zeros fill its length.
+    pub key_numbers: usize,
+    /// How many numbers of a value head there are; zeros fill its length.
+    pub value_numbers: usize,
     /// The feed-forward network.
     pub feed_forward: FeedForward,
     /// A key is visible if it is fewer than this many positions back; none: all keys are.

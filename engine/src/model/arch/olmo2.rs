@@ -14,7 +14,6 @@ pub(super) fn spec(keys: &Keys) -> Result<Spec> {
     spec.qk_norm = QkNorm::Row;
     if let Some(window) = keys.count("attention.sliding_window")?.filter(|&window| window > 0) {
         let mut window_rope = spec.ropes[0].clone();
-        window_rope.base = keys.number("rope.freq_base_swa")?.map_or(window_rope.base, f64::from);
         window_rope.scaling = RopeScaling::Linear { factor: 1.0, magnitude: 1.0 };
         spec.ropes.push(window_rope);
         with_windows(keys, &mut spec, window, 4, 1)?;

@@ -37,7 +37,7 @@ impl Builder<'_> {
             input: x,
             weights: vec![project],
             biases: vec![None],
-            factor: 1.0 / (width as f32).sqrt(),
+            factor: 1.0 / (self.spec.embedding_numbers as f32).sqrt(),
             epilogue: Epilogue::Store,
             out: all,
         });
