@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let cells = options.sizes(&model.spec).map_err(|error| error.to_string())?.cells;
         Ok((memory, cells))
     });
-    let architecture = 
+    let architecture =
         file.metadata.text("general.architecture").map_or("unknown".into(), Cow::into_owned);
     let key = |name: &str| file.metadata.u32(&format!("{architecture}.{name}")).ok().flatten();
     let count = parameters(&file);

@@ -67,11 +67,15 @@ fn changed(base: &str, change: impl FnOnce(&mut Writer), without: &[&str]) -> Ve
 fn what_is_no_model_is_named_by_every_command() {
     let page = scratch("page.gguf", b"<!DOCTYPE html><html><body>Not found");
     let pointer = scratch("pointer.gguf", b"version https://git-lfs.github.com/spec/v1\n");
-    for (path, words) in [(&page, ["'<!DOCTYPE html>", "web page"]), (&pointer, ["'version", "LFS"])]
+    for (path, words) in
+        [(&page, ["'<!DOCTYPE html>", "web page"]), (&pointer, ["'version", "LFS"])]
     {
-        for command in
-            [&["inspect", path][..], &["run", path, "x"], &["tokenize", path, "x"], &["embed", path, "x"]]
-        {
+        for command in [
+            &["inspect", path][..],
+            &["run", path, "x"],
+            &["tokenize", path, "x"],
+            &["embed", path, "x"],
+        ] {
             fails(command, &words);
         }
     }
@@ -97,7 +101,9 @@ fn markers_and_strings_that_are_no_utf8_stop_nothing() {
     let bytes = changed(
         "llama.gguf",
         |writer| {
-            for key in ["general.name", "general.description", "general.license", "general.size_label"] {
+            for key in
+                ["general.name", "general.description", "general.license", "general.size_label"]
+            {
                 writer.set(key, latin1("für alle"));
             }
             writer.tensor("__marker__", &[0], TensorType(0), vec![]).unwrap();

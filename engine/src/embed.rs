@@ -98,7 +98,9 @@ fn check_length(spec: &Spec, tokens: usize, room: usize) -> Result<()> {
     }
     let most = spec.context_length.min(spec.most_positions());
     let advice = if tokens <= most {
-        format!("the context has {room} positions: use --ctx {tokens} or more (the model takes {most})")
+        format!(
+            "the context has {room} positions: use --ctx {tokens} or more (the model takes {most})"
+        )
     } else {
         format!("the model takes {most} at most: shorten the text, or split it and embed the parts")
     };

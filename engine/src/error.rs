@@ -107,7 +107,12 @@ pub enum Error {
     },
     /// The logits hold values that are not finite numbers.
     #[error(
-        "the model computed logits that are not finite at position {position} on {device}; the file may be damaged, or the device's driver faulty: try --device cpu"
+        "the model computed logits that are not finite at position {position} on {device}; {}",
+        if device.starts_with("CPU") {
+            "the file may be damaged: fetch it again, or try another quantization"
+        } else {
+            "the file may be damaged, or the device's driver faulty: try --device cpu"
+        }
     )]
     NotFinite {
         /// The device's name.

@@ -124,7 +124,7 @@ impl Reference {
                 let normed: Vec<Vec<f64>> = rows
                     .into_iter()
                     .map(|row| {
-                        let mut row = 
+                        let mut row =
                             norm(row, *kind, Some(&self.weights[weight.0]), (*epsilon, *count));
                         for (index, x) in row.iter_mut().enumerate() {
                             *x += bias.map_or(0.0, |bias| f64::from(bias[index]));
@@ -174,17 +174,7 @@ impl Reference {
                     })
                     .collect();
             }
-            Op::NormParts {
-                value,
-                offset,
-                parts,
-                width,
-                stride,
-                kind,
-                weight,
-                epsilon,
-                count,
-            } => {
+            Op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon, count } => {
                 let factors = weight.map(|weight| self.weights[weight.0].as_slice());
                 for row in &mut values[value.0] {
                     for part in 0..*parts {
@@ -192,8 +182,7 @@ impl Reference {
                         let factors =
                             factors.map(|all| &all[(part * width) % all.len()..][..*width]);
                         let at = offset + part * stride;
-                        let normed = 
-                            norm(&row[at..at + width], *kind, factors, (*epsilon, *count));
+                        let normed = norm(&row[at..at + width], *kind, factors, (*epsilon, *count));
                         row[at..at + width].copy_from_slice(&normed);
                     }
                 }

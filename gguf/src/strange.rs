@@ -28,10 +28,16 @@ const BEGINNINGS: &[(&[u8], &str)] = &[
     (b"\x80\x04", PYTORCH),
     (b"\x80\x05", PYTORCH),
     (b"\x1f\x8b", "it is compressed with gzip: unpack it (gunzip) and give the .gguf file inside"),
-    (b"\x28\xb5\x2f\xfd", "it is compressed with zstd: unpack it (unzstd) and give the .gguf file inside"),
+    (
+        b"\x28\xb5\x2f\xfd",
+        "it is compressed with zstd: unpack it (unzstd) and give the .gguf file inside",
+    ),
     (b"\xfd7zXZ\0", "it is compressed with xz: unpack it (unxz) and give the .gguf file inside"),
     (b"BZh", "it is compressed with bzip2: unpack it (bunzip2) and give the .gguf file inside"),
-    (b"\x04\x22\x4d\x18", "it is compressed with lz4: unpack it (unlz4) and give the .gguf file inside"),
+    (
+        b"\x04\x22\x4d\x18",
+        "it is compressed with lz4: unpack it (unlz4) and give the .gguf file inside",
+    ),
     (b"7z\xbc\xaf\x27\x1c", "it is a 7z archive: unpack it and give the .gguf file inside"),
     (b"Rar!", "it is a rar archive: unpack it and give the .gguf file inside"),
     (b"\x93NUMPY", "it is an array of NumPy, not a model; give a .gguf file"),
@@ -55,10 +61,12 @@ const XML: &str = "it is an XML document, as servers answer with when they refus
 const JSON: &str = "it is JSON, as servers answer with when they refuse a download, or a model's settings; give the .gguf file itself";
 const ONNX: &str = "it looks like an ONNX model; look for the same model as .gguf";
 const TAR: &str = "it is a tar archive: unpack it and give the .gguf file inside";
-const ZEROS: &str = "it is all zeros where it should begin: the download was not finished; fetch it again";
+const ZEROS: &str =
+    "it is all zeros where it should begin: the download was not finished; fetch it again";
 const EMPTY: &str = "it is empty: the download did not begin; fetch it again";
 const TEXT: &str = "it is a text; give a .gguf file, as llama.cpp writes them";
-const UNKNOWN: &str = "it is none of the kinds that are known; give a .gguf file, as llama.cpp writes them";
+const UNKNOWN: &str =
+    "it is none of the kinds that are known; give a .gguf file, as llama.cpp writes them";
 
 /// The error for a source that does not begin as a GGUF file does.
 pub fn error(source: &dyn Source) -> Error {
@@ -85,7 +93,8 @@ fn looks(start: &[u8], length: u64) -> &'static str {
     if start.iter().all(|&byte| byte == 0) {
         return ZEROS;
     }
-    if let Some((_, looks)) = BEGINNINGS.iter().find(|(beginning, _)| start.starts_with(beginning)) {
+    if let Some((_, looks)) = BEGINNINGS.iter().find(|(beginning, _)| start.starts_with(beginning))
+    {
         return looks;
     }
     if is_safetensors(start, length) {

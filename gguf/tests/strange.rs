@@ -123,10 +123,7 @@ fn bytes_that_are_no_utf8_are_read() {
     }
     let mut bytes = writer.to_bytes();
     // Names that differ in a byte that is no UTF-8 alone.
-    for (from, to) in [
-        (b"key.A", b"key.\xfe"),
-        (b"key.B", b"key.\xff"),
-    ] {
+    for (from, to) in [(b"key.A", b"key.\xfe"), (b"key.B", b"key.\xff")] {
         let at = bytes.windows(5).position(|w| w == from).unwrap();
         bytes[at..at + 5].copy_from_slice(to);
     }
@@ -139,7 +136,9 @@ fn bytes_that_are_no_utf8_are_read() {
     assert!(file.metadata.str("general.name").is_err());
     assert_eq!(file.metadata.get("key.\u{fffd}"), Some(&Value::U8(1)));
     assert_eq!(file.metadata.get("key.\u{fffd}\u{fffd}"), Some(&Value::U8(2)));
-    assert!(file.tensor("name.\u{fffd}").is_some() && file.tensor("name.\u{fffd}\u{fffd}").is_some());
+    assert!(
+        file.tensor("name.\u{fffd}").is_some() && file.tensor("name.\u{fffd}\u{fffd}").is_some()
+    );
 }
 
 /// Any byte but 0 is true, alone and in arrays, as for llama.cpp.

@@ -97,9 +97,10 @@ impl Recipe {
             let shape = self.shape(&base, &tensor.name, &tensor.shape);
             (tensor.name.clone(), shape, tensor.tensor_type != TensorType(Format::F32.id()))
         });
-        let extra = self.extra.iter().map(|(name, shape, matrix)| {
-            ((*name).to_string(), shape.clone(), *matrix)
-        });
+        let extra = self
+            .extra
+            .iter()
+            .map(|(name, shape, matrix)| ((*name).to_string(), shape.clone(), *matrix));
         for (name, shape, matrix) in of_base.chain(extra) {
             let weights = self.weights(&name, &shape, matrix);
             let as_kept = if matrix { format } else { Format::F32 };
@@ -148,9 +149,9 @@ impl Recipe {
         let w = self.widths;
         let e = w.embedding;
         let base_name = name.trim_end_matches(".weight").trim_end_matches(".bias");
-        let part = base_name.rsplit_once("blk.").map_or(base_name, |(_, rest)| {
-            rest.split_once('.').map_or(rest, |(_, part)| part)
-        });
+        let part = base_name
+            .rsplit_once("blk.")
+            .map_or(base_name, |(_, rest)| rest.split_once('.').map_or(rest, |(_, part)| part));
         let fused = |name: &str| base.tensor(&format!("blk.0.{name}.weight")).is_none();
         let at = |index: usize| old.get(index).map_or(1, |&n| n as usize);
         let (key, value) = w.head.unwrap_or((0, 0));
@@ -174,14 +175,18 @@ impl Recipe {
             "attn_v_b" => (w.ranks.unwrap_or_default().1, w.latent.unwrap_or_default().2),
             "attn_output" if w.latent.is_some() => (heads * w.latent.unwrap_or_default().2, e),
             "attn_q" => {
-                let gated = at(1) == 2 * base.tensor(&name.replace("attn_q", "attn_output")).map_or(0, |t| t.row_length() as usize);
+                let gated = at(1)
+                    == 2 * base
+                        .tensor(&name.replace("attn_q", "attn_output"))
+                        .map_or(0, |t| t.row_length() as usize);
                 (e, heads_of(heads * key * if gated { 2 } else { 1 }, at(1)))
             }
             "attn_k" => (e, heads_of(kv_heads * key, at(1))),
             "attn_v" => (e, heads_of(kv_heads * value, at(1))),
-            "attn_qkv" if name.contains("attn_qkv") && base.tensor("blk.0.ssm_a").is_none() => {
-                (e, heads_of(heads * key + kv_heads * (key + value), at(usize::from(old.len() > 1))))
-            }
+            "attn_qkv" if name.contains("attn_qkv") && base.tensor("blk.0.ssm_a").is_none() => (
+                e,
+                heads_of(heads * key + kv_heads * (key + value), at(usize::from(old.len() > 1))),
+            ),
             "attn_output" => (heads_of(heads * value, at(0)), e),
             "attn_q_norm" if at(0) > 64 => (heads_of(heads * key, at(0)), 1),
             "attn_k_norm" if at(0) >= 64 && self.base.starts_with("olmo") => {
@@ -189,7 +194,9 @@ impl Recipe {
             }
             "attn_q_norm" | "attn_k_norm" => (heads_of(key, at(0)), 1),
             "attn_sinks" => (w.heads.map_or(at(0), |(heads, _)| heads), 1),
-            "ffn_up" if fused("ffn_gate") && self.base == "glm4" => (e, 2 * w.hidden.unwrap_or(at(1) / 2)),
+            "ffn_up" if fused("ffn_gate") && self.base == "glm4" => {
+                (e, 2 * w.hidden.unwrap_or(at(1) / 2))
+            }
             "ffn_gate" | "ffn_up" => (e, w.hidden.unwrap_or(at(1))),
             "ffn_down" => (w.hidden.unwrap_or(at(0)), e),
             "ffn_gate_exps" | "ffn_up_exps" => (e, w.expert.unwrap_or(at(1))),
@@ -204,10 +211,10 @@ impl Recipe {
             "per_layer_proj_norm" => (w.layer_input.unwrap_or(at(0)), 1),
             "inp_gate" => (e, w.layer_input.unwrap_or(at(1))),
             "proj" => (w.layer_input.unwrap_or(at(0)), e),
-            "ssm_out" | "shortconv.out_proj" => {
-                (if part == "ssm_out" { at(0) } else { e }, e)
-            }
-            part if part.starts_with("ssm_") && !["ssm_in", "ssm_ba", "ssm_alpha", "ssm_beta"].contains(&part) => {
+            "ssm_out" | "shortconv.out_proj" => (if part == "ssm_out" { at(0) } else { e }, e),
+            part if part.starts_with("ssm_")
+                && !["ssm_in", "ssm_ba", "ssm_alpha", "ssm_beta"].contains(&part) =>
+            {
                 return old.to_vec();
             }
             "output" if name.ends_with(".bias") => return old.to_vec(),
@@ -238,9 +245,10 @@ impl Recipe {
     /// recipe's format, so that every format holds the same.
     fn weights(&self, name: &str, shape: &[u64], matrix: bool) -> Vec<f32> {
         let count: u64 = shape.iter().product();
-        let seed = name.bytes().chain(self.name.bytes()).fold(0xcbf2_9ce4_8422_2325u64, |hash, b| {
-            (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let seed =
+            name.bytes().chain(self.name.bytes()).fold(0xcbf2_9ce4_8422_2325u64, |hash, b| {
+                (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+            });
         let mut random = seed | 1;
         let mut uniform = || {
             random ^= random >> 12;

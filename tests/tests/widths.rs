@@ -9,19 +9,22 @@ use engine::executor::Precision;
 use engine::gpu::GpuOptions;
 use engine::kv::KvType;
 use engine::model::ModelFile;
-use engine::model::spec::Pooling;
+use engine::model::spec::{Activation, Pooling};
 use engine::reference::Reference;
 use engine::select::log_softmax;
 use engine::step::{SequenceId, StepToken};
 use engine::{ContextOptions, Device, LoadOptions, Model};
 use engine_tests::devices::{cpu_context, cpu_device, gpu, gpu_context};
 use engine_tests::made::{Made, Recipe, Widths, golden};
-use gguf::{BytesSource, Format, Gguf, Value};
+use gguf::{Array, BytesSource, Format, Gguf, Value};
 
 /// Positions of every context here.
 const CELLS: usize = 64;
 /// How far a log-probability may be off, and a number of a vector: llama.cpp's own are in f32 and kept to 5 digits.
-const TOLERANCE: f64 = 5e-4;
+const TOLERANCE: f64 = 1e-4;
+/// The same where llama.cpp looks GELU up in a table of halves, whose steps are 2^-11 of a number: the reference in f64 is
+/// as far from it as the others.
+const TOLERANCE_OF_TABLE: f64 = 5e-3;
 
 fn u32s(n: u32) -> Value {
     Value::U32(n)
@@ -37,7 +40,8 @@ fn odd() -> Vec<Recipe> {
         hidden: Some(hidden),
         ..none
     };
-    let experts = |widths: Widths, expert, shared| Widths { expert: Some(expert), shared, ..widths };
+    let experts =
+        |widths: Widths, expert, shared| Widths { expert: Some(expert), shared, ..widths };
     let latent = |heads, ranks, latent, (hidden, shared)| Widths {
         embedding: 56,
         heads: Some((heads, 1)),
@@ -61,8 +65,8 @@ fn odd() -> Vec<Recipe> {
             .key("rope.dimension_count", turned(30)),
         Recipe::new("qwen3-80", "qwen3", Format::F16, with(80, (3, 1), (80, 80), 100))
             .key("rope.dimension_count", turned(80)),
-        Recipe::new("qwen3-30-14", "qwen3", Format::F16, with(44, (2, 2), (30, 14), 50))
-            .key("rope.dimension_count", turned(30)),
+        Recipe::new("qwen3-14", "qwen3", Format::F16, with(44, (2, 2), (14, 14), 50))
+            .key("rope.dimension_count", turned(14)),
         Recipe::new("gemma3-40", "gemma3", Format::F16, with(40, (4, 1), (20, 20), 36))
             .key("rope.dimension_count", turned(20)),
         // q of 8 x (20 + 10) = 240.
@@ -73,7 +77,12 @@ fn odd() -> Vec<Recipe> {
             latent(8, (0, 24), (20, 10, 12), (52, 40)),
         )
         .key("expert_shared_count", u32s(2)),
-        Recipe::new("deepseek2-ranks", "deepseek2-v3", Format::F16, latent(6, (20, 28), (12, 6, 20), (44, 20))),
+        Recipe::new(
+            "deepseek2-ranks",
+            "deepseek2-v3",
+            Format::F16,
+            latent(6, (20, 28), (12, 6, 20), (44, 20)),
+        ),
         Recipe::new("bert-48", "bert", Format::F16, with(48, (4, 4), (12, 12), 70)),
         Recipe::new("nomic-bert-48", "nomic-bert", Format::F32, with(48, (4, 4), (12, 12), 50))
             .key("rope.dimension_count", turned(12)),
@@ -101,23 +110,30 @@ fn odd() -> Vec<Recipe> {
             experts(with(44, (2, 1), (22, 22), 50), 20, Some(12)),
         )
         .key("rope.dimension_count", turned(22)),
-        Recipe::new("gemma4-44", "gemma4", Format::F16, Widths {
-            embedding: 44,
-            layer_input: Some(10),
-            ..none
-        }),
-        Recipe::new("gemma4-moe-44", "gemma4-moe", Format::F16, Widths {
-            embedding: 44,
-            hidden: Some(50),
-            expert: Some(20),
-            ..none
-        }),
+        Recipe::new(
+            "gemma4-44",
+            "gemma4",
+            Format::F16,
+            Widths { embedding: 44, layer_input: Some(10), ..none },
+        ),
+        Recipe::new(
+            "gemma4-moe-44",
+            "gemma4-moe",
+            Format::F16,
+            Widths { embedding: 44, hidden: Some(50), expert: Some(20), ..none },
+        ),
+        Recipe::new("lfm2-44", "lfm2", Format::F16, with(44, (2, 1), (22, 22), 50))
+            .key("rope.dimension_count", turned(22))
+            .key("attention.head_count_kv", Value::Array(Array::I32(vec![0, 1, 0]))),
+        Recipe::new("falcon-h1-44", "falcon-h1", Format::F16, with(44, (2, 1), (22, 22), 50))
+            .key("rope.dimension_count", turned(22)),
         Recipe::new("mamba2-44", "mamba2", Format::F16, Widths { embedding: 44, ..none }),
-        Recipe::new("qwen35-44", "qwen35", Format::F16, Widths {
-            embedding: 44,
-            hidden: Some(50),
-            ..none
-        }),
+        Recipe::new(
+            "qwen35-44",
+            "qwen35",
+            Format::F16,
+            Widths { embedding: 44, hidden: Some(50), ..none },
+        ),
     ]
 }
 
@@ -154,11 +170,13 @@ fn open(recipe: &Recipe) -> ModelFile {
     ModelFile::from_gguf(file).unwrap_or_else(|error| panic!("{}: {error}", recipe.name))
 }
 
-fn check(name: &str, executor: &str, ours: &[f64], golden: &[f64]) {
+fn check((name, model): (&str, &ModelFile), executor: &str, ours: &[f64], golden: &[f64]) {
+    let table = model.spec.activation == Activation::Gelu;
+    let tolerance = if table { TOLERANCE_OF_TABLE } else { TOLERANCE };
     assert_eq!(ours.len(), golden.len(), "{name} on {executor}");
     let worst = ours.iter().zip(golden).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     println!("{name} on {executor}: largest difference {worst:.1e}");
-    assert!(worst < TOLERANCE, "{name} on {executor}: {worst}");
+    assert!(worst < tolerance, "{name} on {executor}: {worst}");
 }
 
 fn log_probabilities(logits: impl Iterator<Item = f64>) -> Vec<f64> {
@@ -170,14 +188,14 @@ fn check_logits(name: &str, model: &ModelFile, golden: &Made) {
     let tokens = StepToken::run(SequenceId(0), 0, &golden.ids, false);
     let mut reference = Reference::new(model, CELLS, KvType::F32, KvType::F32).unwrap();
     let rows = reference.step(&tokens);
-    check(name, "reference", &log_probabilities(rows[0].iter().copied()), &golden.logits);
+    check((name, model), "reference", &log_probabilities(rows[0].iter().copied()), &golden.logits);
     let options = options();
     let cpu = cpu_context(model, &options, InstructionSet::detect(), Precision::F32);
     let gpu = gpu(&GpuOptions::default());
     for mut context in [cpu, gpu_context(&gpu, model, &options)] {
         let rows = context.step(&tokens).unwrap();
         let ours = log_probabilities(rows[0].iter().map(|&x| f64::from(x)));
-        check(name, &context.device_name(), &ours, &golden.logits);
+        check((name, model), &context.device_name(), &ours, &golden.logits);
         // Token by token, where those before are all that is seen.
         if !model.spec.sees_ahead() {
             context.free(SequenceId(0));
@@ -186,7 +204,7 @@ fn check_logits(name: &str, model: &ModelFile, golden: &Made) {
                 last = context.step(std::slice::from_ref(token)).unwrap();
             }
             let ours = log_probabilities(last[0].iter().map(|&x| f64::from(x)));
-            check(name, "the same, token by token", &ours, &golden.logits);
+            check((name, model), "the same, token by token", &ours, &golden.logits);
         }
     }
 }
@@ -202,7 +220,7 @@ fn check_vector(name: &str, file: &ModelFile, golden: &Made) {
             .map(|i| states.iter().map(|row| row[i]).sum::<f64>() / states.len() as f64)
             .collect(),
     };
-    check(name, "reference", &pooled, &golden.vector);
+    check((name, file), "reference", &pooled, &golden.vector);
     for device in [cpu_device(), Device::Gpu(gpu(&GpuOptions::default()))] {
         let load = LoadOptions::from(options());
         let devices = std::slice::from_ref(&device);
@@ -210,7 +228,7 @@ fn check_vector(name: &str, file: &ModelFile, golden: &Made) {
         let mut context = model.context(&options()).unwrap();
         let ours = embed(&model, &mut context, &golden.ids).unwrap();
         let ours: Vec<f64> = ours.into_iter().map(f64::from).collect();
-        check(name, &device.name(), &ours, &golden.vector);
+        check((name, file), &device.name(), &ours, &golden.vector);
     }
 }
 

@@ -170,7 +170,6 @@ impl CpuExecutor {
                     for index in range {
                         let x = &input[rows[index] * width..][..width];
                         outputs.with(index, |out| {
-                            
                             norm(x, *kind, (factors, bias), (*epsilon, *count), *add, out);
                         });
                     }
@@ -194,17 +193,7 @@ impl CpuExecutor {
                 self.head_linear(op, step);
                 Ok(())
             }
-            Op::NormParts {
-                value,
-                offset,
-                parts,
-                width,
-                stride,
-                kind,
-                weight,
-                epsilon,
-                count,
-            } => {
+            Op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon, count } => {
                 let mut buffer = self.take(*value);
                 let factors = weight.map(|weight| self.weights.vector(weight));
                 let rows = Slots::new(&mut buffer, self.plan.value(*value).width);

@@ -159,8 +159,7 @@ fn pad_tensor(file: &mut Gguf, name: &str, [columns, rows]: &[Axis; 2]) -> Resul
     let format = file.format(tensor)?;
     let mut data = vec![0; tensor.bytes.unwrap_or(0) as usize];
     file.read(tensor, 0, &mut data)?;
-    let (old, new) =
-        (row_bytes(format, columns.numbers()), row_bytes(format, columns.width()));
+    let (old, new) = (row_bytes(format, columns.numbers()), row_bytes(format, columns.width()));
     let mut padded = vec![0; new * rows.width()];
     let element = format.block_bytes();
     for (from, to) in rows.pairs() {

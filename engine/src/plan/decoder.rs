@@ -398,9 +398,7 @@ impl Builder<'_> {
                     continue;
                 }
                 // Zeros may lie between the heads: they add nothing to the squares.
-                QkNorm::Row => {
-                    (NormKind::Rms, 1, heads * stride, heads * numbers, heads * stride)
-                }
+                QkNorm::Row => (NormKind::Rms, 1, heads * stride, heads * numbers, heads * stride),
                 // Each head's numbers alone, without the zeros behind them.
                 QkNorm::LayerHeads => (NormKind::Layer, heads, numbers, numbers, stride),
             };

@@ -91,17 +91,8 @@ impl Lowering<'_> {
     }
 
     pub(super) fn norm_parts(&self, op: &Op) -> Dispatch {
-        let &Op::NormParts {
-            value,
-            offset,
-            parts,
-            width,
-            stride,
-            kind,
-            weight,
-            epsilon,
-            count,
-        } = op
+        let &Op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon, count } =
+            op
         else {
             unreachable!("called for norms of parts")
         };

@@ -102,8 +102,8 @@ pub fn axes_of(file: &Gguf, tensor: &TensorInfo, old: &Spec, new: &Spec) -> Opti
             let index: usize = index.parse().ok()?;
             let (old_layer, new_layer) = (old.layers.get(index)?, new.layers.get(index)?);
             let widths = Widths { old, stream: stream(), from: old_layer, to: new_layer };
-            let fused = name == "ffn_up"
-                && file.tensor(&format!("blk.{index}.ffn_gate.weight")).is_none();
+            let fused =
+                name == "ffn_up" && file.tensor(&format!("blk.{index}.ffn_gate.weight")).is_none();
             let of_block = widths.of_block(name, fused && gated(old_layer))?;
             if is_bias { of_block.bias(columns, rows)? } else { of_block.matrix(columns, rows)? }
         }
@@ -253,14 +253,10 @@ impl Widths<'_> {
             "attn_q" => from_stream(query()),
             "attn_k" => from_stream(key().times(kv_heads)),
             "attn_v" => from_stream(value().times(kv_heads)),
-            "attn_qkv" => from_stream(Axis::joined([
-                query(),
-                key().times(kv_heads),
-                value().times(kv_heads),
-            ])),
-            "attn_output" => {
-                Some(Block { reads: Some(value().times(heads)), gives: stream() })
+            "attn_qkv" => {
+                from_stream(Axis::joined([query(), key().times(kv_heads), value().times(kv_heads)]))
             }
+            "attn_output" => Some(Block { reads: Some(value().times(heads)), gives: stream() }),
             "attn_q_norm" | "attn_k_norm" => {
                 let heads = if name == "attn_q_norm" { heads } else { kv_heads };
                 let reads = match self.old.qk_norm {
