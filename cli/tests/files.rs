@@ -210,7 +210,11 @@ fn perplexity_of_all_chunks_and_of_none() {
     let path = tiny("llama.gguf");
     let path = path.to_str().unwrap();
     let file = scratch("words.txt", "a few words of a text ".repeat(40).as_bytes());
-    let measure = |more: &[&str]| [&["perplexity", path, &file, "-c", "32"], more].concat();
+    let measure = |more: &[&'static str]| -> Vec<&str> {
+        let mut command = vec!["perplexity", path, &file, "-c", "32"];
+        command.extend(more);
+        command
+    };
     let all = works(&measure(&[]));
     assert_eq!(works(&measure(&["--chunks", "-1"])), all);
     assert_eq!(works(&measure(&["--chunks", "-7"])), all);

@@ -153,7 +153,11 @@ impl Recipe {
             .rsplit_once("blk.")
             .map_or(base_name, |(_, rest)| rest.split_once('.').map_or(rest, |(_, part)| part));
         let fused = |name: &str| base.tensor(&format!("blk.0.{name}.weight")).is_none();
-        let at = |index: usize| old.get(index).map_or(1, |&n| n as usize);
+        // A bias has its matrix's rows.
+        let matrix = base.tensor(&name.replace(".bias", ".weight"));
+        let matrix = matrix.filter(|_| !base_name.contains("norm"));
+        let of_matrix = matrix.map_or(old, |matrix| matrix.shape.as_slice());
+        let at = |index: usize| of_matrix.get(index).map_or(1, |&n| n as usize);
         let (key, value) = w.head.unwrap_or((0, 0));
         let (heads, kv_heads) = w.heads.unwrap_or((0, 0));
         let heads_of = |new: usize, old: usize| if w.head.is_some() { new } else { old };
@@ -183,10 +187,9 @@ impl Recipe {
             }
             "attn_k" => (e, heads_of(kv_heads * key, at(1))),
             "attn_v" => (e, heads_of(kv_heads * value, at(1))),
-            "attn_qkv" if name.contains("attn_qkv") && base.tensor("blk.0.ssm_a").is_none() => (
-                e,
-                heads_of(heads * key + kv_heads * (key + value), at(usize::from(old.len() > 1))),
-            ),
+            "attn_qkv" if name.contains("attn_qkv") && base.tensor("blk.0.ssm_a").is_none() => {
+                (e, heads_of(heads * key + kv_heads * (key + value), at(1)))
+            }
             "attn_output" => (heads_of(heads * value, at(0)), e),
             "attn_q_norm" if at(0) > 64 => (heads_of(heads * key, at(0)), 1),
             "attn_k_norm" if at(0) >= 64 && self.base.starts_with("olmo") => {

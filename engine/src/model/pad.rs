@@ -40,10 +40,10 @@ pub(super) fn pad(file: &mut Gguf, spec: &mut Spec) -> Result<()> {
         .filter_map(|tensor| Some((tensor.name.clone(), axes_of(file, tensor, &old, spec)?)))
         .filter(|(_, axes)| axes.iter().any(Axis::grows))
         .collect::<Vec<_>>();
-    let (mut before, mut after) = (0, 0);
+    let (mut before, mut after) = (0u64, 0u64);
     for (name, axes) in &changes {
         let (from, to) = sizes(file, file.require(name)?, axes)?;
-        (before, after) = (before + from, after + to);
+        (before, after) = (before.saturating_add(from), after.saturating_add(to));
     }
     if after > before.saturating_mul(MOST_GROWTH.0).saturating_add(MOST_GROWTH.1) {
         return Err(Error::Model {
@@ -109,7 +109,8 @@ fn widen_latent(latent: &mut Latent, heads: usize, heads_grow: bool) {
 }
 
 fn widen_to(width: &mut usize, unit: usize) {
-    *width = width.next_multiple_of(unit);
+    // Numbers out of all range are refused later.
+    *width = width.checked_next_multiple_of(unit).unwrap_or(*width);
 }
 
 /// The next length of which so many heads make a row that can be multiplied with.
@@ -119,7 +120,6 @@ fn widen_heads(length: &mut usize, heads: usize) {
     }
     widen_to(length, HEAD_UNIT);
     let fits = |length: usize| length.saturating_mul(heads).is_multiple_of(UNIT);
-    // Numbers out of all range are refused later.
     *length = (0..UNIT / HEAD_UNIT)
         .map(|more| *length + more * HEAD_UNIT)
         .find(|&length| fits(length))
