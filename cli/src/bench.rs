@@ -165,6 +165,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                         .map(|&n| row(n, 0))
                         .chain(generates.iter().map(|&n| row(0, n)));
                     for mut test in tests.filter(|test| test.prompt + test.generate > 0) {
+                        // As llama-bench, prompts of embedding models are measured; they generate nothing.
+                        if test.generate > 0
+                            && let Err(error) = model.file().language_model()
+                        {
+                            eprintln!("tg{} is left out: {error}", test.generate);
+                            continue;
+                        }
                         measure(&mut context, &mut test, args, vocabulary)?;
                         rows.push(test);
                     }

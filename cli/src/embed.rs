@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use engine::embed::{embed, normalized};
+use engine::embed::{dimensions, embed, normalized};
+use engine::model::ModelFile;
 use engine::tokenizer::EncodeOptions;
 use engine::{ContextOptions, LoadOptions};
 use serde_json::json;
@@ -37,9 +38,11 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let device = args.device.open()?;
-    let options = ContextOptions { cells: args.ctx, ..ContextOptions::default() };
-    let load = LoadOptions::from(options.clone());
-    let model = models::load(&device, &models::resolve(&args.model)?, &load)?;
+    let file = ModelFile::from_gguf(models::open_path(&models::resolve(&args.model)?)?)?;
+    // More positions than the model has are of no use: a longer text is refused with the model's limit.
+    let cells = args.ctx.map(|cells| cells.min(file.spec.most_positions()));
+    let options = ContextOptions { cells, ..ContextOptions::default() };
+    let model = models::load_file(&device, file, &LoadOptions::from(options.clone()))?;
     let tokenizer = model.tokenizer()?;
     let mut context = model.context(&options)?;
     let mut embeddings = Vec::new();
@@ -53,7 +56,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     output::print_json(&json!({
         "model": args.model,
-        "dimensions": model.file().spec.embedding,
+        "dimensions": dimensions(model.file()),
         "embeddings": embeddings,
     }))?;
     Ok(ExitCode::SUCCESS)

@@ -1,11 +1,13 @@
 //! `engine inspect`: what a model file is and what it needs.
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use engine::ContextOptions;
 use engine::load::{parameters, predict};
 use engine::model::ModelFile;
+use gguf::Gguf;
 use serde_json::{Map, Value, json};
 
 use crate::model_info::{quantization, tensor_bytes, tensor_types};
@@ -51,7 +53,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let cells = options.sizes(&model.spec).map_err(|error| error.to_string())?.cells;
         Ok((memory, cells))
     });
-    let architecture = file.metadata.str("general.architecture")?.unwrap_or("unknown").to_string();
+    let architecture =
+        file.metadata.text("general.architecture").map_or("unknown".into(), Cow::into_owned);
     let key = |name: &str| file.metadata.u32(&format!("{architecture}.{name}")).ok().flatten();
     let count = parameters(&file);
     let bytes = tensor_bytes(&file);
@@ -81,14 +84,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "file_bytes": file.file_bytes(),
             "gguf_version": file.version,
             "architecture": architecture,
-            "name": file.metadata.str("general.name")?,
+            "name": file.metadata.text("general.name"),
             "parameters": count,
             "context_length": key("context_length"),
             "embedding_length": key("embedding_length"),
             "block_count": key("block_count"),
             "quantization": quantization(&file),
             "bits_per_weight": bits,
-            "license": file.metadata.str("general.license")?,
+            "license": file.metadata.text("general.license"),
+            "capabilities": [capability(&file, &architecture, model.as_ref().ok())],
             "chat_template": file.metadata.get("tokenizer.chat_template").is_some(),
             "tensor_types": types,
             "memory": memory,
@@ -138,9 +142,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         )
     });
     sections.push(("Tensors", types.collect()));
-    let chat =
-        if file.metadata.get("tokenizer.chat_template").is_some() { "chat" } else { "completion" };
-    sections.push(("Capabilities", vec![row(chat, String::new())]));
+    let capability = capability(&file, &architecture, model.as_ref().ok());
+    sections.push(("Capabilities", vec![row(capability, String::new())]));
     match memory {
         Ok((memory, cells)) => sections.push((
             "Memory",
@@ -163,8 +166,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         )),
         Err(why) => sections.push(("Memory", vec![row("unknown", why)])),
     }
-    if let Some(license) = file.metadata.str("general.license")? {
-        sections.push(("License", vec![row(license, String::new())]));
+    if let Some(license) = file.metadata.text("general.license") {
+        sections.push(("License", vec![row(&license, String::new())]));
     }
     if args.metadata {
         sections.push((
@@ -187,6 +190,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         output::print_line("")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a model is for, in a word.
+fn capability(file: &Gguf, architecture: &str, model: Option<&ModelFile>) -> &'static str {
+    let pooling = file.metadata.u32(&format!("{architecture}.pooling_type")).ok().flatten();
+    let embeds =
+        model.map_or(pooling.is_some_and(|kind| kind > 0), |model| model.spec.pooling.is_some());
+    match pooling {
+        Some(4) => "reranking",
+        _ if embeds => "embedding",
+        _ if file.metadata.get("tokenizer.chat_template").is_some() => "chat",
+        _ => "completion",
+    }
 }
 
 /// A value in one line of the terminal.

@@ -45,6 +45,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let path = models::resolve(&args.model)?;
     let device = args.device.open_for(args.precision.class())?;
     let file = engine::model::ModelFile::from_gguf(models::open_path(&path)?)?;
+    file.language_model()?;
     // Where no context is asked for, the tokens need one that holds them.
     let default = file.spec.context_length.min(engine::context::DEFAULT_CELLS);
     let fitting = ids.len().max(default).min(file.spec.context_length.max(default));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use engine::model::ModelFile;
 use engine::tokenizer::EncodeOptions;
 use engine::{ContextOptions, LoadOptions};
 use serde_json::json;
@@ -27,9 +28,9 @@ pub struct Args {
     /// Tokens of a chunk
     #[arg(short = 'c', long, default_value_t = 512)]
     ctx: usize,
-    /// Compute the first so many chunks only
-    #[arg(long)]
-    chunks: Option<usize>,
+    /// Compute the first so many chunks only; -1: all
+    #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
+    chunks: i64,
     /// The type of keys in the cache: f32, f16, bf16, q8_0 or q4_0 (also -ctk)
     #[arg(long, default_value = "f16", value_parser = kv_type)]
     cache_type_k: engine::kv::KvType,
@@ -53,11 +54,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         ..ContextOptions::default()
     };
     let load = LoadOptions { context: options.clone(), precision, ..LoadOptions::default() };
-    let model = models::load(&device, &models::resolve(&args.model)?, &load)?;
+    let file = ModelFile::from_gguf(models::open_path(&models::resolve(&args.model)?)?)?;
+    file.language_model()?;
+    let model = models::load_file(&device, file, &load)?;
     let tokenizer = model.tokenizer()?;
     let ids = tokenizer.encode(&text, EncodeOptions { add_special: true, parse_special: false })?;
     let mut context = model.context(&options)?;
-    let most = args.chunks;
+    // As for llama-perplexity, any negative number is no limit.
+    let most = usize::try_from(args.chunks).ok();
     let measured = engine::perplexity::measure(
         &mut context,
         &tokenizer,

@@ -6,6 +6,7 @@ use crate::cpu::{CpuExecutor, CpuLoops, CpuWeights};
 use crate::executor::{Executor, Memory, Selection, Sizes};
 use crate::gpu::{GpuExecutor, GpuWeights};
 use crate::kv::{Group, KvTable, KvType};
+use crate::model::spec::MOST_IN_A_STEP;
 use crate::model::{ModelFile, Spec};
 use crate::plan::Plan;
 use crate::select::Sampling;
@@ -62,9 +63,9 @@ impl ContextOptions {
                 self.sequences
             )));
         }
-        // An encoder's tokens see all others: a text is one step.
-        let chunk = if spec.causal { self.chunk } else { cells };
-        let chunk = chunk.clamp(1, 8192).min(cells.max(self.sequences));
+        // Where tokens see later ones a text is one step.
+        let chunk = if spec.sees_ahead() { cells } else { self.chunk };
+        let chunk = chunk.clamp(1, MOST_IN_A_STEP).min(cells.max(self.sequences));
         Ok(Sizes {
             cells,
             sequences: self.sequences,
@@ -87,13 +88,13 @@ impl ContextOptions {
 pub fn kv_groups(spec: &Spec, file: &str, sizes: &Sizes) -> Result<Vec<Group>> {
     for layer in &spec.layers {
         let parts = [
-            ("-ctk", sizes.key_type, layer.key_length),
-            ("-ctv", sizes.value_type, layer.value_length),
+            ("-ctk", sizes.key_type, layer.key_length, layer.key_numbers),
+            ("-ctv", sizes.value_type, layer.value_length, layer.value_numbers),
         ];
-        for (option, kind, length) in parts {
+        for (option, kind, length, numbers) in parts {
             if kind.has_scales() && !length.is_multiple_of(32) {
                 return Err(Error::Option(format!(
-                    "{option} {} needs heads of a multiple of 32 elements, this model's have {length}; use f16",
+                    "{option} {} needs heads of a multiple of 32 elements, this model's have {numbers}; use f16",
                     kind.name()
                 )));
             }
@@ -142,6 +143,8 @@ pub struct Context {
     row: usize,
     /// Whether sequences have states, which cannot be taken back.
     stateful: bool,
+    /// The file, to ask what the model is for.
+    file: ModelFile,
 }
 
 impl Context {
@@ -184,7 +187,12 @@ impl Context {
         let table = if stateful { table.with_states() } else { table };
         let vocabulary = model.spec.vocabulary;
         let row = if model.spec.pooling.is_some() { model.spec.embedding } else { vocabulary };
-        Self { executor, table, sizes, vocabulary, row, stateful }
+        Self { executor, table, sizes, vocabulary, row, stateful, file: model.clone() }
+    }
+
+    /// An error if the model makes embeddings, not logits.
+    pub fn language_model(&self) -> Result<()> {
+        self.file.language_model()
     }
 
     /// Computes a step and answers a row of logits for each token that wants them. Tokens continue their

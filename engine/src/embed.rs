@@ -1,6 +1,10 @@
 //! A text's embedding: the states of its tokens made one vector.
 
-use crate::model::spec::Pooling;
+use gguf::Gguf;
+
+use crate::model::ModelFile;
+use crate::model::spec::{Pooling, Spec};
+use crate::model::weights::read_f32;
 use crate::step::{SequenceId, StepToken};
 use crate::{Context, Error, Model, Result};
 
@@ -14,14 +18,10 @@ pub fn embed(model: &Model, context: &mut Context, ids: &[u32]) -> Result<Vec<f3
         )));
     };
     if ids.is_empty() {
-        return Err(Error::Option("the text has no tokens".into()));
+        return Err(Error::Option("the text has no tokens: give some text".into()));
     }
-    let most =
-        if spec.causal { context.cells() } else { context.cells().min(context.sizes().chunk) };
-    if ids.len() > most {
-        let (tokens, trained) = (ids.len(), spec.context_length);
-        return Err(Error::PromptTooLong { tokens, cells: most, trained });
-    }
+    let (cells, chunk) = (context.cells(), context.sizes().chunk);
+    check_length(spec, ids.len(), if spec.sees_ahead() { cells.min(chunk) } else { cells })?;
     let sequence = SequenceId(0);
     let mut tokens = StepToken::run(sequence, 0, ids, true);
     if pooling == Pooling::Last {
@@ -33,6 +33,8 @@ pub fn embed(model: &Model, context: &mut Context, ids: &[u32]) -> Result<Vec<f3
     let outcome = context.step_with(
         &tokens,
         &mut |state| {
+            // Zeros fill the width.
+            let state = &state[..spec.embedding_numbers];
             rows += 1;
             match pooling {
                 Pooling::First if rows > 1 => {}
@@ -49,7 +51,60 @@ pub fn embed(model: &Model, context: &mut Context, ids: &[u32]) -> Result<Vec<f3
     context.free(sequence);
     outcome?;
     let count = if pooling == Pooling::Mean { f64::from(rows) } else { 1.0 };
-    Ok(sum.into_iter().map(|x| (x / count) as f32).collect())
+    for x in &mut sum {
+        *x /= count;
+    }
+    let vector = projected(&model.file().gguf, sum)?;
+    Ok(vector.into_iter().map(|x| x as f32).collect())
+}
+
+/// The layers that some files have behind the pooling (`dense_2`, which may have a bias, then `dense_3`), applied.
+fn projected(file: &Gguf, mut vector: Vec<f64>) -> Result<Vec<f64>> {
+    for name in ["dense_2", "dense_3"] {
+        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        let Some(tensor) = file.tensor(&weight) else { continue };
+        if tensor.row_length() != vector.len() as u64 || tensor.elements() == 0 {
+            return Err(Error::Model {
+                file: file.source(tensor).name().into(),
+                why: format!(
+                    "tensor {weight} has the shape {:?} for vectors of {}; the file is damaged or was converted wrongly",
+                    tensor.shape,
+                    vector.len()
+                ),
+            });
+        }
+        let matrix = read_f32(file, &weight)?;
+        let bias = if file.tensor(&bias).is_some() { Some(read_f32(file, &bias)?) } else { None };
+        let product = matrix.chunks_exact(vector.len()).enumerate().map(|(row, weights)| {
+            let sum: f64 = weights.iter().zip(&vector).map(|(&w, x)| f64::from(w) * x).sum();
+            sum + bias.as_ref().and_then(|bias| bias.get(row)).map_or(0.0, |&b| f64::from(b))
+        });
+        vector = product.collect();
+    }
+    Ok(vector)
+}
+
+/// How many numbers a model's embeddings have.
+pub fn dimensions(model: &ModelFile) -> usize {
+    let layers = ["dense_3.weight", "dense_2.weight"];
+    let last = layers.iter().find_map(|name| model.gguf.tensor(name));
+    last.map_or(model.spec.embedding_numbers, |tensor| tensor.rows() as usize)
+}
+
+/// Refuses a text that is longer than the `room` of a context.
+fn check_length(spec: &Spec, tokens: usize, room: usize) -> Result<()> {
+    if tokens <= room {
+        return Ok(());
+    }
+    let most = spec.context_length.min(spec.most_positions());
+    let advice = if tokens <= most {
+        format!(
+            "the context has {room} positions: use --ctx {tokens} or more (the model takes {most})"
+        )
+    } else {
+        format!("the model takes {most} at most: shorten the text, or split it and embed the parts")
+    };
+    Err(Error::TextTooLong { tokens, advice })
 }
 
 /// A vector of length 1 in the direction of `vector`.

@@ -28,6 +28,24 @@ pub enum Error {
         /// What is wrong and what to do.
         why: String,
     },
+    /// An embedding model was asked for text, logits or a perplexity.
+    #[error(
+        "{file} is an embedding model ({architecture}), which makes vectors of texts, not text: engine embed {file} TEXT"
+    )]
+    NotALanguageModel {
+        /// The model's file.
+        file: String,
+        /// Its architecture.
+        architecture: &'static str,
+    },
+    /// A text does not fit into what an embedding model takes at once.
+    #[error("the text has {tokens} tokens, {advice}")]
+    TextTooLong {
+        /// Tokens of the text.
+        tokens: usize,
+        /// What there is room for, and what to change.
+        advice: String,
+    },
     /// A device could not be found or opened.
     #[error("{0}")]
     Device(String),
@@ -89,7 +107,12 @@ pub enum Error {
     },
     /// The logits hold values that are not finite numbers.
     #[error(
-        "the model computed logits that are not finite at position {position} on {device}; the file may be damaged, or the device's driver faulty: try --device cpu"
+        "the model computed logits that are not finite at position {position} on {device}; {}",
+        if device.starts_with("CPU") {
+            "the file may be damaged: fetch it again, or try another quantization"
+        } else {
+            "the file may be damaged, or the device's driver faulty: try --device cpu"
+        }
     )]
     NotFinite {
         /// The device's name.

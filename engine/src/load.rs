@@ -219,6 +219,8 @@ fn check_fit(
     }
     let advice = if fits > 0 {
         format!("--ctx {} would fit (this context has {cells})", fits * 256)
+    } else if device.is_cpu() {
+        "no context fits: use a smaller quantization, or free some memory".to_string()
     } else {
         "no context fits: use a smaller quantization, another device, or --device cpu".to_string()
     };

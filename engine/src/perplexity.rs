@@ -56,6 +56,10 @@ pub fn measure(
     most: Option<usize>,
     on_chunk: &mut dyn FnMut(Perplexity, usize),
 ) -> Result<Perplexity> {
+    context.language_model()?;
+    if most == Some(0) {
+        return Err(Error::Option("no chunk is to be computed: ask for at least one".into()));
+    }
     if length < 4 || length > context.cells() {
         return Err(Error::Option(format!(
             "chunks of {length} tokens do not fit a context of {}, or are shorter than 4",

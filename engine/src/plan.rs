@@ -164,6 +164,8 @@ pub enum Op {
         bias: Option<WeightId>,
         /// Added to the mean square or the variance.
         epsilon: f32,
+        /// How many columns are numbers; those behind them are zeros, and zeros in `weight` and `bias` keep them so.
+        count: usize,
         /// Whether the result is added to `out` or replaces it.
         add: bool,
         /// The result.
@@ -216,6 +218,9 @@ pub enum Op {
         weight: Option<WeightId>,
         /// Added to the mean square, the variance or the sum.
         epsilon: f32,
+        /// How many columns of a part are numbers, the others zeros: what a mean square is a mean of. All of them, where a
+        /// mean is taken away.
+        count: usize,
     },
     /// Matrix products of each row with one to three weights, side by side in `out`.
     Linear {
@@ -245,6 +250,8 @@ pub enum Op {
         k_norm: Option<WeightId>,
         /// Added to the mean square of a head.
         epsilon: f32,
+        /// How many elements of a head are numbers, the others zeros.
+        count: usize,
         /// The rotation, if there is one.
         rope: Option<RopeId>,
         /// The first element of a head that turns.

@@ -118,13 +118,14 @@ impl Reference {
                     })
                     .collect();
             }
-            Op::Norm { input, kind, weight, bias, epsilon, add, out } => {
+            Op::Norm { input, kind, weight, bias, epsilon, count, add, out } => {
                 let rows: Vec<&Vec<f64>> = self.rows_for(*out, tokens, &values[input.0]);
                 let bias = bias.map(|bias| self.weights[bias.0].as_slice());
                 let normed: Vec<Vec<f64>> = rows
                     .into_iter()
                     .map(|row| {
-                        let mut row = norm(row, *kind, Some(&self.weights[weight.0]), *epsilon);
+                        let mut row =
+                            norm(row, *kind, Some(&self.weights[weight.0]), (*epsilon, *count));
                         for (index, x) in row.iter_mut().enumerate() {
                             *x += bias.map_or(0.0, |bias| f64::from(bias[index]));
                         }
@@ -173,7 +174,7 @@ impl Reference {
                     })
                     .collect();
             }
-            Op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon } => {
+            Op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon, count } => {
                 let factors = weight.map(|weight| self.weights[weight.0].as_slice());
                 for row in &mut values[value.0] {
                     for part in 0..*parts {
@@ -181,7 +182,7 @@ impl Reference {
                         let factors =
                             factors.map(|all| &all[(part * width) % all.len()..][..*width]);
                         let at = offset + part * stride;
-                        let normed = norm(&row[at..at + width], *kind, factors, *epsilon);
+                        let normed = norm(&row[at..at + width], *kind, factors, (*epsilon, *count));
                         row[at..at + width].copy_from_slice(&normed);
                     }
                 }
@@ -224,6 +225,7 @@ impl Reference {
                 q_norm,
                 k_norm,
                 epsilon,
+                count,
                 rope,
                 turn_from,
                 store,
@@ -239,7 +241,7 @@ impl Reference {
                     for head in q.chunks_exact_mut(kv.key_length) {
                         norm_and_turn(
                             head,
-                            (norm_of(q_norm), *epsilon),
+                            (norm_of(q_norm), *epsilon, *count),
                             (rope, *turn_from),
                             token.position,
                         );
@@ -247,7 +249,7 @@ impl Reference {
                     for head in k.chunks_exact_mut(kv.key_length) {
                         norm_and_turn(
                             head,
-                            (norm_of(k_norm), *epsilon),
+                            (norm_of(k_norm), *epsilon, *count),
                             (rope, *turn_from),
                             token.position,
                         );
@@ -432,11 +434,21 @@ fn add_to(out: &mut [Vec<f64>], rows: &[Vec<f64>]) {
     }
 }
 
-/// A norm of x, times factors where there are some.
-pub fn norm(x: &[f64], kind: NormKind, factors: Option<&[f32]>, epsilon: f32) -> Vec<f64> {
-    let (count, epsilon) = (x.len() as f64, f64::from(epsilon));
+/// A norm of x, of which `count` are numbers and the others zeros (behind them, where a mean is taken), times factors
+/// where there are some.
+pub fn norm(
+    x: &[f64],
+    kind: NormKind,
+    factors: Option<&[f32]>,
+    (epsilon, numbers): (f32, usize),
+) -> Vec<f64> {
+    let (count, epsilon) = (numbers as f64, f64::from(epsilon));
     let mean = if kind == NormKind::Layer { x.iter().sum::<f64>() / count } else { 0.0 };
-    let squares: f64 = x.iter().map(|x| (x - mean).powi(2)).sum();
+    let squares: f64 = if kind == NormKind::Layer {
+        x[..numbers].iter().map(|x| (x - mean).powi(2)).sum()
+    } else {
+        x.iter().map(|x| x.powi(2)).sum()
+    };
     let scale = match kind {
         NormKind::Rms | NormKind::Layer => 1.0 / (squares / count + epsilon).sqrt(),
         NormKind::L2 => 1.0 / (squares + epsilon).sqrt(),
@@ -545,12 +557,12 @@ pub fn activate(x: f64, activation: Activation) -> f64 {
 
 fn norm_and_turn(
     head: &mut [f64],
-    (factors, epsilon): (Option<&[f32]>, f32),
+    (factors, epsilon, count): (Option<&[f32]>, f32, usize),
     (rope, turn_from): (Option<&Rope>, usize),
     position: u32,
 ) {
     if factors.is_some() {
-        head.copy_from_slice(&norm(head, NormKind::Rms, factors, epsilon));
+        head.copy_from_slice(&norm(head, NormKind::Rms, factors, (epsilon, count)));
     }
     let Some(rope) = rope else { return };
     let head = &mut head[turn_from..];

@@ -105,6 +105,7 @@ pub struct Session {
 impl Session {
     /// A conversation in `sequence` of a context.
     pub fn new(model: &Model, context: SharedContext, sequence: SequenceId) -> Result<Self> {
+        model.file().language_model()?;
         Ok(Self {
             context,
             tokenizer: model.tokenizer()?,

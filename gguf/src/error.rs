@@ -13,14 +13,22 @@ pub enum Error {
         error: std::io::Error,
     },
     /// The first four bytes are not `GGUF`.
-    #[error(
-        "{file}: not a GGUF file (it starts with {found:?}); engine reads .gguf files as llama.cpp writes them"
-    )]
+    #[error("{file}: not a GGUF file (it starts with '{found}'): {looks}")]
     NotGguf {
         /// The file's path.
         file: String,
-        /// The file's first bytes, at most four.
-        found: Vec<u8>,
+        /// The file's first characters, what cannot be printed as `?`.
+        found: String,
+        /// What it looks like, and what to do.
+        looks: &'static str,
+    },
+    /// A folder stands where a file is needed.
+    #[error("{folder}: is a folder, a .gguf file is needed; {looks}")]
+    Folder {
+        /// The folder's path.
+        folder: String,
+        /// What is in it, and what to do.
+        looks: String,
     },
     /// The version is none of 1, 2, 3.
     #[error(

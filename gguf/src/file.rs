@@ -149,6 +149,9 @@ impl Gguf {
         if end.is_none_or(|end| end > tensor.bytes.unwrap_or(0)) {
             return Err(io(std::io::ErrorKind::UnexpectedEof.into()));
         }
+        if out.is_empty() {
+            return Ok(());
+        }
         source.read_at(tensor.start + offset, out).map_err(io)
     }
 }
@@ -158,7 +161,13 @@ fn check_part(metadata: &Metadata, index: usize, count: usize) -> Result<()> {
     let wrong = |why: String| Error::Split { file: metadata.file().into(), why };
     let says = metadata.u32("split.count")?.unwrap_or(0);
     if says.max(1) as usize != count {
-        return Err(wrong(format!("it is a part of {says} parts, {count} were found by its name")));
+        let joined = if count == 1 {
+            " (parts that were joined into one file with cat have to be merged by llama-gguf-split --merge instead)"
+        } else {
+            ""
+        };
+        let why = format!("it is a part of {says} parts, {count} were found by its name{joined}");
+        return Err(wrong(why));
     }
     if let Some(number) = metadata.u32("split.no")?
         && number as usize != index

@@ -20,6 +20,7 @@ mod file;
 mod parse;
 mod source;
 mod split;
+mod strange;
 mod tensor;
 mod value;
 mod write;

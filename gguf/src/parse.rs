@@ -150,9 +150,11 @@ impl Parser<'_> {
         self.take(length, what)
     }
 
-    fn text(&mut self, what: &str) -> Result<String> {
-        let bytes = self.bytes(what)?.to_vec();
-        String::from_utf8(bytes).map_err(|_| self.malformed(what, "is not valid UTF-8"))
+    /// A key or name. Bytes that are no UTF-8 become U+FFFD: nothing that this program asks for has any.
+    fn text(&mut self, what: &str) -> Result<(String, bool)> {
+        let text = String::from_utf8_lossy(self.bytes(what)?);
+        let changed = matches!(text, std::borrow::Cow::Owned(_));
+        Ok((text.into_owned(), changed))
     }
 
     fn header(mut self) -> Result<Header> {
@@ -161,8 +163,8 @@ impl Parser<'_> {
         self.source
             .read_at(0, &mut magic)
             .map_err(|error| Error::Io { file: file.clone(), error })?;
-        if magic != b"GGUF" {
-            return Err(Error::NotGguf { file, found: magic });
+        if magic != b"GGUF" || self.source.len() == 4 {
+            return Err(crate::strange::error(self.source));
         }
         self.take(4, "the magic")?;
         let version = self.u32("the version")?;
@@ -185,8 +187,12 @@ impl Parser<'_> {
 
         let mut metadata = Metadata::new(file);
         for index in 0..key_count {
-            let key = self.text(&format!("metadata key {index}"))?;
+            let (mut key, changed) = self.text(&format!("metadata key {index}"))?;
             let value = self.value(&key)?;
+            // Different bytes may have become the same text.
+            while changed && metadata.get(&key).is_some() {
+                key.push(char::REPLACEMENT_CHARACTER);
+            }
             if metadata.get(&key).is_some() {
                 return Err(self.malformed(format!("metadata key {key}"), "occurs twice"));
             }
@@ -201,7 +207,10 @@ impl Parser<'_> {
         let mut tensors = Vec::with_capacity(tensor_count);
         let mut names = HashSet::with_capacity(tensor_count);
         for index in 0..tensor_count {
-            let tensor = self.tensor(index)?;
+            let (mut tensor, changed) = self.tensor(index)?;
+            while changed && names.contains(&tensor.name) {
+                tensor.name.push(char::REPLACEMENT_CHARACTER);
+            }
             if !names.insert(tensor.name.clone()) {
                 return Err(self.malformed(format!("tensor {}", tensor.name), "occurs twice"));
             }
@@ -215,9 +224,10 @@ impl Parser<'_> {
         Ok(Header { version, endian, metadata, tensors, data_start, alignment })
     }
 
-    /// One tensor's description; `start` is still relative to the data section.
-    fn tensor(&mut self, index: usize) -> Result<TensorInfo> {
-        let name = self.text(&format!("the name of tensor {index}"))?;
+    /// One tensor's description, and whether its name had bytes that are no UTF-8; `start` is still relative to the data
+    /// section.
+    fn tensor(&mut self, index: usize) -> Result<(TensorInfo, bool)> {
+        let (name, changed) = self.text(&format!("the name of tensor {index}"))?;
         let what = format!("tensor {name}");
         let dimensions = self.u32(&what)?;
         if dimensions > MAX_DIMENSIONS {
@@ -228,11 +238,7 @@ impl Parser<'_> {
         for _ in 0..dimensions {
             shape.push(self.length(&what)?);
         }
-        if shape.contains(&0) {
-            return Err(
-                self.malformed(what, format!("has the shape {shape:?} with an empty dimension"))
-            );
-        }
+        // A tensor without elements is one, a marker: it has no bytes.
         let elements = shape
             .iter()
             .try_fold(1u64, |product, &n| product.checked_mul(n))
@@ -254,7 +260,7 @@ impl Parser<'_> {
             _ => None,
         };
         let start = self.u64(&what)?;
-        Ok(TensorInfo { name, shape, tensor_type, file: 0, start, bytes })
+        Ok((TensorInfo { name, shape, tensor_type, file: 0, start, bytes }, changed))
     }
 
     /// Makes every tensor's start absolute and checks that all lie in the file, apart from each other.
@@ -269,7 +275,7 @@ impl Parser<'_> {
             let end = data_start
                 .checked_add(tensor.start)
                 .and_then(|start| start.checked_add(tensor.bytes.unwrap_or(0)))
-                .filter(|&end| end <= len);
+                .filter(|&end| end <= len || tensor.bytes == Some(0));
             if end.is_none() {
                 let why = format!(
                     "lies at {} + {} in the data section at {data_start}, beyond the file's {len} bytes",
@@ -301,13 +307,9 @@ impl Parser<'_> {
         })
     }
 
+    /// Any byte but 0 is true, as for llama.cpp.
     fn boolean(&mut self, key: &str) -> Result<bool> {
-        match self.u8(key)? {
-            0 => Ok(false),
-            1 => Ok(true),
-            other => Err(self
-                .malformed(format!("metadata key {key}"), format!("has the truth value {other}"))),
-        }
+        Ok(self.u8(key)? != 0)
     }
 
     fn value(&mut self, key: &str) -> Result<Value> {

@@ -55,10 +55,7 @@ impl FileSource {
         let file = File::open(path).map_err(io)?;
         let metadata = file.metadata().map_err(io)?;
         if metadata.is_dir() {
-            return Err(io(io::Error::new(
-                io::ErrorKind::IsADirectory,
-                "is a directory, expected a .gguf file",
-            )));
+            return Err(Error::Folder { looks: crate::strange::in_folder(path), folder: name });
         }
         Ok(Self { file, len: metadata.len(), path: path.to_path_buf(), name })
     }

@@ -433,6 +433,14 @@ impl Metadata {
         self.typed(key, "true or false", Value::as_bool)
     }
 
+    /// A string to be shown, bytes that are no UTF-8 as U+FFFD; none if the key is absent or holds something else.
+    pub fn text(&self, key: &str) -> Option<std::borrow::Cow<'_, str>> {
+        match self.get(key)? {
+            Value::String(bytes) => Some(String::from_utf8_lossy(bytes)),
+            _ => None,
+        }
+    }
+
     /// A string; none if the key is absent.
     pub fn str(&self, key: &str) -> Result<Option<&str>> {
         self.typed(key, "a string of valid UTF-8", Value::as_str)

@@ -19,6 +19,8 @@ fn variants() -> Vec<Variant> {
     all.push(Variant::new("softcap").define("SCALE"));
     let layer = both(vec![Variant::new("norm")], "LAYER");
     all.extend(both(both(both(both(layer, "SUBGROUP"), "ADD"), "GATHER"), "BIAS"));
+    let padded = vec![Variant::new("norm").define("LAYER").define("PADDED")];
+    all.extend(both(both(both(both(padded, "SUBGROUP"), "ADD"), "GATHER"), "BIAS"));
     let parts = [None, Some("LAYER"), Some("L2")].map(|kind| {
         let variant = Variant::new("norm_parts");
         match kind {

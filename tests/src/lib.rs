@@ -2,5 +2,6 @@
 
 pub mod devices;
 pub mod golden;
+pub mod made;
 pub mod real;
 pub mod stepper;

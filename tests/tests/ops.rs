@@ -382,13 +382,16 @@ fn embeddings_and_norms() {
             check(&format!("embed {}", format.name()), &probe, &gpu, &caps);
         }
     }
-    for (width, tokens) in [(32, 1), (96, 3), (576, 9), (2048, 33), (8192, 2)] {
+    let widths = [(32, 32, 1), (96, 96, 3), (576, 576, 9), (2048, 2048, 33), (8192, 8192, 2)];
+    // Fewer numbers than the width, the others zeros.
+    let padded = [(32, 5, 1), (64, 48, 3), (576, 545, 9)];
+    for (width, count, tokens) in widths.into_iter().chain(padded) {
         for (kind, add) in [NormKind::Rms, NormKind::Layer]
             .into_iter()
             .flat_map(|kind| [(kind, false), (kind, true)])
         {
-            let probe = Probe::norm(width, tokens, kind, add).unwrap();
-            check(&format!("norm {width} {kind:?}"), &probe, &gpu, &caps);
+            let probe = Probe::norm((width, count), tokens, kind, add).unwrap();
+            check(&format!("norm {count} of {width} {kind:?}"), &probe, &gpu, &caps);
         }
     }
 }

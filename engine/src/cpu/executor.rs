@@ -155,7 +155,7 @@ impl CpuExecutor {
     fn compute(&mut self, op: &Op, step: &Prepared) -> Result<()> {
         match op {
             Op::Embed { table: weight, scale, out } => self.embed(*weight, *scale, *out, step),
-            Op::Norm { input, kind, weight, bias, epsilon, add, out } => {
+            Op::Norm { input, kind, weight, bias, epsilon, count, add, out } => {
                 let mut result = self.take(*out);
                 let width = self.plan.value(*out).width;
                 let gather = self.plan.value(*out).rows == Rows::Outputs;
@@ -170,7 +170,7 @@ impl CpuExecutor {
                     for index in range {
                         let x = &input[rows[index] * width..][..width];
                         outputs.with(index, |out| {
-                            norm(x, *kind, (factors, bias), *epsilon, *add, out);
+                            norm(x, *kind, (factors, bias), (*epsilon, *count), *add, out);
                         });
                     }
                 });
@@ -193,7 +193,7 @@ impl CpuExecutor {
                 self.head_linear(op, step);
                 Ok(())
             }
-            Op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon } => {
+            Op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon, count } => {
                 let mut buffer = self.take(*value);
                 let factors = weight.map(|weight| self.weights.vector(weight));
                 let rows = Slots::new(&mut buffer, self.plan.value(*value).width);
@@ -206,7 +206,7 @@ impl CpuExecutor {
                                 // Every part its own factors, or all the same.
                                 let factors =
                                     factors.map(|all| &all[part * width % all.len()..][..*width]);
-                                norm_in_place(x, *kind, factors, *epsilon);
+                                norm_in_place(x, *kind, factors, (*epsilon, *count));
                             }
                         });
                     }
@@ -285,6 +285,7 @@ impl CpuExecutor {
                 q_norm,
                 k_norm,
                 epsilon,
+                count,
                 rope,
                 turn_from,
                 store,
@@ -310,7 +311,7 @@ impl CpuExecutor {
                                 for head in part.chunks_exact_mut(kv.key_length) {
                                     norm_and_turn(
                                         head,
-                                        (norm, *epsilon),
+                                        (norm, *epsilon, *count),
                                         turned.as_ref(),
                                         *turn_from,
                                     );
@@ -547,12 +548,12 @@ impl CpuExecutor {
 /// Norms a head, where there are factors, and turns it, where there are angles.
 fn norm_and_turn(
     head: &mut [f32],
-    (factors, epsilon): (Option<&[f32]>, f32),
+    (factors, epsilon, count): (Option<&[f32]>, f32, usize),
     turned: Option<&(&Rope, Vec<(f32, f32)>)>,
     turn_from: usize,
 ) {
     if factors.is_some() {
-        norm_in_place(head, NormKind::Rms, factors, epsilon);
+        norm_in_place(head, NormKind::Rms, factors, (epsilon, count));
     }
     let Some((rope, angles)) = turned else { return };
     let head = &mut head[turn_from..];

@@ -114,13 +114,15 @@ pub(super) fn gate_row(
     });
 }
 
-/// What x less its mean (0 where `kind` takes none) is multiplied by, and that mean.
+/// What x less its mean (0 where `kind` takes none) is multiplied by, and that mean. `count` of x are numbers, the others
+/// zeros (behind them, where a mean is taken).
 #[inline(always)]
-pub(super) fn norm_scale(x: &[f32], kind: NormKind, epsilon: f32) -> (f32, f32) {
+pub(super) fn norm_scale(x: &[f32], kind: NormKind, epsilon: f32, count: usize) -> (f32, f32) {
+    let x = if kind == NormKind::Layer { &x[..count] } else { x };
     let sum = |f: &dyn Fn(f32) -> f32| -> f32 {
         x.chunks(16).map(|chunk| chunk.iter().map(|&x| f(x)).sum::<f32>()).sum()
     };
-    let count = x.len() as f32;
+    let count = count as f32;
     match kind {
         NormKind::Rms => {
             let squares: f32 =
@@ -140,11 +142,11 @@ pub(super) fn norm(
     x: &[f32],
     kind: NormKind,
     (factors, bias): (&[f32], Option<&[f32]>),
-    epsilon: f32,
+    (epsilon, count): (f32, usize),
     add: bool,
     out: &mut [f32],
 ) {
-    let (scale, mean) = norm_scale(x, kind, epsilon);
+    let (scale, mean) = norm_scale(x, kind, epsilon, count);
     for ((out, &x), &factor) in out.iter_mut().zip(x).zip(factors) {
         let y = (x - mean) * scale * factor;
         *out = if add { *out + y } else { y };
@@ -157,8 +159,13 @@ pub(super) fn norm(
 }
 
 /// A norm of x times factors, where there are some, in place.
-pub(super) fn norm_in_place(x: &mut [f32], kind: NormKind, factors: Option<&[f32]>, epsilon: f32) {
-    let (scale, mean) = norm_scale(x, kind, epsilon);
+pub(super) fn norm_in_place(
+    x: &mut [f32],
+    kind: NormKind,
+    factors: Option<&[f32]>,
+    (epsilon, count): (f32, usize),
+) {
+    let (scale, mean) = norm_scale(x, kind, epsilon, count);
     for (index, x) in x.iter_mut().enumerate() {
         *x = (*x - mean) * scale * factors.map_or(1.0, |factors| factors[index]);
     }

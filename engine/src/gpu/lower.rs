@@ -228,6 +228,7 @@ impl Lowering<'_> {
             weight,
             bias: None,
             epsilon,
+            count,
             add: false,
             out: normed,
         } = self.plan.ops[index]
@@ -246,6 +247,8 @@ impl Lowering<'_> {
             || readers != 1
             || written.contains(&input)
             || self.plan.value(input).rows != self.plan.value(normed).rows
+            // Products take all columns for numbers.
+            || count < self.plan.value(normed).width
         {
             return None;
         }

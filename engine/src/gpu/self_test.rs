@@ -132,7 +132,7 @@ fn describe(gpu: &Gpu, caps: &Caps, who: &str) -> Vec<String> {
 #[derive(Debug, Clone, PartialEq)]
 enum Case {
     Linear(LinearCase, ProductKernel),
-    Norm(usize, NormKind, bool),
+    Norm((usize, usize), NormKind, bool),
     Embed(gguf::Format, usize),
     Attention(AttentionCase),
     Experts(ExpertsCase),
@@ -159,7 +159,7 @@ impl Case {
                 let formats: Vec<_> = formats.into_iter().collect();
                 format!("{} {} of {} columns", kernel.name(), formats.join(", "), case.columns)
             }
-            Case::Norm(width, ..) => format!("norm of {width}"),
+            Case::Norm((width, _), ..) => format!("norm of {width}"),
             Case::Embed(format, columns) => format!("embed {} of {columns}", format.name()),
             Case::Attention(case) => format!("attention with heads of {}", case.layer.key_length),
             Case::Experts(case) => {
@@ -186,8 +186,8 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
             Op::Embed { table, out, .. } => {
                 add(Case::Embed(plan.weight(*table).format, plan.value(*out).width));
             }
-            Op::Norm { out, kind, add: added, .. } => {
-                add(Case::Norm(plan.value(*out).width, *kind, *added));
+            Op::Norm { out, kind, count, add: added, .. } => {
+                add(Case::Norm((plan.value(*out).width, *count), *kind, *added));
             }
             Op::Linear { input, weights, biases, epilogue, out, .. } => {
                 let most = match plan.value(*out).rows {

@@ -75,7 +75,7 @@ pub fn known() -> impl Iterator<Item = &'static str> {
 /// Reads the file's architecture; the numbers are yet to be checked.
 pub fn read_spec(file: &Gguf) -> Result<Spec> {
     let key = "general.architecture";
-    let name = file.metadata.str(key)?.ok_or_else(|| file.metadata.missing(key))?;
+    let name = file.metadata.text(key).ok_or_else(|| file.metadata.missing(key))?;
     let Some(&(name, read)) = ARCHITECTURES.iter().find(|(known, _)| *known == name) else {
         return Err(Error::UnknownArchitecture {
             file: file.file().into(),
@@ -98,6 +98,11 @@ fn vocabulary(keys: &Keys) -> Result<usize> {
 /// What most decoders share before an architecture changes it: RMS norms before both branches, gated SiLU, one
 /// rotation, no windows.
 fn decoder(keys: &Keys, style: RopeStyle) -> Result<Spec> {
+    decoder_with(keys, style, NormKind::Rms)
+}
+
+/// The same with norms of another kind, whose epsilon has a key of its own.
+fn decoder_with(keys: &Keys, style: RopeStyle, norm: NormKind) -> Result<Spec> {
     let layers = layers(keys)?;
     let dimensions = keys.count("rope.dimension_count")?.unwrap_or(layers[0].key_length);
     let rope = RopeSpec {
@@ -113,9 +118,10 @@ fn decoder(keys: &Keys, style: RopeStyle) -> Result<Spec> {
         vocabulary: vocabulary(keys)?,
         context_length: keys.required("context_length")?,
         embedding: keys.required("embedding_length")?,
+        embedding_numbers: keys.required("embedding_length")?,
         embedding_scale: 1.0,
-        norm: NormKind::Rms,
-        norm_epsilon: norm_epsilon(keys)?,
+        norm,
+        norm_epsilon: norm_epsilon(keys, norm)?,
         pre_norms: true,
         post_norms: false,
         parallel: false,
@@ -127,7 +133,7 @@ fn decoder(keys: &Keys, style: RopeStyle) -> Result<Spec> {
         logit_softcap: None,
         norm_sums: false,
         value_norm: false,
-        causal: true,
+        positions: None,
         pooling: pooling(keys)?,
         per_layer: None,
         activation: Activation::Silu,
@@ -143,17 +149,19 @@ fn pooling(keys: &Keys) -> Result<Option<Pooling>> {
         1 => Ok(Some(Pooling::Mean)),
         2 => Ok(Some(Pooling::First)),
         3 => Ok(Some(Pooling::Last)),
-        4 => Err(keys.error("rerankers (pooling_type 4) are not supported")),
+        4 => Err(keys.error(
+            "it is a reranker (pooling_type 4), which scores a document for a query; this engine computes embeddings and text only",
+        )),
         other => Err(keys.error(format!("pooling_type {other} is unknown (known: 0 to 3)"))),
     }
 }
 
-/// What norms add: one of two keys, by what they compute.
-fn norm_epsilon(keys: &Keys) -> Result<f32> {
-    match keys.number("attention.layer_norm_epsilon")? {
-        Some(epsilon) => Ok(epsilon),
-        None => keys.required_number("attention.layer_norm_rms_epsilon"),
-    }
+/// What norms add: one of two keys, by what they compute. A file may have both; the other says nothing.
+fn norm_epsilon(keys: &Keys, norm: NormKind) -> Result<f32> {
+    keys.required_number(match norm {
+        NormKind::Layer => "attention.layer_norm_epsilon",
+        NormKind::Rms | NormKind::L2 => "attention.layer_norm_rms_epsilon",
+    })
 }
 
 fn rope_base(keys: &Keys) -> Result<f64> {
@@ -181,6 +189,7 @@ fn layers(keys: &Keys) -> Result<Vec<LayerSpec>> {
         .unwrap_or_else(|| vec![0; count]);
     let key_length = keys.count("attention.key_length")?;
     let value_length = keys.count("attention.value_length")?;
+    let causal = keys.flag("attention.causal")?.unwrap_or(true);
     (0..count)
         .map(|layer| {
             let heads = heads[layer];
@@ -196,6 +205,7 @@ fn layers(keys: &Keys) -> Result<Vec<LayerSpec>> {
             let value_length = value_length.unwrap_or(embedding / heads.max(1));
             Ok(LayerSpec {
                 attention,
+                causal,
                 recurrent: None,
                 reads_layer: None,
                 latent: None,
@@ -204,6 +214,8 @@ fn layers(keys: &Keys) -> Result<Vec<LayerSpec>> {
                 kv_heads: kv_heads[layer],
                 key_length,
                 value_length,
+                key_numbers: key_length,
+                value_numbers: value_length,
                 feed_forward: FeedForward::Gated { width: feed_forward[layer] },
                 window: None,
                 rope: Some(0),
@@ -352,7 +364,7 @@ pub fn check(file: &Gguf, spec: &Spec) -> Result<()> {
         }
         within(&format!("layer {index}'s key length"), layer.key_length, 4)?;
         within(&format!("layer {index}'s value length"), layer.value_length, 4)?;
-        within(&format!("layer {index}'s query width"), layer.heads * layer.key_length, 32)?;
+        within(&format!("layer {index}'s query width"), layer.heads * layer.key_length, 1)?;
         within(&format!("layer {index}'s attention width"), layer.heads * layer.value_length, 32)?;
         let Some(rope) = layer.rope else { continue };
         let turned = spec.ropes[rope].dimensions;

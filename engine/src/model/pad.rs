@@ -1,141 +1,178 @@
-//! Hidden widths that are no multiple of 32, which every kernel counts by: their matrices, if they are of floats, are
-//! padded with zeros when the file is opened. A padded hidden number is 0 (activation(0) * 0 in a network) and meets
-//! weights of 0.
+//! Widths that kernels do not count by: when a file is opened, its matrices are padded with zeros to the next width that
+//! they do. A padded number is 0 wherever it is computed and meets weights of 0 wherever it is read, so results are those
+//! of the file; only norms have to know how many numbers there are.
+//!
+//! Rows that a product reads (the stream, hidden layers, heads side by side, what is compressed) are made multiples of
+//! [`UNIT`], heads by themselves of [`HEAD_UNIT`]. Rows can be added to a matrix of any format, columns to floats only;
+//! a format of blocks has multiples of 32 already.
+
+mod axes;
 
 use std::sync::Arc;
 
-use gguf::{BytesSource, Gguf};
+use gguf::{BytesSource, Format, Gguf, TensorInfo};
 
-use super::spec::{FeedForward, LayerSpec, PerLayerInput, Spec};
-use crate::Result;
+use super::spec::{FeedForward, Latent, LayerSpec, Spec};
+use crate::{Error, Result};
+use axes::{Axis, axes_of};
 
-/// What widths are made multiples of.
+/// What widths of rows are made multiples of.
 const UNIT: usize = 32;
+/// What lengths of heads are made multiples of.
+const HEAD_UNIT: usize = 8;
+/// Matrices may become so many times as large, and this many bytes more: memory stays bounded by the file.
+const MOST_GROWTH: (u64, u64) = (4, 64 << 20);
 
 /// Pads what needs it, in the Spec and in the file.
 pub(super) fn pad(file: &mut Gguf, spec: &mut Spec) -> Result<()> {
-    pad_networks(file, spec)?;
-    pad_queries(file, spec)?;
-    pad_layer_inputs(file, spec)
-}
-
-/// The networks.
-fn pad_networks(file: &mut Gguf, spec: &mut Spec) -> Result<()> {
-    let embedding = spec.embedding;
-    for (index, layer) in spec.layers.iter_mut().enumerate() {
-        for (suffix, width) in widths(layer) {
-            let (old, new) = (*width, width.next_multiple_of(UNIT));
-            let name = |part: &str| format!("blk.{index}.{part}{suffix}");
-            let gate = file.tensor(&format!("{}.weight", name("ffn_gate"))).is_some();
-            let ups =
-                if gate { vec![name("ffn_gate"), name("ffn_up")] } else { vec![name("ffn_up")] };
-            let down = format!("{}.weight", name("ffn_down"));
-            let elements = old.saturating_mul(embedding);
-            let all_floats = is_floats(file, &down, elements)
-                && ups.iter().all(|up| is_floats(file, &format!("{up}.weight"), elements));
-            if old == new || old == 0 || !all_floats {
-                continue;
-            }
-            for up in &ups {
-                let shape = [embedding, new];
-                pad_matrix(file, &format!("{up}.weight"), (embedding, old), shape.into(), shape)?;
-                let bias = format!("{up}.bias");
-                if is_floats(file, &bias, old) {
-                    pad_matrix(file, &bias, (old, 1), (new, 1), [new, 1])?;
-                }
-            }
-            pad_matrix(file, &down, (old, embedding), (new, embedding), [new, embedding])?;
-            *width = new;
-        }
+    let old = spec.clone();
+    spec.embedding = spec.embedding.next_multiple_of(UNIT);
+    // What a row of heads is multiplied with decides whether heads can grow: in all layers alike, some share a cache.
+    let outputs = (0..spec.layers.len()).map(|index| format!("blk.{index}.attn_output.weight"));
+    let heads_grow =
+        outputs.filter_map(|name| file.tensor(&name)).all(|output| has_floats(file, output));
+    for layer in &mut spec.layers {
+        widen(layer, heads_grow);
+    }
+    let changes = file
+        .tensors
+        .iter()
+        .filter_map(|tensor| Some((tensor.name.clone(), axes_of(file, tensor, &old, spec)?)))
+        .filter(|(_, axes)| axes.iter().any(Axis::grows))
+        .collect::<Vec<_>>();
+    let (mut before, mut after) = (0u64, 0u64);
+    for (name, axes) in &changes {
+        let (from, to) = sizes(file, file.require(name)?, axes)?;
+        (before, after) = (before.saturating_add(from), after.saturating_add(to));
+    }
+    if after > before.saturating_mul(MOST_GROWTH.0).saturating_add(MOST_GROWTH.1) {
+        return Err(Error::Model {
+            file: file.file().into(),
+            why: format!(
+                "its widths are far from those that can be computed with: {before} bytes of weights would take {after}"
+            ),
+        });
+    }
+    for (name, axes) in changes {
+        pad_tensor(file, &name, &axes)?;
     }
     Ok(())
 }
 
-/// Queries that are compressed to such a width.
-fn pad_queries(file: &mut Gguf, spec: &Spec) -> Result<()> {
-    for (index, layer) in spec.layers.iter().enumerate() {
-        let Some(latent) = layer.latent else { continue };
-        let Some((old, new)) = latent.query_rank else { continue };
-        let names = ["attn_q_a", "attn_q_b"].map(|name| format!("blk.{index}.{name}.weight"));
-        let width = (latent.plain + latent.turned).saturating_mul(layer.heads);
-        let elements = [spec.embedding, width].map(|n| n.saturating_mul(old));
-        if old != new && names.iter().zip(elements).all(|(name, n)| is_floats(file, name, n)) {
-            let columns = spec.embedding;
-            let shape = [columns, new];
-            pad_matrix(file, &names[0], (columns, old), shape.into(), shape)?;
-            pad_matrix(file, &names[1], (old, width), (new, width), [new, width])?;
-        }
-    }
-    Ok(())
-}
-
-/// What each layer is given of the token.
-fn pad_layer_inputs(file: &mut Gguf, spec: &Spec) -> Result<()> {
-    let Some(PerLayerInput { width: old, padded: new }) = spec.per_layer else { return Ok(()) };
-    let (columns, layers) = (spec.embedding, spec.layers.len());
-    let all = layers.saturating_mul(old);
-    let (table, project) = ("per_layer_token_embd.weight", "per_layer_model_proj.weight");
-    let small = is_floats(file, table, all.saturating_mul(spec.vocabulary))
-        && is_floats(file, project, all.saturating_mul(columns));
-    if old == new || !small {
-        return Ok(());
-    }
-    // Seen as a row a layer, so that each layer's part grows.
-    let rows = layers * spec.vocabulary;
-    pad_matrix(file, table, (old, rows), (new, rows), [layers * new, spec.vocabulary])?;
-    let sizes = (old * columns, layers);
-    pad_matrix(file, project, sizes, (new * columns, layers), [columns, layers * new])?;
-    for index in 0..layers {
-        let [gate, out] = ["inp_gate", "proj"].map(|name| format!("blk.{index}.{name}.weight"));
-        if [&gate, &out].iter().all(|name| is_floats(file, name, old.saturating_mul(columns))) {
-            let shape = [columns, new];
-            pad_matrix(file, &gate, (columns, old), shape.into(), shape)?;
-            pad_matrix(file, &out, (old, columns), (new, columns), [new, columns])?;
-        }
-    }
-    Ok(())
-}
-
-/// The hidden widths of a layer, with what their tensors' names end in.
-fn widths(layer: &mut LayerSpec) -> Vec<(&'static str, &mut usize)> {
+/// Gives a layer the widths that kernels count by.
+fn widen(layer: &mut LayerSpec, heads_grow: bool) {
+    (layer.key_numbers, layer.value_numbers) = (layer.key_length, layer.value_length);
     match &mut layer.feed_forward {
-        FeedForward::None => vec![],
-        FeedForward::Gated { width }
-        | FeedForward::Plain { width }
-        | FeedForward::GatedAndExperts { width, .. } => vec![("", width)],
+        FeedForward::None => {}
+        FeedForward::Gated { width } | FeedForward::Plain { width } => widen_to(width, UNIT),
+        FeedForward::GatedAndExperts { width, experts } => {
+            widen_to(width, UNIT);
+            widen_to(&mut experts.width, UNIT);
+        }
         FeedForward::Experts(experts) => {
-            experts.shared.iter_mut().map(|shared| ("_shexp", &mut shared.width)).collect()
+            widen_to(&mut experts.width, UNIT);
+            if let Some(shared) = &mut experts.shared {
+                widen_to(&mut shared.width, UNIT);
+            }
+        }
+    }
+    if !layer.attention {
+        return;
+    }
+    let heads = layer.heads;
+    if let Some(latent) = &mut layer.latent {
+        widen_latent(latent, heads, heads_grow);
+        let Latent { rank, plain, turned, value, compressed, .. } = *latent;
+        (layer.key_length, layer.value_length) =
+            if compressed { (rank + turned, rank) } else { (plain + turned, value) };
+    } else if heads_grow {
+        let alike = layer.key_length == layer.value_length;
+        widen_heads(&mut layer.value_length, heads);
+        widen_to(&mut layer.key_length, HEAD_UNIT);
+        // Where v is made of k, or gated like q, both keep one length.
+        if alike {
+            layer.key_length = layer.value_length;
         }
     }
 }
 
-/// Whether the file has such a tensor of so many floats.
-fn is_floats(file: &Gguf, name: &str, elements: usize) -> bool {
-    file.tensor(name).is_some_and(|tensor| {
-        tensor.elements() == elements as u64
-            && file.format(tensor).is_ok_and(|format| !format.has_codes())
-    })
+fn widen_latent(latent: &mut Latent, heads: usize, heads_grow: bool) {
+    if let Some((_, width)) = &mut latent.query_rank {
+        widen_to(width, UNIT);
+    }
+    widen_to(&mut latent.rank, UNIT);
+    widen_to(&mut latent.plain, UNIT);
+    widen_to(&mut latent.turned, HEAD_UNIT);
+    if heads_grow {
+        widen_heads(&mut latent.value, heads);
+    }
 }
 
-/// Replaces a matrix of floats (columns, rows), or what is seen as one, by one with more columns and rows, of zeros; the
-/// tensor then has `shape`.
-fn pad_matrix(
-    file: &mut Gguf,
-    name: &str,
-    (columns, rows): (usize, usize),
-    (new_columns, new_rows): (usize, usize),
-    shape: [usize; 2],
-) -> Result<()> {
-    let tensor = file.require(name)?;
-    let bytes = file.format(tensor)?.block_bytes();
-    let mut data = vec![0; columns * rows * bytes];
-    file.read(tensor, 0, &mut data)?;
-    let mut padded = vec![0; new_columns * new_rows * bytes];
-    let old = data.chunks_exact(columns * bytes);
-    for (row, old) in padded.chunks_exact_mut(new_columns * bytes).zip(old) {
-        row[..old.len()].copy_from_slice(old);
+fn widen_to(width: &mut usize, unit: usize) {
+    // Numbers out of all range are refused later.
+    *width = width.checked_next_multiple_of(unit).unwrap_or(*width);
+}
+
+/// The next length of which so many heads make a row that can be multiplied with.
+fn widen_heads(length: &mut usize, heads: usize) {
+    if *length == 0 || heads == 0 {
+        return;
     }
-    let shape = shape.map(|n| n as u64).to_vec();
+    widen_to(length, HEAD_UNIT);
+    let fits = |length: usize| length.saturating_mul(heads).is_multiple_of(UNIT);
+    *length = (0..UNIT / HEAD_UNIT)
+        .map(|more| *length + more * HEAD_UNIT)
+        .find(|&length| fits(length))
+        .unwrap_or(*length);
+}
+
+fn has_floats(file: &Gguf, tensor: &TensorInfo) -> bool {
+    file.format(tensor).is_ok_and(|format| !format.has_codes())
+}
+
+/// A tensor's bytes before and after; an error where its format can have no more columns.
+fn sizes(file: &Gguf, tensor: &TensorInfo, [columns, rows]: &[Axis; 2]) -> Result<(u64, u64)> {
+    let format = file.format(tensor)?;
+    if columns.grows() && format.has_codes() {
+        return Err(Error::Model {
+            file: file.source(tensor).name().into(),
+            why: format!(
+                "tensor {} has rows of {} weights in {}, which cannot be computed with; use the model in F16 or another quantization",
+                tensor.name,
+                columns.numbers(),
+                format.name()
+            ),
+        });
+    }
+    let bytes = row_bytes(format, columns.width()) as u64;
+    let after = bytes.saturating_mul(rows.width() as u64);
+    Ok((tensor.bytes.unwrap_or(0), after))
+}
+
+fn row_bytes(format: Format, columns: usize) -> usize {
+    columns / format.block_size() * format.block_bytes()
+}
+
+/// Replaces a tensor by one with the zeros that its axes ask for.
+fn pad_tensor(file: &mut Gguf, name: &str, [columns, rows]: &[Axis; 2]) -> Result<()> {
+    let tensor = file.require(name)?;
+    let format = file.format(tensor)?;
+    let mut data = vec![0; tensor.bytes.unwrap_or(0) as usize];
+    file.read(tensor, 0, &mut data)?;
+    let (old, new) = (row_bytes(format, columns.numbers()), row_bytes(format, columns.width()));
+    let mut padded = vec![0; new * rows.width()];
+    let element = format.block_bytes();
+    for (from, to) in rows.pairs() {
+        let (from, to) = (&data[from * old..][..old], &mut padded[to * new..][..new]);
+        if columns.grows() {
+            for (x, y) in columns.pairs() {
+                to[y * element..][..element].copy_from_slice(&from[x * element..][..element]);
+            }
+        } else {
+            to.copy_from_slice(from);
+        }
+    }
+    let shape = vec![columns.width() as u64, rows.width() as u64];
     file.replace(name, shape, Arc::new(BytesSource::new(name, padded)))?;
     Ok(())
 }

@@ -13,8 +13,10 @@ pub struct Spec {
     pub vocabulary: usize,
     /// Positions that the model was trained for.
     pub context_length: usize,
-    /// Width of the residual stream (`n_embd`).
+    /// Width of the residual stream, a multiple of 32.
     pub embedding: usize,
+    /// How many numbers of the stream there are (`n_embd`); zeros fill its width.
+    pub embedding_numbers: usize,
     /// What a token's embedding is multiplied by.
     pub embedding_scale: f32,
     /// What norms between branches compute.
@@ -45,8 +47,8 @@ pub struct Spec {
     pub norm_sums: bool,
     /// Whether each head of v is RMS-normed, without factors.
     pub value_norm: bool,
-    /// Whether a token sees those before it only.
-    pub causal: bool,
+    /// Positions that the file has rows for, where positions are looked up; none: any.
+    pub positions: Option<usize>,
     /// How the states of a text's tokens become its embedding; none: the model gives logits.
     pub pooling: Option<Pooling>,
     /// What each layer is given of the token besides the stream.
@@ -60,11 +62,25 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Whether some tokens see later ones, so that a text must be computed in one step.
+    pub fn sees_ahead(&self) -> bool {
+        self.layers.iter().any(|layer| layer.attention && !layer.causal)
+    }
+
+    /// The most tokens of a text whose tokens see each other: those of a step, and the positions known.
+    pub fn most_positions(&self) -> usize {
+        let step = if self.sees_ahead() { MOST_IN_A_STEP } else { usize::MAX };
+        self.positions.unwrap_or(usize::MAX).min(step)
+    }
+
     /// Whether some layers carry a state from token to token, which cannot be taken back.
     pub fn is_recurrent(&self) -> bool {
         self.layers.iter().any(|layer| layer.recurrent.is_some())
     }
 }
+
+/// The most tokens of a step.
+pub const MOST_IN_A_STEP: usize = 8192;
 
 /// How the states of a text's tokens become its embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +109,8 @@ pub struct Latent {
     pub query_rank: Option<(usize, usize)>,
     /// Width that keys and values are compressed to.
     pub rank: usize,
+    /// How many numbers of it there are; zeros fill the width.
+    pub rank_numbers: usize,
     /// Elements of a head of q and k that do not turn, those that do come after them.
     pub plain: usize,
     /// Elements that turn.
@@ -108,6 +126,8 @@ pub struct Latent {
 pub struct LayerSpec {
     /// Whether the layer has attention; the numbers of heads say nothing else if not.
     pub attention: bool,
+    /// Whether a token sees those before it only; if not, it sees all of its step.
+    pub causal: bool,
     /// What the layer has in place of attention, or beside it, that goes through the sequence step by step.
     pub recurrent: Option<Recurrent>,
     /// The earlier layer whose keys and values it reads, having none of its own.
@@ -124,6 +144,10 @@ pub struct LayerSpec {
     pub key_length: usize,
     /// Elements of a value head.
     pub value_length: usize,
+    /// How many numbers of a key head there are; zeros fill its length.
+    pub key_numbers: usize,
+    /// How many numbers of a value head there are; zeros fill its length.
+    pub value_numbers: usize,
     /// The feed-forward network.
     pub feed_forward: FeedForward,
     /// A key is visible if it is fewer than this many positions back; none: all keys are.

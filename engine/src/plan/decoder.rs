@@ -154,7 +154,8 @@ impl Builder<'_> {
             NormKind::Rms | NormKind::L2 => None,
         };
         let (kind, epsilon) = (self.spec.norm, self.spec.norm_epsilon);
-        self.ops.push(Op::Norm { input, kind, weight, bias, epsilon, add, out });
+        let count = self.spec.embedding_numbers;
+        self.ops.push(Op::Norm { input, kind, weight, bias, epsilon, count, add, out });
         Ok(())
     }
 
@@ -319,13 +320,14 @@ impl Builder<'_> {
             self.linear(index, read, (Some("attn_qkv"), &parts), (1.0, Epilogue::Store), qkv)?;
             None
         };
-        let (q_norm, k_norm) = self.qk_norms(index, &kv, qkv, earlier.is_some())?;
+        let (q_norm, k_norm) = self.qk_norms(index, (layer, &kv), qkv, earlier.is_some())?;
         self.ops.push(Op::QkRopeStore {
             qkv,
             layer: kv_layer,
             q_norm,
             k_norm,
             epsilon,
+            count: layer.key_numbers,
             rope: layer.rope.map(RopeId),
             turn_from,
             store: earlier.is_none(),
@@ -344,7 +346,7 @@ impl Builder<'_> {
             scale: layer.attention_scale,
             softcap: layer.softcap,
             sinks,
-            causal: self.spec.causal,
+            causal: layer.causal,
             out: heads,
         });
         let heads = match layer.latent.filter(|latent| latent.compressed) {
@@ -368,21 +370,22 @@ impl Builder<'_> {
     fn qk_norms(
         &mut self,
         index: usize,
-        kv: &KvLayer,
+        (layer, kv): (&LayerSpec, &KvLayer),
         qkv: ValueId,
         reads_layer: bool,
     ) -> Result<(Option<WeightId>, Option<WeightId>)> {
         if self.spec.value_norm && !reads_layer {
             let (offset, width) = (kv.query_width() + kv.key_width(), kv.value_length);
             let at = Parts { value: qkv, offset, stride: width };
-            self.norm_parts(at, (kv.kv_heads, width), NormKind::Rms, None);
+            self.norm_parts(at, (kv.kv_heads, layer.value_numbers), NormKind::Rms, None);
         }
         let names = ["attn_q_norm", "attn_k_norm"].map(|name| format!("blk.{index}.{name}.weight"));
         let parts = [(0, kv.heads), (kv.query_width(), kv.kv_heads)];
         let mut found = [None, None];
         let mut first = None;
         for ((name, (offset, heads)), found) in names.iter().zip(parts).zip(&mut found) {
-            let (kind, parts, width, rows) = match self.spec.qk_norm {
+            let (stride, numbers) = (kv.key_length, layer.key_numbers);
+            let (kind, parts, width, count, stride) = match self.spec.qk_norm {
                 QkNorm::None => continue,
                 // Without keys of its own a layer norms q alone; the kernel wants both factors.
                 QkNorm::Heads if reads_layer && offset > 0 => {
@@ -394,12 +397,14 @@ impl Builder<'_> {
                     first = first.or(*found);
                     continue;
                 }
-                QkNorm::Row => (NormKind::Rms, 1, heads * kv.key_length, 1),
-                QkNorm::LayerHeads => (NormKind::Layer, heads, kv.key_length, heads),
+                // Zeros may lie between the heads: they add nothing to the squares.
+                QkNorm::Row => (NormKind::Rms, 1, heads * stride, heads * numbers, heads * stride),
+                // Each head's numbers alone, without the zeros behind them.
+                QkNorm::LayerHeads => (NormKind::Layer, heads, numbers, numbers, stride),
             };
-            let weight = Some(self.weights.require(name, width, rows)?);
-            let at = Parts { value: qkv, offset, stride: width };
-            self.norm_parts(at, (parts, width), kind, weight);
+            let weight = Some(self.weights.require(name, width, parts)?);
+            let at = Parts { value: qkv, offset, stride };
+            self.norm_counted_parts(at, (parts, width, count), kind, weight);
         }
         Ok((found[0], found[1]))
     }
@@ -416,8 +421,29 @@ impl Builder<'_> {
         kind: NormKind,
         weight: Option<WeightId>,
     ) {
+        self.norm_counted_parts(at, (parts, width, width), kind, weight);
+    }
+
+    /// The same where `count` columns of a part are numbers.
+    fn norm_counted_parts(
+        &mut self,
+        at: Parts,
+        (parts, width, count): (usize, usize, usize),
+        kind: NormKind,
+        weight: Option<WeightId>,
+    ) {
         let Parts { value, offset, stride } = at;
         let epsilon = self.spec.norm_epsilon;
-        self.ops.push(Op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon });
+        self.ops.push(Op::NormParts {
+            value,
+            offset,
+            parts,
+            width,
+            stride,
+            kind,
+            weight,
+            epsilon,
+            count,
+        });
     }
 }

@@ -134,6 +134,7 @@ impl Probe {
             weight,
             bias: None,
             epsilon,
+            count: case.columns,
             add: false,
             out: ValueId(3),
         });
@@ -193,9 +194,14 @@ impl Probe {
         Ok(Self { precision: case.precision, ..probe })
     }
 
-    /// A norm of rows of `width`, by mean and variance with a bias. Bound: 2^-20 of the largest result (about 4): half a
+    /// A norm of rows of `width`, of which `count` are numbers and the others zeros, by mean and variance with a bias. Bound: 2^-20 of the largest result (about 4): half a
     /// rounding a term of the sum, in a tree of them, and four after it.
-    pub fn norm(width: usize, tokens: usize, kind: NormKind, add: bool) -> Result<Self> {
+    pub fn norm(
+        (width, count): (usize, usize),
+        tokens: usize,
+        kind: NormKind,
+        add: bool,
+    ) -> Result<Self> {
         let mut weights = Weights::new();
         let weight = weights.add(Format::F32, width, 1)?;
         let bias = match kind {
@@ -204,7 +210,7 @@ impl Probe {
         };
         let (file, list) = weights.finish()?;
         let (input, out) = (ValueId(0), ValueId(1));
-        let op = Op::Norm { input, kind, weight, bias, epsilon: 1e-5, add, out };
+        let op = Op::Norm { input, kind, weight, bias, epsilon: 1e-5, count, add, out };
         let plan = Plan {
             ops: vec![op],
             values: vec![value("input", width), value("out", width)],
@@ -214,8 +220,9 @@ impl Probe {
             states: vec![],
             logits: ValueId(1),
         };
-        let inputs =
-            vec![(ValueId(0), floats(7, width * tokens)), (ValueId(1), floats(8, width * tokens))];
+        let mut input = floats(7, width * tokens);
+        input.chunks_exact_mut(width).for_each(|row| row[count..].fill(0.0));
+        let inputs = vec![(ValueId(0), input), (ValueId(1), floats(8, width * tokens))];
         let bound = vec![4.0 / f64::from(1 << 20); width * tokens];
         Self::new(plan, file, tokens, sizes(tokens, KvType::F32, KvType::F32), inputs, bound)
     }
@@ -277,6 +284,7 @@ impl Probe {
                     q_norm: norms.0,
                     k_norm: norms.1,
                     epsilon: 1e-6,
+                    count: kv.key_length,
                     rope: (case.turned > 0).then_some(RopeId(0)),
                     turn_from: 0,
                     store: true,

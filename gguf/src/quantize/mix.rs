@@ -217,7 +217,7 @@ struct Model {
 impl Model {
     fn of(file: &Gguf) -> Result<Self> {
         let metadata = &file.metadata;
-        let architecture = metadata.str("general.architecture")?.unwrap_or_default();
+        let architecture = metadata.text("general.architecture").unwrap_or_default();
         // Some models have a number for each layer; rules want the first.
         let number = |key: &str| {
             let value = metadata.get(&format!("{architecture}.{key}"));

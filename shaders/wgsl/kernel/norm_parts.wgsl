@@ -13,6 +13,8 @@ struct Params {
     // From one part's factors to the next part's: 0 or the width.
     factor_stride: u32,
     epsilon: f32,
+    // The columns of a part that are numbers, the others being zeros.
+    count: u32,
 }
 
 @group(0) @binding(0) var<storage, read_write> values: array<f32>;
@@ -40,7 +42,7 @@ fn main(
     let subgroup_lane = 0u;
 #endif
     let at = workgroup.y * params.row + params.offset + workgroup.x * params.part_stride;
-    let count = f32(params.width);
+    let count = f32(params.count);
 #ifdef LAYER
     var sum = 0.0;
     for (var i = lane; i < params.width; i += LANES) {

@@ -21,6 +21,8 @@ struct Params {
     // The first element of a head that turns.
     turn_from: u32,
     epsilon: f32,
+    // Elements of a head that are numbers, the others being zeros.
+    count: u32,
     // 1 if the layer has a window: which cell of the token to use.
     windowed: u32,
     temperature: f32,
@@ -172,7 +174,7 @@ fn main(
         squares += head[i] * head[i];
     }
     let sum = workgroup_sum(squares, lane, subgroup, subgroups, subgroup_lane);
-    let scale = 1.0 / sqrt(sum / f32(params.key_length) + params.epsilon);
+    let scale = 1.0 / sqrt(sum / f32(params.count) + params.epsilon);
     for (var i = lane; i < params.key_length; i += LANES) {
         head[i] = head[i] * scale * select(q_norm[i], k_norm[i], is_key);
     }

@@ -54,7 +54,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn norm(&self, op: &Op) -> Dispatch {
-        let &Op::Norm { input, kind, weight, bias, epsilon, add, out: value } = op else {
+        let &Op::Norm { input, kind, weight, bias, epsilon, count, add, out: value } = op else {
             unreachable!("called for norms")
         };
         let to = self.plan.value(value);
@@ -74,19 +74,25 @@ impl Lowering<'_> {
             variant: Variant::new("norm")
                 .define_if(self.caps.subgroups, "SUBGROUP")
                 .define_if(kind == NormKind::Layer, "LAYER")
+                .define_if(kind == NormKind::Layer && count < to.width, "PADDED")
                 .define_if(bias.is_some(), "BIAS")
                 .define_if(add, "ADD")
                 .define_if(gather, "GATHER")
                 .constant("LANES", LANES),
             bindings,
-            params: vec![("width4", to.width as u32 / 4), ("epsilon", epsilon.to_bits())],
+            params: vec![
+                ("width4", to.width as u32 / 4),
+                ("epsilon", epsilon.to_bits()),
+                ("count", count as u32),
+            ],
             grid: [Extent::Per(to.rows, 1), Extent::Fixed(1), Extent::Fixed(1)],
             op: 0,
         }
     }
 
     pub(super) fn norm_parts(&self, op: &Op) -> Dispatch {
-        let &Op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon } = op
+        let &Op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon, count } =
+            op
         else {
             unreachable!("called for norms of parts")
         };
@@ -113,6 +119,7 @@ impl Lowering<'_> {
                 ("width", width as u32),
                 ("factor_stride", factor_stride as u32),
                 ("epsilon", epsilon.to_bits()),
+                ("count", count as u32),
             ],
             grid: [Extent::Fixed(parts as u32), Extent::Per(of_value.rows, 1), Extent::Fixed(1)],
             op: 0,
@@ -126,6 +133,7 @@ impl Lowering<'_> {
             q_norm,
             k_norm,
             epsilon,
+            count,
             rope,
             turn_from,
             store,
@@ -172,6 +180,7 @@ impl Lowering<'_> {
                 ("pairs", rotation.map_or(0, |rotation| rotation.pairs() as u32)),
                 ("turn_from", turn_from as u32),
                 ("epsilon", epsilon.to_bits()),
+                ("count", count as u32),
                 ("windowed", u32::from(kv.window.is_some())),
                 ("temperature", temperature.map_or(0, |t| t.scale.to_bits())),
                 ("temperature_length", temperature.map_or(1, |t| t.length as u32)),

@@ -4,7 +4,7 @@
 //! position and has plain GELU networks (the tanh form, as llama.cpp computes it); nomic-bert turns q and k and has gated
 //! SiLU.
 
-use super::{Keys, Result, Spec, decoder};
+use super::{Keys, Result, Spec, decoder_with};
 use crate::model::rope::{RopeFactors, RopeStyle};
 use crate::model::spec::{Activation, FeedForward, NormKind, Pooling};
 
@@ -23,12 +23,14 @@ pub(super) fn nomic_bert(keys: &Keys) -> Result<Spec> {
 }
 
 fn encoder(keys: &Keys) -> Result<Spec> {
-    let mut spec = decoder(keys, RopeStyle::Halves)?;
-    spec.norm = NormKind::Layer;
+    let mut spec = decoder_with(keys, RopeStyle::Halves, NormKind::Layer)?;
     spec.pre_norms = false;
     spec.norm_sums = true;
     // Whatever attention.causal says, as in llama.cpp.
-    spec.causal = false;
+    for layer in &mut spec.layers {
+        layer.causal = false;
+    }
+    spec.positions = keys.file().tensor("position_embd.weight").map(|table| table.rows() as usize);
     spec.ropes[0].factors = RopeFactors::None;
     spec.pooling = spec.pooling.or(Some(Pooling::Mean));
     Ok(spec)

@@ -3,7 +3,7 @@
 //! Norms by mean and variance without bias, both branches on the same normed stream, scaled logits. Command R+ norms
 //! each head of q and k; cohere2 has windows, and turns q and k in layers with one only.
 
-use super::{Keys, Result, Spec, decoder, with_windows};
+use super::{Keys, Result, Spec, decoder_with, with_windows};
 use crate::model::rope::RopeStyle;
 use crate::model::spec::{NormKind, QkNorm};
 
@@ -11,8 +11,7 @@ use crate::model::spec::{NormKind, QkNorm};
 const LAYERS_WITH_QK_NORM: usize = 64;
 
 pub(super) fn command_r(keys: &Keys) -> Result<Spec> {
-    let mut spec = decoder(keys, RopeStyle::Interleaved)?;
-    spec.norm = NormKind::Layer;
+    let mut spec = decoder_with(keys, RopeStyle::Interleaved, NormKind::Layer)?;
     spec.parallel = true;
     spec.logit_scale = keys.number("logit_scale")?.filter(|&scale| scale != 0.0).unwrap_or(1.0);
     if spec.layers.len() >= LAYERS_WITH_QK_NORM {
@@ -22,8 +21,7 @@ pub(super) fn command_r(keys: &Keys) -> Result<Spec> {
 }
 
 pub(super) fn cohere2(keys: &Keys) -> Result<Spec> {
-    let mut spec = decoder(keys, RopeStyle::Interleaved)?;
-    spec.norm = NormKind::Layer;
+    let mut spec = decoder_with(keys, RopeStyle::Interleaved, NormKind::Layer)?;
     spec.parallel = true;
     spec.logit_scale = keys.required_number("logit_scale")?;
     let window = keys.required("attention.sliding_window")?;

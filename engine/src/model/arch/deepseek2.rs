@@ -37,7 +37,8 @@ pub(super) fn spec(keys: &Keys) -> Result<Spec> {
         let query_rank = query_rank
             .filter(|_| keys.file().tensor(&low).is_some())
             .map(|rank| (rank, rank.next_multiple_of(32)));
-        layer.latent = Some(Latent { query_rank, rank, plain, turned, value, compressed });
+        layer.latent =
+            Some(Latent { query_rank, rank, rank_numbers: rank, plain, turned, value, compressed });
         if compressed {
             (layer.kv_heads, layer.key_length, layer.value_length) = (1, rank + turned, rank);
         } else {

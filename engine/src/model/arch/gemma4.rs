@@ -40,6 +40,8 @@ pub(super) fn spec(keys: &Keys) -> Result<Spec> {
     spec.ropes.push(rope);
     for (layer, &windowed) in spec.layers.iter_mut().zip(&windowed) {
         layer.attention_scale = 1.0;
+        // Without a causal mask windowed layers alone see later tokens.
+        layer.causal |= !windowed;
         if windowed {
             layer.window = Some(window);
             layer.rope = Some(1);

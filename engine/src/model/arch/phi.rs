@@ -4,13 +4,12 @@
 //! everywhere. phi3 is as llama with rope on halves, fused matrices (read wherever a file has them), and short and long
 //! divisors of its frequencies. phi3's `attention.sliding_window` is ignored, as in llama.cpp.
 
-use super::{Keys, Result, Spec, decoder};
+use super::{Keys, Result, Spec, decoder, decoder_with};
 use crate::model::rope::RopeStyle;
 use crate::model::spec::{Activation, FeedForward, NormKind};
 
 pub(super) fn phi2(keys: &Keys) -> Result<Spec> {
-    let mut spec = decoder(keys, RopeStyle::Halves)?;
-    spec.norm = NormKind::Layer;
+    let mut spec = decoder_with(keys, RopeStyle::Halves, NormKind::Layer)?;
     spec.parallel = true;
     spec.activation = Activation::Gelu;
     for layer in &mut spec.layers {

@@ -1,13 +1,12 @@
 //! starcoder2: StarCoder 2 (`src/models/starcoder2.cpp` in llama.cpp): norms by mean and variance, rope on halves, a
 //! plain GELU network, biases everywhere.
 
-use super::{Keys, Result, Spec, decoder};
+use super::{Keys, Result, Spec, decoder_with};
 use crate::model::rope::RopeStyle;
 use crate::model::spec::{Activation, FeedForward, NormKind};
 
 pub(super) fn spec(keys: &Keys) -> Result<Spec> {
-    let mut spec = decoder(keys, RopeStyle::Halves)?;
-    spec.norm = NormKind::Layer;
+    let mut spec = decoder_with(keys, RopeStyle::Halves, NormKind::Layer)?;
     spec.activation = Activation::Gelu;
     for layer in &mut spec.layers {
         layer.feed_forward = FeedForward::Plain { width: layer.feed_forward.width() };

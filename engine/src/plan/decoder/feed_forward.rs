@@ -158,12 +158,13 @@ impl Builder<'_> {
         let weight = self.weights.require(&name("ffn_gate_inp.scale"), embedding, 1)?;
         let (kind, epsilon) = (NormKind::Rms, self.spec.norm_epsilon);
         let (input, bias, add) = (x, None, false);
-        self.ops.push(Op::Norm { input, kind, weight, bias, epsilon, add, out: routed });
+        let count = self.spec.embedding_numbers;
+        self.ops.push(Op::Norm { input, kind, weight, bias, epsilon, count, add, out: routed });
         let read = self.open_branch(index, "pre_ffw_norm_2", x)?;
         // Experts add to what they are given: zeros.
         let of_experts = self.value("branch", embedding);
         self.ops.push(Op::Scale { value: of_experts, factor: 0.0 });
-        let factor = 1.0 / (embedding as f32).sqrt();
+        let factor = 1.0 / (count as f32).sqrt();
         self.experts(index, experts, (routed, factor), read, of_experts)?;
         self.norm(of_experts, &name("post_ffw_norm_2"), true, sum)?;
         self.norm(sum, &name("post_ffw_norm"), true, x)

@@ -14,7 +14,7 @@ impl Builder<'_> {
             let Some(rows) = self.weights.rows(&name) else { continue };
             if row == RowOf::Position && rows < self.cells {
                 return Err(Error::Option(format!(
-                    "the model knows {rows} positions, the context has {}: use --ctx {rows}",
+                    "the model knows {rows} positions, the context has {}: at most {rows} can be used",
                     self.cells
                 )));
             }
@@ -37,7 +37,7 @@ impl Builder<'_> {
             input: x,
             weights: vec![project],
             biases: vec![None],
-            factor: 1.0 / (width as f32).sqrt(),
+            factor: 1.0 / (self.spec.embedding_numbers as f32).sqrt(),
             epilogue: Epilogue::Store,
             out: all,
         });

@@ -115,8 +115,9 @@ impl Builder<'_> {
         let low = self.value("compressed k and v", rank + turned);
         self.linear(index, read, (None, &[("attn_kv_a_mqa", rank + turned)]), (1.0, store), low)?;
         let name = format!("blk.{index}.attn_kv_a_norm.weight");
-        let weight = self.weights.require(&name, rank, 1)?;
-        self.norm_parts(part(low, 0, rank), (1, rank), NormKind::Rms, Some(weight));
+        let numbers = latent.rank_numbers;
+        let weight = self.weights.require(&name, numbers, 1)?;
+        self.norm_parts(part(low, 0, rank), (1, numbers), NormKind::Rms, Some(weight));
 
         let (k_at, v_at) = (kv.query_width(), kv.query_width() + kv.key_width());
         if latent.compressed {
