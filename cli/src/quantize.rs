@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use gguf::quantize::{MIXES, Mix};
 
+use crate::models::ModelName;
 use crate::{models, output};
 
 /// Write a model in another format: the formats that need no importance matrix, mixed as llama-quantize mixes them.
@@ -18,7 +19,7 @@ use crate::{models, output};
 )]
 pub struct Args {
     /// The model: a file, a catalogue name or a name on the hub
-    model: String,
+    model: ModelName,
     /// The file to write
     out: PathBuf,
     /// Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, ...; `list` prints all
