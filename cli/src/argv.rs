@@ -46,7 +46,8 @@ pub fn normalise(
     let mut words = given.clone().into_iter().peekable();
     let mut out: Vec<OsString> = words.next().into_iter().collect();
     // Options of the program itself, up to the command's name.
-    let mut walk = Walk { command: root, words: &mut words, in_order: Vec::new(), options: Vec::new() };
+    let mut walk =
+        Walk { command: root, words: &mut words, in_order: Vec::new(), options: Vec::new() };
     let Some(name) = walk.up_to_positional()? else { return Ok(given) };
     out.append(&mut walk.in_order);
     let command = name.to_str().and_then(|name| root.find_subcommand(name));
@@ -127,7 +128,12 @@ impl Walk<'_> {
             }
             return Ok(());
         }
-        if !is_long && alias.is_none() && self.letters(&name[1..]) {
+        // `-mg` is llama.cpp's, not `-m g`; but a letter that the command has is the command's.
+        let letters = !is_long
+            && alias.is_none()
+            && (name.len() == 2 || !foreign::knows(&name, bench))
+            && self.letters(&name[1..]);
+        if letters {
             self.keep(word.clone());
             if self.last_takes_next(&name[1..], value.is_some()) {
                 self.keep_next();
@@ -146,10 +152,13 @@ impl Walk<'_> {
             Fate::AsHere => Ok(()),
             Fate::Refused(why) => Err(why),
             Fate::Unknown => match alias {
-                Some(long) => Err(format!(
-                    "{name} (--{long}): `engine {}` has no such option; see --help",
-                    self.command.get_name()
-                )),
+                Some(long) => {
+                    let command = match self.command.get_name() {
+                        "engine" => "an option of commands; write it behind one".to_string(),
+                        command => format!("`engine {command}` has no such option; see --help"),
+                    };
+                    Err(format!("{name} (--{long}): {command}"))
+                }
                 None => {
                     self.keep(word.clone());
                     Ok(())
@@ -245,9 +254,28 @@ mod tests {
     #[test]
     fn listed_names_become_long() {
         for (given, expected) in [
-            (&["bench", "m", "-ctk", "f32", "-ctv=f16", "-ngl", "-1", "-pg", "8,4"][..], &["bench", "m", "--cache-type-k", "f32", "--cache-type-v=f16", "--gpu-layers", "-1", "--pg", "8,4"][..]),
-            (&["bench", "-m", "a", "-mmp", "0", "-ub", "4"], &["bench", "-m", "a", "--mmap", "0", "--ubatch-size", "4"]),
-            (&["run", "m", "--top_k", "3", "--n_predict=4"], &["run", "m", "--top-k", "3", "--n-predict=4"]),
+            (
+                &["bench", "m", "-ctk", "f32", "-ctv=f16", "-ngl", "-1", "-pg", "8,4"][..],
+                &[
+                    "bench",
+                    "m",
+                    "--cache-type-k",
+                    "f32",
+                    "--cache-type-v=f16",
+                    "--gpu-layers",
+                    "-1",
+                    "--pg",
+                    "8,4",
+                ][..],
+            ),
+            (
+                &["bench", "-m", "a", "-mmp", "0", "-ub", "4"],
+                &["bench", "-m", "a", "--mmap", "0", "--ubatch-size", "4"],
+            ),
+            (
+                &["run", "m", "--top_k", "3", "--n_predict=4"],
+                &["run", "m", "--top-k", "3", "--n-predict=4"],
+            ),
             (&["run", "m", "-no-cnv", "-sys", "-dev"], &["run", "m", "--raw", "--system", "-dev"]),
             // Nothing behind `--`, and no value, is touched.
             (&["run", "m", "--", "-ctk"], &["run", "m", "--", "-ctk"]),
@@ -266,22 +294,33 @@ mod tests {
     #[test]
     fn texts_with_a_dash_go_behind_the_options() {
         for (given, expected) in [
-            (&["run", "m", "- one", "--raw", "-n", "2"][..], &["run", "--raw", "-n", "2", "--", "m", "- one"][..]),
+            (
+                &["run", "m", "- one", "--raw", "-n", "2"][..],
+                &["run", "--raw", "-n", "2", "--", "m", "- one"][..],
+            ),
             (&["run", "m", "--raw", "-5 + 3"], &["run", "--raw", "--", "m", "-5 + 3"]),
             (&["run", "m", "---"], &["run", "--", "m", "---"]),
             (&["run", "m", "-1"], &["run", "--", "m", "-1"]),
             (&["run", "m", "--verbose is a word"], &["run", "--", "m", "--verbose is a word"]),
-            (&["embed", "m", "a", "- b", "--raw", "c"], &["embed", "--raw", "--", "m", "a", "- b", "c"]),
+            (
+                &["embed", "m", "a", "- b", "--raw", "c"],
+                &["embed", "--raw", "--", "m", "a", "- b", "c"],
+            ),
             (&["embed", "m", "- b", "--", "--raw"], &["embed", "--", "m", "- b", "--raw"]),
             (&["tokenize", "m", "-ä"], &["tokenize", "--", "m", "-ä"]),
             (&["tokenize", "m", "-"], &["tokenize", "m", "-"]),
             // A value is no text, whatever it looks like.
-            (&["run", "m", "--system", "- be brief", "--seed", "-1"], &["run", "m", "--system", "- be brief", "--seed", "-1"]),
+            (
+                &["run", "m", "--system", "- be brief", "--seed", "-1"],
+                &["run", "m", "--system", "- be brief", "--seed", "-1"],
+            ),
         ] {
             assert_eq!(normal(given).unwrap(), expected);
         }
         // A mistyped option stays one.
-        for line in [&["run", "m", "--tmp", "0"][..], &["run", "m", "-item"], &["run", "m", "--tmp=0", "x"]] {
+        for line in
+            [&["run", "m", "--tmp", "0"][..], &["run", "m", "-item"], &["run", "m", "--tmp=0", "x"]]
+        {
             assert_eq!(normal(line).unwrap(), line);
         }
     }
@@ -293,6 +332,8 @@ mod tests {
             (&["run", "m", "-sm", "row"], &["-sm row", "--device"]),
             (&["bench", "-m", "m", "-sm=row"], &["-sm row"]),
             (&["bench", "-m", "m", "-nkvo", "1"], &["-nkvo 1"]),
+            (&["bench", "-m", "m", "-mg", "1"], &["-mg 1", "--device"]),
+            (&["run", "m", "-mmp", "0"], &["-mmp 0", "--no-mmap"]),
             (&["run", "m", "--grammar_file", "x"], &["--grammar-file x"]),
             (&["tokenize", "m", "-ngl", "4"], &["-ngl", "engine tokenize"]),
             (&["run", "m", "--poll"], &["--poll", "missing"]),
@@ -307,9 +348,38 @@ mod tests {
     fn words() -> impl Strategy<Value = Vec<String>> {
         let word = prop_oneof![
             prop::sample::select(vec![
-                "run", "bench", "embed", "tokenize", "m.gguf", "--", "-", "-n", "-p", "-c", "-t", "-ngl",
-                "-fa", "-pg", "--temp", "--seed", "-1", "0", "--raw", "--json", "--tmp", "-v", "--stop",
-                "--override", "-sm", "row", "layer", "--help", "", "--top_k", "-n=4", "--jinja",
+                "run",
+                "bench",
+                "embed",
+                "tokenize",
+                "m.gguf",
+                "--",
+                "-",
+                "-n",
+                "-p",
+                "-c",
+                "-t",
+                "-ngl",
+                "-fa",
+                "-pg",
+                "--temp",
+                "--seed",
+                "-1",
+                "0",
+                "--raw",
+                "--json",
+                "--tmp",
+                "-v",
+                "--stop",
+                "--override",
+                "-sm",
+                "row",
+                "layer",
+                "--help",
+                "",
+                "--top_k",
+                "-n=4",
+                "--jinja",
             ])
             .prop_map(String::from),
             "-{0,3}[a-z =_-]{0,6}",

@@ -37,7 +37,13 @@ pub struct Args {
     #[arg(long, num_args = 1.., value_delimiter = ',')]
     synthetic: Vec<String>,
     /// The same as positional models
-    #[arg(short = 'm', long = "model", alias = "hf-repo", id = "model_option", value_name = "MODEL")]
+    #[arg(
+        short = 'm',
+        long = "model",
+        alias = "hf-repo",
+        id = "model_option",
+        value_name = "MODEL"
+    )]
     model_option: Vec<ModelName>,
     /// Prompt lengths; 0: none [default: 512]
     #[arg(short = 'p', long = "n-prompt", value_name = "N", value_parser = lists::numbers, allow_hyphen_values = true)]
@@ -243,9 +249,10 @@ impl Opened {
         if self.devices.iter().any(|(seen, _, device)| *seen == name && device.is_cpu()) {
             name = "cpu".into();
         }
-        let found = self.devices.iter().find(|(seen, with, device)| {
-            *seen == name && (*with == threads || !device.is_cpu())
-        });
+        let found = self
+            .devices
+            .iter()
+            .find(|(seen, with, device)| *seen == name && (*with == threads || !device.is_cpu()));
         if let Some((_, _, device)) = found {
             return Ok(device.clone());
         }
@@ -304,7 +311,9 @@ fn tests(args: &Args) -> Result<Vec<Test>> {
 /// The models, opened.
 fn subjects(args: &Args) -> Result<Vec<Subject>> {
     let mut subjects = Vec::new();
-    for name in args.models.iter().cloned().chain(args.model_option.iter().flat_map(ModelName::split)) {
+    for name in
+        args.models.iter().cloned().chain(args.model_option.iter().flat_map(ModelName::split))
+    {
         let path = models::resolve(&name)?;
         let file = ModelFile::from_gguf(models::open_path(&path)?)?;
         subjects.push(Subject { file, path: path.display().to_string() });

@@ -87,7 +87,10 @@ fn parse_ids(text: &str) -> Result<Vec<u32>> {
     let ids = text
         .split(|c: char| c == ',' || c.is_whitespace())
         .filter(|word| !word.is_empty())
-        .map(|word| word.parse().with_context(|| format!("--tokens: {word:?} is no token id")))
+        .map(|word| {
+            let id = word.parse().ok();
+            id.with_context(|| format!("--tokens: {word:?} is no token id (a number from 0 on)"))
+        })
         .collect::<Result<Vec<u32>>>()?;
     if ids.is_empty() {
         bail!("--tokens: no ids were given");

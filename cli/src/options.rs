@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use engine::executor::Precision;
 use engine::kv::KvType;
@@ -141,9 +141,7 @@ impl Wanted {
         let on_cpu = self.name == "cpu";
         match wanted {
             GpuLayers::Auto => Ok((self, None)),
-            GpuLayers::Count(0) if on_cpu || self.name == "auto" => {
-                Ok((self.called("cpu"), None))
-            }
+            GpuLayers::Count(0) if on_cpu || self.name == "auto" => Ok((self.called("cpu"), None)),
             GpuLayers::Count(0) if self.by == Chosen::Environment => {
                 let note = format!("-ngl 0: the CPU, not {} (ENGINE_DEVICE)", self.name);
                 Ok((self.called("cpu"), Some(note)))
@@ -154,7 +152,9 @@ impl Wanted {
             ),
             GpuLayers::Count(count) if layers.is_none_or(|layers| count < layers) => {
                 let Some(layers) = layers else {
-                    bail!("-ngl {count}: the model's layers are unknown: write 0 for the CPU or -1 for the device");
+                    bail!(
+                        "-ngl {count}: the model's layers are unknown: write 0 for the CPU or -1 for the device"
+                    );
                 };
                 bail!(
                     "-ngl {count}: the model has {layers} layers, which cannot be divided between the GPU and the CPU: \
@@ -184,7 +184,14 @@ impl Wanted {
                 ..Default::default()
             },
         };
-        let device = Device::open(&options)?;
+        let device = Device::open(&options).map_err(|error| {
+            let several = if self.name.contains(',') {
+                "; a model runs on one device, `engine bench` measures several one after another"
+            } else {
+                ""
+            };
+            anyhow!("{error}{several}")
+        })?;
         if self.name == "auto" && device.is_cpu() {
             output::say(format_args!(
                 "no GPU found: running on the CPU ({}). A GPU needs its Vulkan driver: mesa-vulkan-drivers for AMD and Intel, NVIDIA's own for NVIDIA; see `engine devices`",
@@ -273,7 +280,10 @@ pub struct ContextArgs {
 impl ContextArgs {
     /// The engine's options for a model.
     pub fn options(&self, spec: &Spec) -> ContextOptions {
-        ContextOptions { cells: cells(self.ctx, spec.context_length), ..self.options_without_model() }
+        ContextOptions {
+            cells: cells(self.ctx, spec.context_length),
+            ..self.options_without_model()
+        }
     }
 
     /// The engine's options where no model is understood, and none will be computed with.
@@ -311,7 +321,9 @@ mod tests {
     fn layers_are_the_cpu_the_device_or_refused() {
         use Chosen::{Environment, Nobody, Option as Said};
         let place = |name: &str, by: Chosen, layers: &str| {
-            wanted(name, by).with_layers(Some(layers.parse().unwrap()), Some(24)).map(|(to, _)| to.name)
+            wanted(name, by)
+                .with_layers(Some(layers.parse().unwrap()), Some(24))
+                .map(|(to, _)| to.name)
         };
         for (name, by, layers, expected) in [
             ("auto", Nobody, "0", "cpu"),

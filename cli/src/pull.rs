@@ -23,7 +23,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let path = models::resolve(&args.name)?;
     let bytes = std::fs::metadata(&path)?.len();
     if args.json {
-        output::print_json(&json!({ "name": args.name.text(), "path": path.to_string_lossy(), "bytes": bytes }))?;
+        output::print_json(
+            &json!({ "name": args.name.text(), "path": path.to_string_lossy(), "bytes": bytes }),
+        )?;
     } else {
         output::print_line(&path.display().to_string())?;
     }

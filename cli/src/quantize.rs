@@ -48,6 +48,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let file = models::open(&args.model)?;
     let path = args.out.display().to_string();
+    // The rename at the end would put a file in the place of a device or a pipe.
+    if std::fs::metadata(&args.out).is_ok_and(|metadata| !metadata.is_file()) {
+        bail!("{path}: is there and no file: name a file to write");
+    }
     let rewrite = file.quantize(mix, args.allow_requantize)?;
     // Written beside and renamed at the end: no half a model, and the model itself may be the file to replace.
     let mut partial = args.out.clone().into_os_string();

@@ -31,10 +31,24 @@ pub struct Args {
     /// What to answer, or - to read stdin; without it stdin is the prompt, or in a terminal a chat begins
     prompt: Option<String>,
     /// The same as the positional model
-    #[arg(short = 'm', long = "model", alias = "hf-repo", id = "model_option", value_name = "MODEL", hide_short_help = true)]
+    #[arg(
+        short = 'm',
+        long = "model",
+        alias = "hf-repo",
+        id = "model_option",
+        value_name = "MODEL",
+        hide_short_help = true
+    )]
     model_option: Option<ModelName>,
     /// The same as the positional prompt
-    #[arg(short = 'p', long = "prompt", id = "prompt_option", value_name = "PROMPT", allow_hyphen_values = true, hide_short_help = true)]
+    #[arg(
+        short = 'p',
+        long = "prompt",
+        id = "prompt_option",
+        value_name = "PROMPT",
+        allow_hyphen_values = true,
+        hide_short_help = true
+    )]
     prompt_option: Option<String>,
     /// A file with the prompt; a newline at its end is left out
     #[arg(short = 'f', long, value_name = "FILE", conflicts_with = "prompt_option")]
@@ -73,7 +87,13 @@ pub struct Args {
     #[arg(long, alias = "system-prompt", value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
     /// A file with that text; a newline at its end is left out
-    #[arg(long, alias = "system-prompt-file", value_name = "FILE", conflicts_with = "system", hide_short_help = true)]
+    #[arg(
+        long,
+        alias = "system-prompt-file",
+        value_name = "FILE",
+        conflicts_with = "system",
+        hide_short_help = true
+    )]
     system_file: Option<PathBuf>,
     /// End a chat after its first answer
     #[arg(long, hide_short_help = true)]
@@ -115,7 +135,12 @@ fn words(args: &Args) -> Result<(ModelName, Option<String>)> {
         prompts.push(read_text(path)?);
     }
     if prompts.len() > 1 {
-        bail!("{} prompts were given, one is answered: {:?} and {:?}", prompts.len(), prompts[0], prompts[1]);
+        bail!(
+            "{} prompts were given, one is answered: {:?} and {:?}",
+            prompts.len(),
+            prompts[0],
+            prompts[1]
+        );
     }
     let prompt = match prompts.pop() {
         Some(prompt) if prompt == "-" => Some(tokenize::read_stdin()?),
@@ -128,8 +153,7 @@ fn words(args: &Args) -> Result<(ModelName, Option<String>)> {
 
 /// A file's text without a newline at its end.
 fn read_text(path: &Path) -> Result<String> {
-    let mut text =
-        std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let mut text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     if text.ends_with('\n') {
         text.pop();
     }
@@ -343,10 +367,16 @@ impl Run<'_> {
         output::say(format_args!("load duration:        {}", output::duration(self.load_time)));
         output::say(format_args!("prompt eval count:    {} token(s)", generation.prompt_tokens));
         output::say(format_args!("prompt eval duration: {}", output::duration(prompt)));
-        output::say(format_args!("prompt eval rate:     {:.2} tokens/s", rate(generation.prompt_tokens, prompt)));
+        output::say(format_args!(
+            "prompt eval rate:     {:.2} tokens/s",
+            rate(generation.prompt_tokens, prompt)
+        ));
         output::say(format_args!("eval count:           {} token(s)", generation.tokens.len()));
         output::say(format_args!("eval duration:        {}", output::duration(eval)));
-        output::say(format_args!("eval rate:            {:.2} tokens/s", rate(generation.tokens.len(), eval)));
+        output::say(format_args!(
+            "eval rate:            {:.2} tokens/s",
+            rate(generation.tokens.len(), eval)
+        ));
     }
 }
 

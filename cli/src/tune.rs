@@ -44,7 +44,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         (None, Some(name)) => models::open_model(name)?,
         (None, None) => bail!("which model?"),
     };
-    let Device::Gpu(gpu) = args.device.open_for(args.precision.class(), Some(model.spec.layers.len()))? else {
+    let Device::Gpu(gpu) =
+        args.device.open_for(args.precision.class(), Some(model.spec.layers.len()))?
+    else {
         bail!("the CPU has nothing to tune: name a GPU with --device (see `engine devices`)");
     };
     let sizes = ContextOptions::default().sizes(&model.spec)?;

@@ -110,7 +110,9 @@ pub fn seed(text: &str) -> Result<Seed, String> {
     let expected = "a number from 0 to 2^64-1 (-1: another each time)";
     match whole(text, expected)? {
         -1 | 0xffff_ffff => Ok(Seed::Random),
-        number => u64::try_from(number).map(Seed::Fixed).map_err(|_| format!("expected {expected}")),
+        number => {
+            u64::try_from(number).map(Seed::Fixed).map_err(|_| format!("expected {expected}"))
+        }
     }
 }
 

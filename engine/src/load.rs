@@ -122,7 +122,9 @@ impl Model {
                 })?;
                 Weights::Gpu(Arc::new(weights))
             }
-            Device::Cpu { .. } => Weights::Cpu(CpuWeights::load_by(&file.gguf, &plan, options.map)?),
+            Device::Cpu { .. } => {
+                Weights::Cpu(CpuWeights::load_by(&file.gguf, &plan, options.map)?)
+            }
         };
         Ok(Arc::new(Self {
             file,

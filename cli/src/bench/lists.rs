@@ -92,17 +92,20 @@ pub fn maps(text: &str) -> Result<List<bool>, String> {
 
 /// Whether the file is mapped, by llama-bench's later `--load-mode`.
 pub fn load_modes(text: &str) -> Result<List<bool>, String> {
-    let map = |part| match part {
+    let map = |part| {
+        match part {
         "mmap" | "auto" => Ok(true),
         "none" => Ok(false),
         _ => Err("expected mmap or none: nothing is locked into memory, nor read past the system's cache".to_string()),
+    }
     };
     parts(text)?.into_iter().map(map).collect::<Result<_, _>>().map(List)
 }
 
 /// How attention is computed: [`values::flash_attention`] of each.
 pub fn flash_attention(text: &str) -> Result<(), String> {
-    let all = parts(text)?.into_iter().map(values::flash_attention).collect::<Result<Vec<()>, _>>()?;
+    let all =
+        parts(text)?.into_iter().map(values::flash_attention).collect::<Result<Vec<()>, _>>()?;
     match all.len() {
         1 => Ok(()),
         _ => Err("every value of it is measured alike: write one".into()),
@@ -111,15 +114,22 @@ pub fn flash_attention(text: &str) -> Result<(), String> {
 
 /// The parts between commas; a comma at the end is none too many.
 fn parts(text: &str) -> Result<Vec<&str>, String> {
-    let parts: Vec<&str> = text.strip_suffix(',').unwrap_or(text).split(',').map(str::trim).collect();
-    if parts.contains(&"") { Err(format!("{text:?} lists nothing, or nothing between commas")) } else { Ok(parts) }
+    let parts: Vec<&str> =
+        text.strip_suffix(',').unwrap_or(text).split(',').map(str::trim).collect();
+    if parts.contains(&"") {
+        Err(format!("{text:?} lists nothing, or nothing between commas"))
+    } else {
+        Ok(parts)
+    }
 }
 
 fn number(word: &str) -> Result<usize, String> {
     // No plus sign, which belongs to a range's step.
     match word.parse::<u32>() {
         Ok(number) if !word.starts_with('+') => Ok(number as usize),
-        _ => Err(format!("{word:?} is no number from 0 to 2^32-1; write lists 1,2 or ranges 1-8, 16-64+16, 16-64*2")),
+        _ => Err(format!(
+            "{word:?} is no number from 0 to 2^32-1; write lists 1,2 or ranges 1-8, 16-64+16, 16-64*2"
+        )),
     }
 }
 
@@ -169,8 +179,24 @@ mod tests {
             assert_eq!(numbers(text).unwrap().0, expected, "{text}");
         }
         for bad in [
-            "", ",", "1,,2", "x", "1-", "-1", "1-2+x", "4-2", "1-8+0", "0-8*2", "1-8*1", "+3", "1 2", "1e3", "2.5",
-            "99999999999", "0-4294967295", "1-2-3",
+            "",
+            ",",
+            "1,,2",
+            "x",
+            "1-",
+            "-1",
+            "1-2+x",
+            "4-2",
+            "1-8+0",
+            "0-8*2",
+            "1-8*1",
+            "+3",
+            "1 2",
+            "1e3",
+            "2.5",
+            "99999999999",
+            "0-4294967295",
+            "1-2-3",
         ] {
             assert!(numbers(bad).is_err(), "{bad}");
         }
@@ -180,14 +206,19 @@ mod tests {
         }
         assert_eq!(threads("-1").unwrap().0, [None]);
         assert_eq!(threads("0,2-3").unwrap().0, [None, Some(2), Some(3)]);
-        let layers = |text| layers(text).unwrap().0.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let layers =
+            |text| layers(text).unwrap().0.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(layers("-1,0,99,all,2-3"), ["-1", "0", "99", "-2", "2", "3"]);
         assert!(super::layers("-7").is_err());
         assert_eq!(maps("0,1").unwrap().0, [false, true]);
         assert_eq!(load_modes("mmap,none").unwrap().0, [true, false]);
         assert!(load_modes("mlock").is_err());
         assert_eq!(types("f16,q8_0").unwrap().0, [KvType::F16, KvType::Q8_0]);
-        assert!(flash_attention("1").is_ok() && flash_attention("0").is_err() && flash_attention("1,on").is_err());
+        assert!(
+            flash_attention("1").is_ok()
+                && flash_attention("0").is_err()
+                && flash_attention("1,on").is_err()
+        );
         assert_eq!(joined::<u8>(&[], 3), [3]);
         assert_eq!(joined(&[List(vec![1]), List(vec![2, 1])], 3), [1, 2, 1]);
     }

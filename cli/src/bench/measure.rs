@@ -73,7 +73,10 @@ impl Progress {
     fn say(&self, row: &Row, what: &str) {
         if self.shown {
             let test = row.test();
-            output::say(format_args!("bench: test {} of {}, {test}: {what}", self.test, self.tests));
+            output::say(format_args!(
+                "bench: test {} of {}, {test}: {what}",
+                self.test, self.tests
+            ));
         }
     }
 }

@@ -61,8 +61,12 @@ type Heading = (&'static str, usize, bool);
 
 impl Columns {
     fn headings(self) -> Vec<Heading> {
-        let mut headings =
-            vec![("model", 30, true), ("size", 10, false), ("params", 10, false), ("backend", 10, true)];
+        let mut headings = vec![
+            ("model", 30, true),
+            ("size", 10, false),
+            ("params", 10, false),
+            ("backend", 10, true),
+        ];
         for (shown, heading) in [
             (self.layers, ("ngl", 3, false)),
             (self.threads, ("threads", 7, false)),
@@ -87,8 +91,14 @@ impl Columns {
 fn cell(row: &Row, heading: &str) -> String {
     match heading {
         "model" => row.name.clone(),
-        "size" => output::bytes(row.size),
-        "params" => output::count(row.parameters, " "),
+        "size" => match row.size as f64 / f64::from(1 << 20) {
+            size if size < 1024.0 => format!("{size:.2} MiB"),
+            size => format!("{:.2} GiB", size / 1024.0),
+        },
+        "params" => match row.parameters as f64 {
+            count if count < 1e9 => format!("{:.2} M", count / 1e6),
+            count => format!("{:.2} B", count / 1e9),
+        },
         "backend" => row.backend().into(),
         "ngl" => row.gpu_layers.to_string(),
         "threads" => row.threads.to_string(),
@@ -226,13 +236,17 @@ mod tests {
 
     #[test]
     fn quotes_are_doubled() {
-        let Value::Object(fields) = json!({"a": "x \"y\", 'z'", "b": 3, "c": 0.5, "d": true}) else {
+        let Value::Object(fields) = json!({"a": "x \"y\", 'z'", "b": 3, "c": 0.5, "d": true})
+        else {
             panic!("an object")
         };
         assert_eq!(csv(&fields, true), "a,b,c,d\n\"x \"\"y\"\", 'z'\",\"3\",\"0.5\",\"1\"\n");
         let statements = sql(&fields, true);
         assert!(statements.starts_with("CREATE TABLE IF NOT EXISTS llama_bench (\n  a TEXT,\n  b INTEGER,\n  c REAL,\n  d INTEGER\n);\n\n"), "{statements}");
-        assert!(statements.ends_with("VALUES ('x \"y\", ''z''', '3', '0.5', '1');\n"), "{statements}");
+        assert!(
+            statements.ends_with("VALUES ('x \"y\", ''z''', '3', '0.5', '1');\n"),
+            "{statements}"
+        );
         assert!(!sql(&fields, false).contains("CREATE"));
     }
 }
