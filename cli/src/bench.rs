@@ -1,435 +1,367 @@
 //! `engine bench`: prompt processing and generation, measured as llama-bench does.
 
+mod lists;
+mod measure;
+mod print;
+mod row;
+
 use std::process::ExitCode;
-use std::time::{Instant, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use engine::cpu::{self, default_threads};
+use engine::cpu::default_threads;
 use engine::executor::Precision;
 use engine::kv::KvType;
 use engine::model::ModelFile;
-use engine::step::{SequenceId, StepToken};
-use engine::{Context, ContextOptions, Device, LoadOptions, synthetic};
+use engine::{Device, synthetic};
 use serde_json::{Value, json};
 
-use crate::model_info::{quantization, size_label, tensor_bytes};
-use crate::options::{DeviceArgs, PrecisionArgs, kv_type};
-use crate::{models, output};
+use crate::models::ModelName;
+use crate::options::{GpuLayers, PrecisionArgs, Wanted};
+use crate::{devices, models, output, values};
+use lists::{List, joined};
+use measure::{Progress, Setting, Test, measure};
+use print::{Columns, Format, Printer, To};
+use row::Row;
 
 /// Measure prompt processing (pp) and generation (tg), with llama-bench's options and columns.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  engine bench smollm2:135m\n  engine bench a.gguf b.gguf -p 64 -n 16 -r 3 -o json\n  engine bench --synthetic llama-8b:q4_k_m\n\nNumbers take lists and ranges: -p 128,512  -n 16-64*2  -t 1-4+1"
+    after_help = "Examples:\n  engine bench smollm2:135m\n  engine bench a.gguf b.gguf -p 64 -n 16 -r 3 -o json\n  engine bench a.gguf -p 512 -n 128 -pg 512,128 -d 0,4096 -dev cpu,vulkan:0\n  engine bench --synthetic llama-8b:q4_k_m\n\nValues take lists, numbers ranges too: -p 128,512  -n 16-64*2  -t 1-4+1; an option may be given several times. Every combination is measured."
 )]
 pub struct Args {
     /// Files, catalogue names or names on the hub
-    #[arg(required_unless_present_any = ["model_option", "synthetic"])]
-    models: Vec<String>,
+    #[arg(required_unless_present_any = ["model_option", "synthetic", "list_devices"])]
+    models: Vec<ModelName>,
     /// Models made up in the device's memory: a shape and a format, llama-8b:q4_k_m
     #[arg(long, num_args = 1.., value_delimiter = ',')]
     synthetic: Vec<String>,
-    /// The same as a positional model
-    #[arg(short = 'm', long = "model", id = "model_option")]
-    model_option: Vec<String>,
-    /// Prompt lengths; 0: none
-    #[arg(short = 'p', long = "n-prompt", default_value = "512")]
-    prompt: String,
-    /// Numbers of tokens to generate; 0: none
-    #[arg(short = 'n', long = "n-gen", default_value = "128")]
-    generate: String,
+    /// The same as positional models
+    #[arg(
+        short = 'm',
+        long = "model",
+        alias = "hf-repo",
+        id = "model_option",
+        value_name = "MODEL"
+    )]
+    model_option: Vec<ModelName>,
+    /// Prompt lengths; 0: none [default: 512]
+    #[arg(short = 'p', long = "n-prompt", value_name = "N", value_parser = lists::numbers, allow_hyphen_values = true)]
+    prompt: Vec<List<usize>>,
+    /// Numbers of tokens to generate; 0: none [default: 128]
+    #[arg(short = 'n', long = "n-gen", value_name = "N", value_parser = lists::numbers, allow_hyphen_values = true)]
+    generate: Vec<List<usize>>,
+    /// A prompt and tokens generated after it, measured together (also -pg)
+    #[arg(long = "pg", value_name = "PP,TG", value_parser = lists::pair, allow_hyphen_values = true)]
+    both: Vec<(usize, usize)>,
+    /// Tokens in the cache before each test [default: 0]
+    #[arg(short = 'd', long = "n-depth", value_name = "N", value_parser = lists::numbers, allow_hyphen_values = true)]
+    depth: Vec<List<usize>>,
+    /// The most tokens of a prompt handed over at once [default: 2048]
+    #[arg(short = 'b', long, value_name = "N", value_parser = lists::counts, allow_hyphen_values = true)]
+    batch_size: Vec<List<usize>>,
+    /// The most tokens computed at once (also -ub) [default: 512]
+    #[arg(long, value_name = "N", value_parser = lists::counts, allow_hyphen_values = true)]
+    ubatch_size: Vec<List<usize>>,
     /// Repetitions of each test
-    #[arg(short = 'r', long, default_value_t = 5)]
+    #[arg(short = 'r', long, value_name = "N", default_value = "5", value_parser = values::count, allow_hyphen_values = true)]
     repetitions: usize,
-    /// Numbers of CPU threads [default: the cores]
-    #[arg(short = 't', long = "threads")]
-    thread_list: Option<String>,
-    /// Types of the keys: f16, f32 (also -ctk)
-    #[arg(long, default_value = "f16")]
-    cache_type_k: String,
-    /// Types of the values: f16, f32 (also -ctv)
-    #[arg(long, default_value = "f16")]
-    cache_type_v: String,
-    /// The most tokens computed at once
-    #[arg(long, default_value_t = 512)]
-    ubatch_size: usize,
+    /// Numbers of CPU threads; 0: the cores [default: 0]
+    #[arg(short = 't', long = "threads", value_name = "N", value_parser = lists::threads, allow_hyphen_values = true)]
+    threads: Vec<List<Option<usize>>>,
+    /// Types of the keys: f32, f16, bf16, q8_0 or q4_0 (also -ctk) [default: f16]
+    #[arg(long, value_name = "TYPE", value_parser = lists::types)]
+    cache_type_k: Vec<List<KvType>>,
+    /// Types of the values: f32, f16, bf16, q8_0 or q4_0 (also -ctv) [default: f16]
+    #[arg(long, value_name = "TYPE", value_parser = lists::types)]
+    cache_type_v: Vec<List<KvType>>,
+    /// Layers on the GPU: 0 is the CPU; all of the model's, -1, auto or all is the device (also -ngl) [default: -1]
+    #[arg(long, alias = "n-gpu-layers", value_name = "N", value_parser = lists::layers, allow_hyphen_values = true)]
+    gpu_layers: Vec<List<GpuLayers>>,
+    /// Devices, one after another: auto, cpu, stable names (vulkan:0) or parts of names (also -dev) [default: auto] [env: ENGINE_DEVICE]
+    #[arg(long, value_name = "DEVICE")]
+    device: Vec<String>,
+    /// Whether the CPU maps the file, 0 or 1 (also -mmp) [default: 1]
+    #[arg(long, value_name = "0|1", value_parser = lists::maps, allow_hyphen_values = true)]
+    mmap: Vec<List<bool>>,
+    /// The same by a name: mmap or none (also -lm)
+    #[arg(long, value_name = "MODE", value_parser = lists::load_modes, hide_short_help = true)]
+    load_mode: Vec<List<bool>>,
+    /// How attention is computed: always in one pass, 1, on or auto (also -fa)
+    #[arg(long, value_name = "1", value_parser = lists::flash_attention, allow_hyphen_values = true, hide_short_help = true)]
+    flash_attn: Option<()>,
     #[command(flatten)]
     precision: PrecisionArgs,
-    /// md or json
-    #[arg(short = 'o', long, default_value = "md", value_parser = ["md", "json"])]
-    output: String,
-    /// Skip the warm-up
-    #[arg(long)]
-    no_warmup: bool,
+    /// How results are printed
+    #[arg(short = 'o', long, value_enum, default_value = "md", hide_possible_values = false)]
+    output: Format,
+    /// How results are printed on stderr as well (also -oe)
+    #[arg(long, value_enum, default_value = "none", hide_short_help = true)]
+    output_err: Format,
     /// Print one JSON object, {"results": [...]}
     #[arg(long)]
     json: bool,
-    /// auto, cpu, a stable name (vulkan:0) or a part of a device's name (also -dev)
-    #[arg(long, default_value = "auto", env = "ENGINE_DEVICE")]
-    device: String,
+    /// Say on stderr what is being measured
+    #[arg(long)]
+    progress: bool,
+    /// Seconds to wait before each test
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = values::seconds, allow_hyphen_values = true, hide_short_help = true)]
+    delay: u64,
+    /// Skip the warm-up
+    #[arg(long)]
+    no_warmup: bool,
+    /// Print each model's memory on stderr
+    #[arg(short = 'v', long)]
+    verbose: bool,
+    /// List the devices
+    #[arg(long)]
+    list_devices: bool,
 }
 
-/// One row of the table.
-struct Row {
-    name: String,
-    size: u64,
-    parameters: u64,
-    device: Device,
-    file: String,
-    threads: usize,
-    key_type: KvType,
-    value_type: KvType,
-    chunk: usize,
-    prompt: usize,
-    generate: usize,
-    samples_ns: Vec<u64>,
-    time: String,
-    load_ns: u64,
-    memory: u64,
-    precision: Precision,
+/// A model to measure.
+struct Subject {
+    file: ModelFile,
+    path: String,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let prompts = numbers(&args.prompt)?;
-    let generates = numbers(&args.generate)?;
-    let threads = match &args.thread_list {
-        Some(list) => numbers(list)?,
-        None => vec![default_threads()],
-    };
-    if args.repetitions == 0 {
-        bail!("-r 0: at least one repetition is needed");
+    if args.list_devices {
+        return devices::print(args.json);
     }
-    let types = |list: &str| -> Result<Vec<KvType>> {
-        list.split(',').map(|name| kv_type(name).map_err(anyhow::Error::msg)).collect()
+    let tests = tests(args)?;
+    // Everything that can be refused is, before anything is measured for an hour.
+    let subjects = subjects(args)?;
+    let settings = settings(args, &subjects)?;
+    let mut printers = vec![Printer::new(args.output_err, To::Err, columns(args, &settings))];
+    if !args.json {
+        printers.push(Printer::new(args.output, To::Out, columns(args, &settings)));
+    }
+    let mut progress = Progress {
+        shown: args.progress,
+        test: 0,
+        tests: subjects.len() * settings.len() * tests.len(),
     };
-    let key_types = types(&args.cache_type_k).context("-ctk")?;
-    let value_types = types(&args.cache_type_v).context("-ctv")?;
-    let mut rows = Vec::new();
-    let made_up = args.synthetic.iter().map(|name| (name, true));
-    let real = args.models.iter().chain(&args.model_option).map(|name| (name, false));
-    for (name, synthetic) in real.chain(made_up) {
-        let (file, path) = if synthetic {
-            (synthetic::open(name)?, format!("synthetic {name}"))
-        } else {
-            let path = models::resolve(name)?;
-            (ModelFile::from_gguf(models::open_path(&path)?)?, path.display().to_string())
-        };
-        for &threads in &threads {
-            let open = DeviceArgs { device: args.device.clone(), threads: Some(threads) };
-            let precision = args.precision.class();
-            let device = open.open_for(precision)?;
-            for &key_type in &key_types {
-                for &value_type in &value_types {
-                    let cells = prompts.iter().chain(&generates).copied().max().unwrap_or(1).max(1);
-                    let options = ContextOptions {
-                        cells: Some(cells),
-                        sequences: 1,
-                        chunk: args.ubatch_size,
-                        // Only the last token of a step wants logits.
-                        outputs: Some(1),
-                        key_type,
-                        value_type,
-                    };
-                    let load = LoadOptions { precision, ..LoadOptions::from(options.clone()) };
-                    let start = Instant::now();
-                    let model = models::load_file(&device, file.clone(), &load)?;
-                    let mut context = model.context(&options)?;
-                    let load_ns = start.elapsed().as_nanos() as u64;
-                    let memory = context.memory().total();
-                    let file = &model.file().gguf;
-                    let row = |prompt, generate| Row {
-                        name: format!(
-                            "{} {} {}",
-                            model.file().spec.architecture,
-                            size_label(file),
-                            quantization(file)
-                        ),
-                        size: tensor_bytes(file),
-                        parameters: engine::load::parameters(file),
-                        device: device.clone(),
-                        file: path.clone(),
-                        threads,
-                        key_type,
-                        value_type,
-                        chunk: args.ubatch_size,
-                        prompt,
-                        generate,
-                        samples_ns: Vec::new(),
-                        time: String::new(),
-                        load_ns,
-                        memory,
-                        precision: model.precision(),
-                    };
-                    let vocabulary = model.file().spec.vocabulary;
-                    let tests = prompts
-                        .iter()
-                        .map(|&n| row(n, 0))
-                        .chain(generates.iter().map(|&n| row(0, n)));
-                    for mut test in tests.filter(|test| test.prompt + test.generate > 0) {
-                        // As llama-bench, prompts of embedding models are measured; they generate nothing.
-                        if test.generate > 0
-                            && let Err(error) = model.file().language_model()
-                        {
-                            eprintln!("tg{} is left out: {error}", test.generate);
-                            continue;
+    let mut rows: Vec<Row> = Vec::new();
+    let mut failed = false;
+    for subject in &subjects {
+        for setting in &settings {
+            let mut printed = Ok(());
+            let mut on_row = |row: Row| {
+                printed = printers.iter_mut().try_for_each(|printer| printer.row(&row));
+                rows.push(row);
+                printed.is_ok()
+            };
+            let manner = measure::Manner {
+                repetitions: args.repetitions,
+                warm_up: !args.no_warmup,
+                delay: Duration::from_secs(args.delay),
+                verbose: args.verbose,
+            };
+            let result = measure(
+                &subject.file,
+                &subject.path,
+                setting,
+                &tests,
+                &manner,
+                &mut progress,
+                &mut on_row,
+            );
+            printed?;
+            // As llama-bench does: the others are still measured, and the exit code tells.
+            if let Err(error) = result {
+                output::say(format_args!("error: {}: {error:#}", subject.path));
+                failed = true;
+            }
+        }
+    }
+    for printer in &printers {
+        printer.end()?;
+    }
+    if args.json && !rows.is_empty() {
+        let results: Vec<Value> = rows.iter().map(Row::json).collect();
+        output::print_json(&json!({ "results": results }))?;
+    } else if args.output == Format::Md {
+        say_devices(&rows);
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// llama-bench's default of `-b`.
+const BATCH: usize = 2048;
+/// llama-bench's default of `-ub`.
+const UBATCH: usize = 512;
+
+/// Every combination of what stays the same for several tests, in llama-bench's order; their devices opened.
+fn settings(args: &Args, subjects: &[Subject]) -> Result<Vec<Setting>> {
+    let wanted = wanted_devices(&args.device)?;
+    let mut opened = Opened { precision: args.precision.class(), devices: Vec::new() };
+    let mut notes = Vec::new();
+    let mut settings = Vec::new();
+    for layers in joined(&args.gpu_layers, GpuLayers::Auto) {
+        for map in joined(&[&args.mmap[..], &args.load_mode].concat(), true) {
+            for wanted in &wanted {
+                let mut place = wanted.clone();
+                for subject in subjects {
+                    let count = subject.file.spec.layers.len();
+                    let note;
+                    (place, note) = wanted.clone().with_layers(Some(layers), Some(count))?;
+                    notes.extend(note);
+                }
+                for batch in joined(&args.batch_size, BATCH) {
+                    for ubatch in joined(&args.ubatch_size, UBATCH) {
+                        for key_type in joined(&args.cache_type_k, KvType::F16) {
+                            for value_type in joined(&args.cache_type_v, KvType::F16) {
+                                for threads in joined(&args.threads, None) {
+                                    settings.push(Setting {
+                                        gpu_layers: layers,
+                                        map,
+                                        device: opened.device(&place, threads)?,
+                                        threads: threads.unwrap_or_else(default_threads),
+                                        batch,
+                                        ubatch,
+                                        key_type,
+                                        value_type,
+                                        precision: args.precision.class(),
+                                    });
+                                }
+                            }
                         }
-                        measure(&mut context, &mut test, args, vocabulary)?;
-                        rows.push(test);
                     }
                 }
             }
-            if !device.is_cpu() {
-                break;
-            }
         }
     }
-    print(args, &rows)?;
-    Ok(ExitCode::SUCCESS)
+    notes.dedup();
+    notes.into_iter().for_each(output::say);
+    Ok(settings)
 }
 
-/// Runs one test: a warm-up as llama-bench's (the prompt, or one token), then the repetitions.
-fn measure(context: &mut Context, test: &mut Row, args: &Args, vocabulary: usize) -> Result<()> {
-    test.time = chrono::DateTime::<chrono::Utc>::from(SystemTime::now())
-        .to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-    // Any ids will do; a fixed sequence makes runs alike.
-    let id = |index: usize| (index.wrapping_mul(2_654_435_761) >> 7) as u32 % vocabulary as u32;
-    let sequence = SequenceId(0);
-    let prompt_ids: Vec<u32> = (0..test.prompt).map(id).collect();
-    // The logits are read from the device, as llama-bench does, but kept nowhere.
-    let step = |context: &mut Context, tokens: &[StepToken]| {
-        context.step_with(tokens, &mut |_| (), &mut || false)
-    };
-    let mut once = |prompt: usize, generate: usize| -> Result<u64> {
-        context.free(sequence);
-        let start = Instant::now();
-        if prompt > 0 {
-            step(context, &StepToken::run(sequence, 0, &prompt_ids[..prompt], false))?;
-        }
-        for index in 0..generate {
-            step(context, &StepToken::run(sequence, prompt + index, &[id(index)], true))?;
-        }
-        Ok(start.elapsed().as_nanos() as u64)
-    };
-    if !args.no_warmup {
-        once(test.prompt, test.generate.min(1))?;
-    }
-    for _ in 0..args.repetitions {
-        test.samples_ns.push(once(test.prompt, test.generate)?);
-    }
-    Ok(())
+/// Devices that are open: a GPU once, whatever else differs.
+struct Opened {
+    precision: Precision,
+    devices: Vec<(String, Option<usize>, Device)>,
 }
 
-impl Row {
-    fn speeds(&self) -> Vec<f64> {
-        let tokens = (self.prompt + self.generate) as f64;
-        self.samples_ns.iter().map(|&ns| tokens * 1e9 / ns.max(1) as f64).collect()
-    }
-
-    fn test(&self) -> String {
-        match (self.prompt, self.generate) {
-            (n, 0) => format!("pp{n}"),
-            (_, n) => format!("tg{n}"),
+impl Opened {
+    fn device(&mut self, wanted: &Wanted, threads: Option<usize>) -> Result<Device> {
+        let mut name = wanted.name.clone();
+        // Where `auto` is the CPU, that was said.
+        if self.devices.iter().any(|(seen, _, device)| *seen == name && device.is_cpu()) {
+            name = "cpu".into();
         }
-    }
-
-    fn backend(&self) -> &'static str {
-        match self.device.id().split(':').next() {
-            Some("vulkan") => "Vulkan",
-            Some("metal") => "Metal",
-            Some("dx12") => "DX12",
-            _ => "CPU",
+        let found = self
+            .devices
+            .iter()
+            .find(|(seen, with, device)| *seen == name && (*with == threads || !device.is_cpu()));
+        if let Some((_, _, device)) = found {
+            return Ok(device.clone());
         }
-    }
-
-    /// llama-bench's keys, with `device`, `precision` and `adapter_driver` added.
-    fn json(&self) -> Value {
-        let speeds = self.speeds();
-        let nanoseconds: Vec<f64> = self.samples_ns.iter().map(|&ns| ns as f64).collect();
-        let gpu = if self.device.is_cpu() { String::new() } else { self.device.name() };
-        json!({
-            "build_commit": env!("CARGO_PKG_VERSION"),
-            "build_number": 0,
-            "cpu_info": cpu::processor_name(),
-            "gpu_info": gpu,
-            "backends": self.backend(),
-            "model_filename": self.file,
-            "model_type": self.name,
-            "model_size": self.size,
-            "model_n_params": self.parameters,
-            "n_batch": self.chunk,
-            "n_ubatch": self.chunk,
-            "n_threads": self.threads,
-            "type_k": self.key_type.name(),
-            "type_v": self.value_type.name(),
-            "n_gpu_layers": if self.device.is_cpu() { 0 } else { 99 },
-            "flash_attn": 1,
-            "devices": self.device.id(),
-            "n_prompt": self.prompt,
-            "n_gen": self.generate,
-            "n_depth": 0,
-            "test_time": self.time,
-            "avg_ns": mean(&nanoseconds).round() as u64,
-            "stddev_ns": deviation(&nanoseconds).round() as u64,
-            "avg_ts": mean(&speeds),
-            "stddev_ts": deviation(&speeds),
-            "samples_ns": self.samples_ns,
-            "samples_ts": speeds,
-            "load_ns": self.load_ns,
-            "device_memory": self.memory,
-            "device": self.device.name(),
-            "precision": self.precision.name(),
-        })
+        let device = wanted.clone().called(&name).open(self.precision, threads)?;
+        self.devices.push((name, threads, device.clone()));
+        Ok(device)
     }
 }
 
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-/// The sample standard deviation; 0 of fewer than two values.
-fn deviation(values: &[f64]) -> f64 {
-    if values.len() < 2 {
-        return 0.0;
+/// The devices that are asked for. A comma stands between two, but may also stand in a device's name.
+fn wanted_devices(given: &[String]) -> Result<Vec<Wanted>> {
+    if given.is_empty() {
+        return Ok(vec![Wanted::from_option(None)?]);
     }
-    let mean = mean(values);
-    let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
-    (squares / (values.len() - 1) as f64).sqrt()
-}
-
-fn print(args: &Args, rows: &[Row]) -> Result<()> {
-    if args.json {
-        let results: Vec<Value> = rows.iter().map(Row::json).collect();
-        return output::print_json(&json!({ "results": results }));
-    }
-    if args.output == "json" {
-        let results: Vec<Value> = rows.iter().map(Row::json).collect();
-        return output::print_line(&serde_json::to_string_pretty(&results)?);
-    }
-    let on_cpu = rows.iter().any(|row| row.device.is_cpu());
-    let kv = rows.iter().any(|row| row.key_type != KvType::F16 || row.value_type != KvType::F16);
-    let mut header = vec!["model", "size", "params", "backend"];
-    if on_cpu {
-        header.push("threads");
+    let known: Vec<String> = if given.iter().any(|text| text.contains([',', '/'])) {
+        engine::gpu::list().into_iter().map(|adapter| adapter.name.to_lowercase()).collect()
     } else {
-        header.push("ngl");
-    }
-    if kv {
-        header.extend(["type_k", "type_v"]);
-    }
-    header.extend(["test", "t/s"]);
-    let table: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| {
-            let speeds = row.speeds();
-            let mut cells = vec![
-                row.name.clone(),
-                output::bytes(row.size),
-                output::count(row.parameters, " "),
-                row.backend().to_string(),
-                if on_cpu { row.threads.to_string() } else { "99".into() },
-            ];
-            if kv {
-                cells.extend([row.key_type.name().to_string(), row.value_type.name().to_string()]);
+        Vec::new()
+    };
+    let is_a_name = |text: &str| known.iter().any(|name| name.contains(&text.to_lowercase()));
+    let mut devices = Vec::new();
+    for text in given {
+        let names: Vec<&str> = if is_a_name(text) { vec![text] } else { text.split(',').collect() };
+        for name in names {
+            if name.contains('/') && !is_a_name(name) {
+                bail!(
+                    "--device {name}: layers cannot be divided over several devices; a comma measures one after another"
+                );
             }
-            cells.push(row.test());
-            cells.push(format!("{:.2} ± {:.2}", mean(&speeds), deviation(&speeds)));
-            cells
-        })
-        .collect();
-    let width = |column: usize| {
-        let cells = table.iter().map(|row| row[column].chars().count());
-        cells.chain([header[column].len()]).max().unwrap_or(0)
-    };
-    // Names to the left, numbers to the right, as llama-bench aligns them.
-    let left = |column: usize| matches!(header[column], "model" | "backend");
-    let line = |cells: &[String]| {
-        let mut line = String::from("|");
-        for (column, cell) in cells.iter().enumerate() {
-            let pad = " ".repeat(width(column) - cell.chars().count());
-            let text =
-                if left(column) { format!(" {cell}{pad} |") } else { format!(" {pad}{cell} |") };
-            line.push_str(&text);
+            devices.push(Wanted::from_option(Some(name))?);
         }
-        line
-    };
-    output::print_line(&line(&header.iter().map(ToString::to_string).collect::<Vec<_>>()))?;
-    let rule: String = (0..header.len())
-        .map(|column| {
-            let dashes = "-".repeat(width(column));
-            if left(column) { format!(" {dashes} |") } else { format!(" {dashes}:|") }
-        })
-        .collect();
-    output::print_line(&format!("|{rule}"))?;
-    for row in &table {
-        output::print_line(&line(row))?;
     }
-    if let Some(row) = rows.first() {
+    Ok(devices)
+}
+
+/// The tests of each setting, in llama-bench's order.
+fn tests(args: &Args) -> Result<Vec<Test>> {
+    let prompts = joined(&args.prompt, 512);
+    let generates = joined(&args.generate, 128);
+    let mut tests = Vec::new();
+    for depth in joined(&args.depth, 0) {
+        let prompts = prompts.iter().map(|&prompt| (prompt, 0));
+        let generates = generates.iter().map(|&generate| (0, generate));
+        for (prompt, generate) in prompts.chain(generates).chain(args.both.iter().copied()) {
+            if prompt + generate > 0 {
+                tests.push(Test { prompt, generate, depth });
+            }
+        }
+    }
+    if tests.is_empty() {
+        bail!("nothing to measure: -p, -n and -pg ask for no tokens");
+    }
+    Ok(tests)
+}
+
+/// The models, opened.
+fn subjects(args: &Args) -> Result<Vec<Subject>> {
+    let mut subjects = Vec::new();
+    for name in
+        args.models.iter().cloned().chain(args.model_option.iter().flat_map(ModelName::split))
+    {
+        let path = models::resolve(&name)?;
+        let file = ModelFile::from_gguf(models::open_path(&path)?)?;
+        subjects.push(Subject { file, path: path.display().to_string() });
+    }
+    for name in &args.synthetic {
+        let file = synthetic::open(name).with_context(|| format!("--synthetic {name}"))?;
+        subjects.push(Subject { file, path: format!("synthetic {name}") });
+    }
+    Ok(subjects)
+}
+
+/// The columns of the table: those that llama-bench always has, and what was asked for.
+fn columns(args: &Args, settings: &[Setting]) -> Columns {
+    let on_cpu = |setting: &Setting| setting.device.is_cpu();
+    let given = |values: &[List<usize>], default| joined(values, default) != [default];
+    let types = |values: &[List<KvType>]| joined(values, KvType::F16) != [KvType::F16];
+    Columns {
+        layers: !settings.iter().all(on_cpu),
+        threads: settings.iter().any(on_cpu) || !args.threads.is_empty(),
+        batch: given(&args.batch_size, BATCH),
+        ubatch: given(&args.ubatch_size, UBATCH),
+        key_type: types(&args.cache_type_k),
+        value_type: types(&args.cache_type_v),
+        flash_attention: args.flash_attn.is_some(),
+        device: settings.iter().any(|setting| setting.device.id() != settings[0].device.id()),
+        load_mode: settings.iter().any(|setting| !setting.map),
+    }
+}
+
+/// Says on stderr what the rows were measured on.
+fn say_devices(rows: &[Row]) {
+    let mut seen: Vec<(String, Precision)> = Vec::new();
+    for row in rows {
+        let device = (row.device.id(), row.precision);
+        if seen.contains(&device) {
+            continue;
+        }
         let driver = match &row.device {
-            Device::Gpu(gpu) => format!(", {}", gpu.driver),
-            Device::Cpu { set, .. } => format!(", {}", set.name()),
+            Device::Gpu(gpu) => gpu.driver.clone(),
+            Device::Cpu { set, .. } => set.name().into(),
         };
-        eprintln!(
-            "\non {} ({}{driver}), precision {}",
+        output::say(format_args!(
+            "{}on {} ({}, {driver}), precision {}",
+            if seen.is_empty() { "\n" } else { "" },
             row.device.name(),
             row.device.id(),
             row.precision.name()
-        );
-    }
-    Ok(())
-}
-
-/// llama-bench's numbers: `a,b`, `first-last`, `first-last+step`, `first-last*factor`.
-fn numbers(text: &str) -> Result<Vec<usize>> {
-    let mut out = Vec::new();
-    let number = |word: &str| {
-        word.parse::<usize>().with_context(|| format!("{text:?}: {word:?} is no number"))
-    };
-    for part in text.split(',') {
-        let Some((first, rest)) = part.split_once('-') else {
-            out.push(number(part)?);
-            continue;
-        };
-        let (last, grow): (&str, Box<dyn Fn(usize) -> usize>) =
-            if let Some((last, step)) = rest.split_once('+') {
-                let step = number(step)?.max(1);
-                (last, Box::new(move |n| n + step))
-            } else if let Some((last, factor)) = rest.split_once('*') {
-                let factor = number(factor)?.max(2);
-                (last, Box::new(move |n| n * factor))
-            } else {
-                (rest, Box::new(|n| n + 1))
-            };
-        let (mut n, last) = (number(first)?, number(last)?);
-        while n <= last {
-            out.push(n);
-            if out.len() > 1000 {
-                bail!("{text:?} is more than 1,000 numbers");
-            }
-            n = grow(n).max(n + 1);
-        }
-    }
-    Ok(out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_and_ranges() {
-        assert_eq!(numbers("512").unwrap(), [512]);
-        assert_eq!(numbers("1,2,8").unwrap(), [1, 2, 8]);
-        assert_eq!(numbers("1-4").unwrap(), [1, 2, 3, 4]);
-        assert_eq!(numbers("16-64+16").unwrap(), [16, 32, 48, 64]);
-        assert_eq!(numbers("16-64*2,7").unwrap(), [16, 32, 64, 7]);
-        for bad in ["", "x", "1-", "1-2+x"] {
-            assert!(numbers(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn means_and_deviations() {
-        assert_eq!(mean(&[1.0, 2.0, 3.0]), 2.0);
-        assert_eq!(deviation(&[1.0, 2.0, 3.0]), 1.0);
-        assert_eq!(deviation(&[5.0]), 0.0);
+        ));
+        seen.push(device);
     }
 }

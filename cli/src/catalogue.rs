@@ -87,13 +87,13 @@ pub fn fetch(entry: &Entry) -> Result<PathBuf> {
         return Ok(path);
     }
     fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
-    eprintln!(
+    output::say(format_args!(
         "fetching {} ({}, licence {}): {}",
         entry.name,
         output::bytes(entry.bytes),
         entry.licence,
         entry.about
-    );
+    ));
     let mut failures = Vec::new();
     for source in &entry.sources {
         let result = match source {

@@ -19,8 +19,13 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
+    print(args.json)
+}
+
+/// Prints the list, as JSON or for people.
+pub fn print(as_json: bool) -> Result<ExitCode> {
     let adapters = list();
-    if args.json {
+    if as_json {
         let mut devices: Vec<Value> = adapters.iter().map(describe).collect();
         devices.push(json!({
             "id": "cpu",
@@ -61,8 +66,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         InstructionSet::detect().name(),
     ))?;
     if adapters.is_empty() {
-        eprintln!(
-            "no GPU driver found: mesa-vulkan-drivers serves AMD and Intel, NVIDIA's own serves NVIDIA"
+        output::say(
+            "no GPU driver found: mesa-vulkan-drivers serves AMD and Intel, NVIDIA's own serves NVIDIA",
         );
     }
     Ok(ExitCode::SUCCESS)

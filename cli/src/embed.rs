@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use engine::embed::{dimensions, embed, normalized};
-use engine::model::ModelFile;
 use engine::tokenizer::EncodeOptions;
 use engine::{ContextOptions, LoadOptions};
 use serde_json::json;
 
-use crate::options::DeviceArgs;
-use crate::{models, output, tokenize};
+use crate::models::ModelName;
+use crate::options::{DeviceArgs, cells};
+use crate::{models, output, tokenize, values};
 
 /// Print the embeddings of texts as JSON, each of length 1.
 #[derive(clap::Args)]
@@ -19,14 +19,14 @@ use crate::{models, output, tokenize};
 )]
 pub struct Args {
     /// A file, a catalogue name or a name on the hub: an embedding model
-    model: String,
+    model: ModelName,
     /// The texts, or - to read one from stdin
-    #[arg(required = true, allow_hyphen_values = true)]
+    #[arg(required = true)]
     texts: Vec<String>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// The most tokens of a text [default: the model's own, at most 4096]
-    #[arg(short = 'c', long)]
+    /// The most tokens of a text; 0: as many as the model was made for [default: that, at most 4096]
+    #[arg(short = 'c', long, alias = "ctx-size", value_parser = values::positions, allow_hyphen_values = true)]
     ctx: Option<usize>,
     /// Do not make vectors of length 1
     #[arg(long)]
@@ -37,12 +37,14 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let device = args.device.open()?;
-    let file = ModelFile::from_gguf(models::open_path(&models::resolve(&args.model)?)?)?;
+    let file = models::open_model(&args.model)?;
+    let device = args.device.open(Some(file.spec.layers.len()))?;
     // More positions than the model has are of no use: a longer text is refused with the model's limit.
-    let cells = args.ctx.map(|cells| cells.min(file.spec.most_positions()));
+    let cells = cells(args.ctx, file.spec.context_length)
+        .map(|cells| cells.min(file.spec.most_positions()));
     let options = ContextOptions { cells, ..ContextOptions::default() };
-    let model = models::load_file(&device, file, &LoadOptions::from(options.clone()))?;
+    let load = LoadOptions { map: args.device.map(), ..LoadOptions::from(options.clone()) };
+    let model = models::load_file(&device, file, &load)?;
     let tokenizer = model.tokenizer()?;
     let mut context = model.context(&options)?;
     let mut embeddings = Vec::new();
@@ -55,7 +57,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         embeddings.push(json!({ "text": text, "tokens": ids.len(), "embedding": vector }));
     }
     output::print_json(&json!({
-        "model": args.model,
+        "model": args.model.text(),
         "dimensions": dimensions(model.file()),
         "embeddings": embeddings,
     }))?;

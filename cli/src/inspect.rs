@@ -11,6 +11,7 @@ use gguf::Gguf;
 use serde_json::{Map, Value, json};
 
 use crate::model_info::{quantization, tensor_bytes, tensor_types};
+use crate::models::ModelName;
 use crate::options::{ContextArgs, DeviceArgs};
 use crate::{models, output};
 
@@ -21,7 +22,7 @@ use crate::{models, output};
 )]
 pub struct Args {
     /// A file, a catalogue name or a name on the hub
-    model: String,
+    model: ModelName,
     /// Also list every tensor
     #[arg(long)]
     tensors: bool,
@@ -43,11 +44,16 @@ type Section = (&'static str, Vec<(String, String)>);
 pub fn run(args: &Args) -> Result<ExitCode> {
     let path = models::resolve(&args.model)?;
     let file = models::open_path(&path)?;
-    let device = args.device.open()?;
     // A file of an unknown architecture is still shown, without what its memory would be.
     let model = ModelFile::from_gguf(file.clone());
+    let layers = model.as_ref().ok().map(|model| model.spec.layers.len());
+    let device = args.device.open(layers)?;
     // As `engine run` would use it.
-    let options = ContextOptions { outputs: Some(1), ..args.context.options() };
+    let options = match &model {
+        Ok(model) => args.context.options(&model.spec),
+        Err(_) => args.context.options_without_model(),
+    };
+    let options = ContextOptions { outputs: Some(1), ..options };
     let memory = model.as_ref().map_err(ToString::to_string).and_then(|model| {
         let memory = predict(model, &device, &options).map_err(|error| error.to_string())?;
         let cells = options.sizes(&model.spec).map_err(|error| error.to_string())?.cells;
@@ -80,7 +86,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Err(why) => json!({ "error": why }),
         };
         let mut object = json!({
-            "path": path,
+            "path": path.to_string_lossy(),
             "file_bytes": file.file_bytes(),
             "gguf_version": file.version,
             "architecture": architecture,

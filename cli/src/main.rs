@@ -2,11 +2,15 @@
 //!
 //! A command is one file here and one line in [`Command`].
 
+// Both panic where nobody takes what they print; `output` does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod argv;
 mod bench;
 mod catalogue;
 mod devices;
 mod embed;
+mod foreign;
 mod hub;
 mod inspect;
 mod logits;
@@ -22,16 +26,19 @@ mod synth;
 mod template;
 mod tokenize;
 mod tune;
+mod values;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Runs GGUF language models on any GPU, or on the CPU.
 #[derive(Parser)]
 #[command(
     name = "engine",
     version,
+    // As in llama.cpp the last of a repeated option counts.
+    args_override_self = true,
     after_help = "Example: engine run smollm2:135m \"Why is the sky blue?\""
 )]
 struct Cli {
@@ -74,8 +81,33 @@ enum Command {
     Pull(pull::Args),
 }
 
+/// The exit code of a command line that cannot be read.
+const USAGE: u8 = 2;
+
+/// Prints clap's help, or what it finds wrong. Where nobody takes it there is nothing else to do.
+fn usage(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    // Arguments may hold what steers a terminal (names that a shell found); such a message goes without colours.
+    if error.use_stderr() && output::steers_a_terminal(&text) {
+        output::say_text(text);
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse_from(argv::normalise(std::env::args_os()));
+    let words = match argv::normalise(std::env::args_os(), &mut Cli::command()) {
+        Ok(words) => words,
+        Err(why) => {
+            output::say(format_args!("error: {why}"));
+            return ExitCode::from(USAGE);
+        }
+    };
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     models::set_overrides(cli.overrides);
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
@@ -97,7 +129,7 @@ fn main() -> ExitCode {
         // Whoever read our output has what they wanted.
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            output::say(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -1,5 +1,8 @@
 //! From what a person writes for a model to a file on this machine.
 
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -9,13 +12,63 @@ use gguf::{Gguf, Value};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::{Arc, OnceLock};
 
-use crate::{catalogue, hub};
+use crate::{catalogue, hub, output};
+
+/// What a person writes for a model: a path, whose bytes need be no UTF-8, or a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelName(OsString);
+
+impl ModelName {
+    /// The name as text; bytes that are no UTF-8 are replaced.
+    pub fn text(&self) -> Cow<'_, str> {
+        self.0.to_string_lossy()
+    }
+
+    /// The names that llama-bench reads out of `a.gguf,b.gguf`; one name where there is such a file.
+    pub fn split(&self) -> Vec<Self> {
+        match self.0.to_str() {
+            Some(text) if text.contains(',') && !Path::new(text).exists() => {
+                text.split(',').filter(|part| !part.is_empty()).map(Self::from).collect()
+            }
+            _ => vec![self.clone()],
+        }
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
+    }
+}
+
+impl From<OsString> for ModelName {
+    fn from(name: OsString) -> Self {
+        Self(name)
+    }
+}
+
+impl From<&str> for ModelName {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+impl AsRef<OsStr> for ModelName {
+    fn as_ref(&self) -> &OsStr {
+        &self.0
+    }
+}
 
 /// A file's path, a catalogue name, or a name on the hub; fetched if it is not here yet.
-pub fn resolve(name: &str) -> Result<PathBuf> {
-    let path = Path::new(name);
+pub fn resolve(name: impl AsRef<OsStr>) -> Result<PathBuf> {
+    let path = Path::new(name.as_ref());
     if path.exists() {
         return Ok(path.to_path_buf());
+    }
+    // Only paths may be other than UTF-8.
+    let Some(name) = name.as_ref().to_str() else { bail!("{}: no such file", path.display()) };
+    if name.is_empty() {
+        bail!("the model's name is empty: give a file, a short name or a name on the hub");
     }
     let like_a_path =
         path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
@@ -48,7 +101,7 @@ pub fn set_overrides(overrides: Vec<String>) {
 }
 
 /// Opens a model's file by any name that a person writes for it.
-pub fn open(name: &str) -> Result<Gguf> {
+pub fn open(name: impl AsRef<OsStr>) -> Result<Gguf> {
     open_path(&resolve(name)?)
 }
 
@@ -87,9 +140,9 @@ fn new_value(old: Option<&Value>, text: &str) -> Result<Value> {
     })
 }
 
-/// Loads a model, with a bar on stderr where it is a terminal.
-pub fn load(device: &Device, path: &Path, options: &LoadOptions) -> Result<Arc<Model>> {
-    load_file(device, ModelFile::from_gguf(open_path(path)?)?, options)
+/// Opens a model that is to be computed with, by any name that a person writes for it.
+pub fn open_model(name: impl AsRef<OsStr>) -> Result<ModelFile> {
+    Ok(ModelFile::from_gguf(open(name)?)?)
 }
 
 /// Loads an opened model, with a bar on stderr where it is a terminal.
@@ -104,7 +157,7 @@ pub fn load_file(device: &Device, file: ModelFile, options: &LoadOptions) -> Res
         bar.finish_and_clear();
     }
     for warning in model.warnings() {
-        eprintln!("{warning}");
+        output::say(warning);
     }
     Ok(model)
 }
@@ -116,7 +169,7 @@ pub fn bar(total: u64, what: &str) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(style) {
         bar.set_style(style.progress_chars("=> "));
     }
-    bar.set_message(what.to_string());
+    bar.set_message(output::harmless(what).into_owned());
     bar
 }
 
@@ -126,7 +179,7 @@ pub fn counter(what: &str) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {bytes} {bytes_per_sec}") {
         counter.set_style(style);
     }
-    counter.set_message(what.to_string());
+    counter.set_message(output::harmless(what).into_owned());
     counter.enable_steady_tick(std::time::Duration::from_millis(100));
     counter
 }

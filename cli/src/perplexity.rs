@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use engine::model::ModelFile;
 use engine::tokenizer::EncodeOptions;
 use engine::{ContextOptions, LoadOptions};
 use serde_json::json;
 
+use crate::models::ModelName;
 use crate::options::{DeviceArgs, PrecisionArgs, kv_type};
+use crate::values::{self, Limit};
 use crate::{models, output};
 
 /// Measure how well a model predicts a text, as llama-perplexity does: chunks of the context's length, of which the
@@ -18,19 +19,19 @@ use crate::{models, output};
 #[command(after_help = "Example: engine perplexity smollm2:135m book.txt -c 512")]
 pub struct Args {
     /// A file, a catalogue name or a name on the hub
-    model: String,
+    model: ModelName,
     /// The text
     file: PathBuf,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
-    /// Tokens of a chunk
-    #[arg(short = 'c', long, default_value_t = 512)]
+    /// Tokens of a chunk; 0: as many as the model was made for
+    #[arg(short = 'c', long, alias = "ctx-size", default_value = "512", value_parser = values::positions, allow_hyphen_values = true)]
     ctx: usize,
-    /// Compute the first so many chunks only; -1: all
-    #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
-    chunks: i64,
+    /// Compute the first so many chunks only; -1: all [default: -1]
+    #[arg(long, value_name = "N", value_parser = values::limit, allow_hyphen_values = true)]
+    chunks: Option<Limit>,
     /// The type of keys in the cache: f32, f16, bf16, q8_0 or q4_0 (also -ctk)
     #[arg(long, default_value = "f16", value_parser = kv_type)]
     cache_type_k: engine::kv::KvType,
@@ -46,30 +47,31 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let text =
         std::fs::read_to_string(&args.file).with_context(|| args.file.display().to_string())?;
     let precision = args.precision.class();
-    let device = args.device.open_for(precision)?;
+    let file = models::open_model(&args.model)?;
+    file.language_model()?;
+    let device = args.device.open_for(precision, Some(file.spec.layers.len()))?;
+    let chunk = if args.ctx == 0 { file.spec.context_length } else { args.ctx };
     let options = ContextOptions {
-        cells: Some(args.ctx),
+        cells: Some(chunk),
         key_type: args.cache_type_k,
         value_type: args.cache_type_v,
         ..ContextOptions::default()
     };
-    let load = LoadOptions { context: options.clone(), precision, ..LoadOptions::default() };
-    let file = ModelFile::from_gguf(models::open_path(&models::resolve(&args.model)?)?)?;
-    file.language_model()?;
+    let map = args.device.map();
+    let load = LoadOptions { precision, map, ..LoadOptions::from(options.clone()) };
     let model = models::load_file(&device, file, &load)?;
     let tokenizer = model.tokenizer()?;
     let ids = tokenizer.encode(&text, EncodeOptions { add_special: true, parse_special: false })?;
     let mut context = model.context(&options)?;
-    // As for llama-perplexity, any negative number is no limit.
-    let most = usize::try_from(args.chunks).ok();
+    let most = args.chunks.and_then(Limit::most);
     let measured = engine::perplexity::measure(
         &mut context,
         &tokenizer,
         &ids,
-        args.ctx,
+        chunk,
         most,
         &mut |so_far, chunks| {
-            eprintln!("chunk {} of {chunks}: {:.4}", so_far.chunks, so_far.value);
+            output::say(format_args!("chunk {} of {chunks}: {:.4}", so_far.chunks, so_far.value));
         },
     )?;
     if args.json {
@@ -78,7 +80,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "error": measured.error,
             "tokens": measured.tokens,
             "chunks": measured.chunks,
-            "n_ctx": args.ctx,
+            "n_ctx": chunk,
             "type_k": args.cache_type_k.name(),
             "type_v": args.cache_type_v.name(),
             "precision": model.precision().name(),
@@ -87,7 +89,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     } else {
         output::print_line(&format!(
             "perplexity {:.4} ± {:.4} ({} tokens of {} chunks of {})",
-            measured.value, measured.error, measured.tokens, measured.chunks, args.ctx
+            measured.value, measured.error, measured.tokens, measured.chunks, chunk
         ))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use gguf::quantize::{MIXES, Mix};
 
+use crate::models::ModelName;
 use crate::{models, output};
 
 /// Write a model in another format: the formats that need no importance matrix, mixed as llama-quantize mixes them.
@@ -18,7 +19,7 @@ use crate::{models, output};
 )]
 pub struct Args {
     /// The model: a file, a catalogue name or a name on the hub
-    model: String,
+    model: ModelName,
     /// The file to write
     out: PathBuf,
     /// Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, ...; `list` prints all
@@ -47,6 +48,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let file = models::open(&args.model)?;
     let path = args.out.display().to_string();
+    // The rename at the end would put a file in the place of a device or a pipe.
+    if std::fs::metadata(&args.out).is_ok_and(|metadata| !metadata.is_file()) {
+        bail!("{path}: is there and no file: name a file to write");
+    }
     let rewrite = file.quantize(mix, args.allow_requantize)?;
     // Written beside and renamed at the end: no half a model, and the model itself may be the file to replace.
     let mut partial = args.out.clone().into_os_string();

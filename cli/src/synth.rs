@@ -45,6 +45,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bar.set_position(at);
     }
     bar.finish_and_clear();
-    eprintln!("{path}: {}", output::bytes(source.len()));
+    output::say(format_args!("{path}: {}", output::bytes(source.len())));
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! `engine template`: the text of a conversation, as a chat template renders it.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -18,7 +19,7 @@ use crate::{models, output};
 pub struct Args {
     /// A model (not with --file), then a JSON file with the request, or - for stdin
     #[arg(num_args = 1..=2, required = true, value_names = ["MODEL", "REQUEST.json"])]
-    words: Vec<String>,
+    words: Vec<OsString>,
     /// A template's file, instead of a model's template
     #[arg(long)]
     file: Option<PathBuf>,
@@ -36,7 +37,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         (None, [model, request]) => {
             let file = models::open(model)?;
             let Some(template) = Template::from_metadata(&file.metadata)? else {
-                bail!("{model}: the file has no chat template; --file names one");
+                bail!("{}: the file has no chat template; --file names one", model.display());
             };
             let tokenizer = Tokenizer::from_metadata(&file.metadata)?;
             let text = |id: Option<u32>| id.map_or_else(String::new, |id| tokenizer.text(id));
@@ -52,10 +53,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let text = if request == "-" {
         crate::tokenize::read_stdin()?
     } else {
-        std::fs::read_to_string(request).with_context(|| request.clone())?
+        std::fs::read_to_string(request).with_context(|| request.display().to_string())?
     };
-    let mut request: Value =
-        serde_json::from_str(&text).with_context(|| format!("{request}: not a JSON request"))?;
+    let mut request: Value = serde_json::from_str(&text)
+        .with_context(|| format!("{}: not a JSON request", request.display()))?;
     let Some(fields) = request.as_object_mut() else {
         bail!("the request is no JSON object: expected {{\"messages\": [...]}}");
     };

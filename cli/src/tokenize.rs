@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use engine::tokenizer::{EncodeOptions, Tokenizer};
 use serde_json::json;
 
+use crate::models::ModelName;
 use crate::{models, output};
 
 /// Print the tokens of a text. Works on files that hold a vocabulary and no tensors.
@@ -16,9 +17,8 @@ use crate::{models, output};
 )]
 pub struct Args {
     /// A file, a catalogue name or a name on the hub
-    model: String,
+    model: ModelName,
     /// The text, or - to read stdin to its last byte [default: -]
-    #[arg(allow_hyphen_values = true)]
     text: Option<String>,
     /// Do not recognise control tokens written in the text
     #[arg(long)]
@@ -37,7 +37,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     // What reads the ids from a pipe has no use for it.
     if !args.json && std::io::stderr().is_terminal() {
         for warning in tokenizer.warnings() {
-            eprintln!("{warning}");
+            output::say(warning);
         }
     }
     let text = match args.text.as_deref() {

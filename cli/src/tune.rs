@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use engine::gpu::choice::{Caps, ProductKernel, ProductShape};
 use engine::gpu::tune::{self, Measurement};
-use engine::model::ModelFile;
 use engine::plan::Plan;
 use engine::{ContextOptions, Device, synthetic};
 
+use crate::models::ModelName;
 use crate::options::{DeviceArgs, PrecisionArgs};
-use crate::{models, output};
+use crate::{models, output, values};
 
 /// Measure which kernels are the fastest for a model on this GPU, and keep the verdict.
 #[derive(clap::Args)]
@@ -22,7 +22,7 @@ use crate::{models, output};
 pub struct Args {
     /// A file, catalogue name or name on the hub
     #[arg(required_unless_present = "synthetic")]
-    model: Option<String>,
+    model: Option<ModelName>,
     /// The shapes of a made-up model instead: llama-8b:q4_k_m
     #[arg(long, conflicts_with = "model")]
     synthetic: Option<String>,
@@ -31,7 +31,7 @@ pub struct Args {
     #[command(flatten)]
     precision: PrecisionArgs,
     /// Seconds to spend
-    #[arg(long, default_value_t = 18)]
+    #[arg(long, default_value = "18", value_parser = values::seconds, allow_hyphen_values = true)]
     seconds: u64,
     /// Print every measurement
     #[arg(short, long)]
@@ -41,10 +41,12 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let model = match (&args.synthetic, &args.model) {
         (Some(name), _) => synthetic::open(name)?,
-        (None, Some(name)) => ModelFile::from_gguf(models::open(name)?)?,
+        (None, Some(name)) => models::open_model(name)?,
         (None, None) => bail!("which model?"),
     };
-    let Device::Gpu(gpu) = args.device.open_for(args.precision.class())? else {
+    let Device::Gpu(gpu) =
+        args.device.open_for(args.precision.class(), Some(model.spec.layers.len()))?
+    else {
         bail!("the CPU has nothing to tune: name a GPU with --device (see `engine devices`)");
     };
     let sizes = ContextOptions::default().sizes(&model.spec)?;
@@ -57,7 +59,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let verdict =
         tune::tune(&gpu, &shapes, &caps, Duration::from_secs(args.seconds), &mut |measurement| {
             if args.verbose {
-                eprintln!("{}", line(&measurement.shape, measurement));
+                output::say(line(&measurement.shape, measurement));
             }
             measured.push(measurement.clone());
         })?;
@@ -72,7 +74,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     let file = tune::keep(&gpu, precision, &verdict)?;
-    eprintln!(
+    output::say(format_args!(
         "{} of {} shapes measured on {} ({}) in {:.1} s{}",
         verdict.len(),
         shapes.len(),
@@ -80,7 +82,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         gpu.driver,
         start.elapsed().as_secs_f64(),
         file.map_or_else(String::new, |file| format!("; kept in {}", file.display())),
-    );
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,82 +1,13 @@
 //! The binary itself: what it prints, where, and with which exit code.
 
 use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
+mod common;
+
 use std::process::{Command, Output, Stdio};
 
+use common::{changed, engine, fails, fails_with, json, run, scratch, text, tiny};
 use gguf::{Array, Gguf, StringArray, TensorType, Value, Writer};
 use serde_json::Value as Json;
-
-fn tiny(name: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/tiny").join(name);
-    path.to_str().unwrap().to_string()
-}
-
-fn engine(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
-    command.args(arguments).env("ENGINE_DEVICE", "cpu").stdin(Stdio::null());
-    command
-}
-
-fn run(arguments: &[&str]) -> Output {
-    engine(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// Runs a command that must succeed with one JSON object on stdout and nothing else there.
-fn json(arguments: &[&str]) -> Json {
-    let output = run(arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
-    let out = text(&output.stdout);
-    assert_eq!(out.trim_end().lines().count(), 1, "{out}");
-    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
-}
-
-/// Runs a command that must fail with exit code 1, nothing on stdout and these words on stderr.
-#[track_caller]
-fn fails(arguments: &[&str], words: &[&str]) {
-    fails_with(&mut engine(arguments), words);
-}
-
-#[track_caller]
-fn fails_with(command: &mut Command, words: &[&str]) {
-    let output = command.output().unwrap();
-    let error = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{error}");
-    assert_eq!(text(&output.stdout), "");
-    assert!(!error.contains("panicked"), "{error}");
-    for word in words {
-        assert!(error.contains(word), "{word:?} is not in: {error}");
-    }
-}
-
-/// A file for a test, in a folder of its own.
-fn scratch(name: &str, bytes: &[u8]) -> String {
-    let folder = std::env::temp_dir().join(format!("engine-test-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join(name);
-    std::fs::write(&path, bytes).unwrap();
-    path.to_str().unwrap().to_string()
-}
-
-/// A tiny model with its metadata or tensors changed.
-fn changed(change: impl FnOnce(&mut Writer), without: &[&str]) -> Vec<u8> {
-    let file = Gguf::open(tiny("llama.Q4_0.gguf")).unwrap();
-    let mut writer = Writer::new();
-    for (key, value) in file.metadata.iter().filter(|(key, _)| !without.contains(key)) {
-        writer.set(key, value.clone());
-    }
-    change(&mut writer);
-    for tensor in file.tensors.iter().filter(|tensor| !without.contains(&tensor.name.as_str())) {
-        let mut data = vec![0; tensor.bytes.unwrap() as usize];
-        file.read(tensor, 0, &mut data).unwrap();
-        writer.tensor(&tensor.name, &tensor.shape, tensor.tensor_type, data).unwrap();
-    }
-    writer.to_bytes()
-}
 
 #[test]
 fn run_prints_json_as_documented() {
@@ -506,10 +437,9 @@ fn what_does_not_fit_says_what_would() {
     let long = "word ".repeat(60);
     let words = ["the prompt has", "the context has 16", "--ctx", "made for 512"];
     fails(&["run", &model, &long, "--raw", "--ctx", "16"], &words);
-    fails(&["run", &model, "x", "--ctx", "0"], &["context of 0 positions"]);
     fails(&["run", &model, "x", "--device", "vulkan:77"], &["vulkan:77", "cpu"]);
     fails(&["run", &model, "x", "--temp", "-1"], &["--temp -1"]);
-    fails(&["run", &model, "", "--raw", "--ctx", "0"], &["context"]);
+    fails(&["run", &model, "", "--raw", "--ctx", "16777217"], &["context"]);
     let mut command = engine(&["run", &model, "x", "--ctx", "65536"]);
     fails_with(command.env("ENGINE_MEMORY_LIMIT", "4000000"), &["bytes are missing", "--ctx"]);
     assert_eq!(run(&["run", &model, "--no-such-flag"]).status.code(), Some(2));

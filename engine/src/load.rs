@@ -25,6 +25,8 @@ pub struct LoadOptions {
     pub self_test: SelfTest,
     /// How exactly products are computed.
     pub precision: Precision,
+    /// Whether the CPU maps the file instead of reading it into memory of its own. A GPU's weights are read in any case.
+    pub map: bool,
 }
 
 impl Default for LoadOptions {
@@ -33,6 +35,7 @@ impl Default for LoadOptions {
             context: ContextOptions::default(),
             self_test: SelfTest::Once,
             precision: Precision::F32,
+            map: true,
         }
     }
 }
@@ -91,7 +94,8 @@ impl Model {
         let [device] = devices else {
             return Err(Error::Device(format!("{} devices given, one is needed", devices.len())));
         };
-        check_fit(&file, device, &options.context, false)?;
+        let mapped = device.is_cpu() && options.map;
+        check_fit(&file, device, &options.context, mapped)?;
         let sizes = options.context.sizes(&file.spec)?;
         let plan = Plan::new(&file, sizes.cells)?;
         let precision = options.precision.in_model(&file.spec);
@@ -118,7 +122,9 @@ impl Model {
                 })?;
                 Weights::Gpu(Arc::new(weights))
             }
-            Device::Cpu { .. } => Weights::Cpu(CpuWeights::load(&file.gguf, &plan)?),
+            Device::Cpu { .. } => {
+                Weights::Cpu(CpuWeights::load_by(&file.gguf, &plan, options.map)?)
+            }
         };
         Ok(Arc::new(Self {
             file,
@@ -184,10 +190,10 @@ pub fn predict(file: &ModelFile, device: &Device, options: &ContextOptions) -> R
     }
 }
 
-/// Bytes that must be free. On the CPU the weights stay in the file's pages, which the system may drop; on a
-/// GPU they count until they are `loaded`.
-fn needed(memory: Memory, device: &Device, loaded: bool) -> u64 {
-    if device.is_cpu() || loaded { memory.total() - memory.weights } else { memory.total() }
+/// Bytes that must be free. Weights count until they are `loaded`; those of a mapped file never do: they stay in the
+/// file's pages, which the system may drop.
+fn needed(memory: Memory, loaded: bool) -> u64 {
+    if loaded { memory.total() - memory.weights } else { memory.total() }
 }
 
 /// Refuses a model and context that do not fit the device, saying what would.
@@ -200,7 +206,7 @@ fn check_fit(
     let Some(available) = device.free_bytes() else { return Ok(()) };
     let need = |cells: usize| -> Result<u64> {
         let options = ContextOptions { cells: Some(cells), ..options.clone() };
-        Ok(needed(predict(file, device, &options)?, device, loaded))
+        Ok(needed(predict(file, device, &options)?, loaded))
     };
     let cells = options.sizes(&file.spec)?.cells;
     let needed = need(cells)?;

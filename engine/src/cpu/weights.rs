@@ -15,9 +15,9 @@ enum Bytes {
 }
 
 impl Bytes {
-    fn of(source: &dyn Source) -> Result<Self> {
+    fn of(source: &dyn Source, map: bool) -> Result<Self> {
         let io = |error| Error::File(gguf::Error::Io { file: source.name().into(), error });
-        if let Some(path) = source.path() {
+        if let Some(path) = source.path().filter(|_| map) {
             let file = std::fs::File::open(path).map_err(io)?;
             // SAFETY: the map is only read. A file truncated by another process while it is mapped would
             // end this one by a signal; that is the price of not reading a model twice, and documented.
@@ -49,10 +49,15 @@ pub struct CpuWeights {
 impl CpuWeights {
     /// Maps the files.
     pub fn load(file: &Gguf, plan: &Plan) -> Result<Arc<Self>> {
+        Self::load_by(file, plan, true)
+    }
+
+    /// Maps the files, or reads them into memory of this process.
+    pub fn load_by(file: &Gguf, plan: &Plan, map: bool) -> Result<Arc<Self>> {
         let files = file
             .sources
             .iter()
-            .map(|source| Bytes::of(source.as_ref()))
+            .map(|source| Bytes::of(source.as_ref(), map))
             .collect::<Result<Vec<_>>>()?;
         let mut ranges = Vec::new();
         for weight in &plan.weights {
