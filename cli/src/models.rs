@@ -11,11 +11,14 @@ use std::sync::{Arc, OnceLock};
 
 use crate::{catalogue, hub};
 
-/// A file's path, a catalogue name, or a name on the hub; fetched if it is not here yet.
+/// A file's path, a catalogue name, a name on the hub or a link; fetched if it is not here yet.
 pub fn resolve(name: &str) -> Result<PathBuf> {
     let path = Path::new(name);
     if path.exists() {
         return Ok(path.to_path_buf());
+    }
+    if let Some(wanted) = hub::parse(name)? {
+        return hub::fetch(&wanted, false);
     }
     let like_a_path =
         path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
@@ -28,12 +31,9 @@ pub fn resolve(name: &str) -> Result<PathBuf> {
     if let Some(entry) = catalogue::find(name)? {
         return catalogue::fetch(&entry);
     }
-    if let Some(name) = hub::Name::parse(name) {
-        return hub::fetch(&name);
-    }
     let known: Vec<_> = catalogue::load()?.models.into_iter().map(|model| model.name).collect();
     bail!(
-        "{name}: no such file, and no model of that name; there are {}, names on the hub (user/repo[:quant]) and paths",
+        "{name}: no such file, and no model of that name; there are {}, names on the hub (user/repo[:quant]), links to .gguf files and paths",
         known.join(", ")
     )
 }
