@@ -12,6 +12,7 @@ mod http;
 mod link;
 mod name;
 mod token;
+mod url;
 
 pub use cache::Lock;
 pub use name::Wanted;
@@ -86,7 +87,10 @@ pub fn fetch(wanted: &Wanted, update: bool) -> Result<PathBuf> {
     }
     if offline() {
         let found = found.or_else(|| hub.cache.find_any(name)).with_context(|| {
-            format!("{} is not in the cache, and HF_HUB_OFFLINE forbids to ask the hub", shown(name))
+            format!(
+                "{} is not in the cache, and HF_HUB_OFFLINE forbids to ask the hub",
+                shown(name)
+            )
         })?;
         // With the list of the commit's files the hub is not needed.
         if !found.certain {
@@ -122,7 +126,8 @@ fn say_from_cache(why: &str, found: &Found) {
 
 /// A name as a person would write it.
 fn shown(name: &Name) -> String {
-    let revision = name.revision.as_ref().map(|revision| format!("@{revision}")).unwrap_or_default();
+    let revision =
+        name.revision.as_ref().map(|revision| format!("@{revision}")).unwrap_or_default();
     let pick = match &name.pick {
         Pick::Default => String::new(),
         Pick::Tag(pick) | Pick::File(pick) | Pick::Folder(pick) => format!(":{pick}"),
@@ -148,7 +153,7 @@ fn list(hub: &Hub, name: &Name, quick: bool) -> Result<Listing, Failure> {
         sha: Option<String>,
         siblings: Option<Vec<Sibling>>,
     }
-    let revision = http::encode(name.revision(), false);
+    let revision = url::encode(name.revision(), false);
     let url = format!("{}/api/models/{}/revision/{revision}", hub.client.endpoint, name.repo);
     let text = http::persist(quick, || {
         let mut response = hub.client.ask(&url, Ask::Get(0), true)?;
@@ -156,7 +161,7 @@ fn list(hub: &Hub, name: &Name, quick: bool) -> Result<Listing, Failure> {
         body.read_to_vec().map_err(|error| match error {
             ureq::Error::BodyExceedsLimit(_) => Failure::lasting(format!(
                 "{}: an answer longer than {LONGEST_LIST} bytes",
-                http::shown(&url)
+                url::shown(&url)
             )),
             error => hub.client.broken(&url, 0, &error.into_io()),
         })
@@ -164,12 +169,12 @@ fn list(hub: &Hub, name: &Name, quick: bool) -> Result<Listing, Failure> {
     let answer: Answer = serde_json::from_slice(&text).map_err(|error| {
         Failure::lasting(format!(
             "{}: the answer is no list of files ({error}); is HF_ENDPOINT a hub, and is there a page to log in between?",
-            http::shown(&url)
+            url::shown(&url)
         ))
     })?;
     let commit = answer.sha.unwrap_or_default();
     if !is_commit(&commit) {
-        return Err(Failure::lasting(format!("{}: the answer names no commit", http::shown(&url))));
+        return Err(Failure::lasting(format!("{}: the answer names no commit", url::shown(&url))));
     }
     let files = answer.siblings.unwrap_or_default().into_iter().filter_map(|file| file.rfilename);
     // A path that leads out of its folder is not believed.

@@ -44,7 +44,9 @@ fn files_land_in_the_shared_cache() {
         "a relative link, as huggingface_hub makes"
     );
     let requests = server.requests();
-    assert!(requests.iter().all(|request| request.header("authorization") == Some("Bearer secret")));
+    assert!(
+        requests.iter().all(|request| request.header("authorization") == Some("Bearer secret"))
+    );
     // The second time nothing is asked for.
     assert!(home.pull(&server, "hf.co/user/repo:q4_k_m").status.success());
     assert_eq!(server.requests().len(), requests.len());
@@ -58,15 +60,16 @@ fn unknown_repositories_and_silent_servers_are_errors() {
     let (server, home) = (fine(models()), Home::new("unknown"));
     let said = refused(&home.pull(&server, "someone/else"));
     assert!(said.contains("someone/else"), "{said}");
-    let output = home.command("http://127.0.0.1:9", &["user/repo"]).output().unwrap();
-    let said = refused(&output);
+    let said = refused(&home.pull(&Server::gone(), "user/repo"));
     assert!(said.contains("cannot be reached"), "{said}");
 }
 
 /// Found by a new user: after one quantization was named, the default is still the default.
 #[test]
 fn what_lies_in_the_cache_does_not_change_what_a_name_means() {
-    for (first, file) in [("BF16", "m-BF16.gguf"), ("Q8_0", "m-Q8_0.gguf"), ("m-bf16.gguf", "m-BF16.gguf")] {
+    for (first, file) in
+        [("BF16", "m-BF16.gguf"), ("Q8_0", "m-Q8_0.gguf"), ("m-bf16.gguf", "m-BF16.gguf")]
+    {
         let (server, home) = (fine(models()), Home::new(&format!("default-{first}")));
         assert_eq!(pulled(&home.pull(&server, &format!("user/repo:{first}"))), file);
         assert_eq!(pulled(&home.pull(&server, "user/repo")), "m-Q4_K_M.gguf");
@@ -102,7 +105,7 @@ fn files_of_other_programs_are_used() {
 fn without_a_network_the_cache_answers() {
     let (server, home) = (fine(models()), Home::new("offline"));
     assert_eq!(pulled(&home.pull(&server, "user/repo:BF16")), "m-BF16.gguf");
-    let gone = Server { address: "http://127.0.0.1:9".into(), ..serve(|_, _| Reply::default()) };
+    let gone = Server::gone();
     for variables in [&[][..], &[("HF_HUB_OFFLINE", "1")], &[("TRANSFORMERS_OFFLINE", "yes")]] {
         // What the list says is certain.
         let output = home.pull_with(&gone, "user/repo:bf16", variables);
@@ -110,7 +113,11 @@ fn without_a_network_the_cache_answers() {
         // What the hub would not choose is better than nothing, with a word.
         let output = home.pull_with(&gone, "user/repo", variables);
         assert_eq!(pulled(&output), "m-BF16.gguf");
-        assert!(text(&output.stderr).contains("using m-BF16.gguf from the cache"), "{}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).contains("using m-BF16.gguf from the cache"),
+            "{}",
+            text(&output.stderr)
+        );
         refused(&home.pull_with(&gone, "user/repo:Q8_0", variables));
     }
     let asked = server.requests().len();
@@ -187,7 +194,11 @@ fn links_to_files_are_fetched() {
             ("tree/main", names[0]),
             ("tree/main/s", names[2]),
         ] {
-            assert_eq!(pulled(&home.pull(&server, &format!("{host}/user/repo/{link}"))), file, "{link}");
+            assert_eq!(
+                pulled(&home.pull(&server, &format!("{host}/user/repo/{link}"))),
+                file,
+                "{link}"
+            );
         }
         assert!(home.repo().join("snapshots").join(COMMIT).join(names[3]).exists());
         for (link, said) in [
@@ -222,7 +233,9 @@ fn links_to_other_hosts_are_fetched() {
     let token = [("HF_TOKEN", "secret")];
     let pull = |link: &str| home.pull_with(&hub, &format!("{}{link}", host.address), &token);
     let read = |output: &std::process::Output| std::fs::read(text(&output.stdout).trim()).unwrap();
-    for (link, right) in [("/m.gguf?key=1", "a model"), ("/moved.gguf", "a model"), ("/headless.gguf", "another")] {
+    for (link, right) in
+        [("/m.gguf?key=1", "a model"), ("/moved.gguf", "a model"), ("/headless.gguf", "another")]
+    {
         for _ in 0..2 {
             let output = pull(link);
             assert!(output.status.success(), "{link}: {}", text(&output.stderr));
@@ -246,7 +259,12 @@ fn links_to_other_hosts_are_fetched() {
 /// Lists that would lead out of the cache, or are none.
 #[test]
 fn bad_lists_are_refused() {
-    let names = ["../../../evil-Q4_K_M.gguf", "/etc/evil-Q4_K_M.gguf", "a\\..\\evil-Q4_K_M.gguf", "a//Q4_K_M.gguf"];
+    let names = [
+        "../../../evil-Q4_K_M.gguf",
+        "/etc/evil-Q4_K_M.gguf",
+        "a\\..\\evil-Q4_K_M.gguf",
+        "a//Q4_K_M.gguf",
+    ];
     let (server, home) = (fine(Repository::of_names(&names)), Home::new("evil"));
     for name in ["user/repo", "user/repo:Q4_K_M"] {
         let said = refused(&home.pull(&server, name));

@@ -110,7 +110,8 @@ impl Cache {
         let mut commits: Vec<_> = entries
             .flatten()
             .filter_map(|entry| {
-                let commit = entry.file_name().into_string().ok().filter(|commit| is_commit(commit))?;
+                let commit =
+                    entry.file_name().into_string().ok().filter(|commit| is_commit(commit))?;
                 Some((entry.metadata().and_then(|metadata| metadata.modified()).ok(), commit))
             })
             .collect();
@@ -158,7 +159,8 @@ impl Cache {
         let folder = self.folder(repo);
         let commit = commit.to_string();
         let read = |place: &str| fs::read(folder.join(place).join(format!("{commit}.json"))).ok();
-        if let Some(listing) = read(".engine").and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        if let Some(listing) = read(".engine").and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        {
             return Some(Listing { commit, ..listing });
         }
         let trees: Trees = serde_json::from_slice(&read("trees")?).ok()?;
@@ -285,7 +287,8 @@ mod tests {
     use super::*;
 
     fn cache(name: &str) -> (Cache, PathBuf) {
-        let root = std::env::temp_dir().join(format!("engine-hub-cache-{}-{name}", std::process::id()));
+        let root =
+            std::env::temp_dir().join(format!("engine-hub-cache-{}-{name}", std::process::id()));
         _ = fs::remove_dir_all(&root);
         (Cache { root: root.clone() }, root)
     }
@@ -344,7 +347,8 @@ mod tests {
         let (cache, root) = cache("trees");
         put(&root, "c1", &["m-Q8_0.gguf"]);
         write_whole(&root.join("models--u--r/refs/main"), b"c1").unwrap();
-        let tree = br#"{"format_version": 1, "files": {"m-Q8_0.gguf": {"size": 11, "blob_id": "x"}}}"#;
+        let tree =
+            br#"{"format_version": 1, "files": {"m-Q8_0.gguf": {"size": 11, "blob_id": "x"}}}"#;
         write_whole(&root.join("models--u--r/trees/c1.json"), tree).unwrap();
         assert_eq!(found(&cache, "u/r"), Some(("m-Q8_0.gguf".into(), true)));
         fs::remove_dir_all(root).unwrap();

@@ -22,7 +22,17 @@ const BESIDE: [(&str, &str); 6] = [
 /// Words of names that make a file something beside a model where others are there too: llama.cpp does not know them,
 /// but files are so named.
 const RATHER_NOT: [&str; 11] = [
-    "mmproj", "imatrix", "mtp", "draft", "drafter", "eagle", "eagle2", "eagle3", "dflash", "dspark", "speculator",
+    "mmproj",
+    "imatrix",
+    "mtp",
+    "draft",
+    "drafter",
+    "eagle",
+    "eagle2",
+    "eagle3",
+    "dflash",
+    "dspark",
+    "speculator",
 ];
 
 /// What a .gguf file is if it is no model, by its name.
@@ -99,9 +109,8 @@ fn by_name(files: &[String], name: &Name, wanted: &str) -> Result<String> {
         bail!("{wanted} of {} is {what}, not a model", name.repo);
     }
     let same = |file: &&String| file.eq_ignore_ascii_case(wanted);
-    let same_base = |file: &&String| {
-        !wanted.contains('/') && base_name(file).eq_ignore_ascii_case(wanted)
-    };
+    let same_base =
+        |file: &&String| !wanted.contains('/') && base_name(file).eq_ignore_ascii_case(wanted);
     let mut bases = files.iter().filter(same_base);
     let found = files
         .iter()
@@ -199,13 +208,14 @@ fn what_it_holds(name: &Name, files: &[&String]) -> String {
 /// The files that make up a chosen model: all parts of a split one, in order.
 ///
 /// # Errors
-/// A part that the list lacks.
+/// A file that the list lacks.
 pub fn parts(files: &[String], chosen: &str, name: &Name) -> Result<Vec<String>> {
-    let Some(split) = SplitName::parse(chosen) else { return Ok(vec![chosen.to_string()]) };
+    let split = SplitName::parse(chosen);
+    let count = split.as_ref().map_or(1, |split| split.count);
     // As many as the list has at the most: the count is a number in a name.
-    (1..=split.count)
+    (1..=count)
         .map(|part| {
-            let part = split.name_of(part);
+            let part = split.as_ref().map_or_else(|| chosen.into(), |split| split.name_of(part));
             files.contains(&part).then_some(part.clone()).with_context(|| {
                 format!("{} lacks {part}: the model is there only in part", name.repo)
             })
@@ -225,8 +235,17 @@ mod tests {
     #[test]
     fn the_file_that_a_name_asks_for() {
         let files = [
-            "README.md", "m-BF16.gguf", "m-F16.gguf", "m-IQ4_XS.gguf", "m-Q2_K.gguf", "m-Q4_0_4_4.gguf", "m-Q4_K_M.gguf",
-            "m.Q8_0-00001-of-00002.gguf", "m.Q8_0-00002-of-00002.gguf", "sub/m-UD-Q4_K_XL.gguf", "t_q5_k_m.gguf",
+            "README.md",
+            "m-BF16.gguf",
+            "m-F16.gguf",
+            "m-IQ4_XS.gguf",
+            "m-Q2_K.gguf",
+            "m-Q4_0_4_4.gguf",
+            "m-Q4_K_M.gguf",
+            "m.Q8_0-00001-of-00002.gguf",
+            "m.Q8_0-00002-of-00002.gguf",
+            "sub/m-UD-Q4_K_XL.gguf",
+            "t_q5_k_m.gguf",
         ];
         for (name, right) in [
             ("a/b", "m-Q4_K_M.gguf"),
@@ -251,20 +270,40 @@ mod tests {
     #[test]
     fn what_is_no_model_is_left_out() {
         for beside in [
-            "mmproj-Q4_K_M.gguf", "a-mmproj-q4_k_m.gguf", "imatrix.gguf", "a.imatrix.Q4_K_M.gguf", "mtp-a-Q4_K_M.gguf",
-            "eagle3-a-Q4_K_M.gguf", "dflash-a-Q4_K_M.gguf", "dspark-a-Q4_K_M.gguf", "a-draft-Q4_K_M.gguf",
-            "draft/DRAFT-a-Q4_K_M.gguf", "a-eagle-Q4_K_M.gguf", "MMPROJ-Q4_K_M.gguf", "MTP-a.Q4_K_M.gguf",
+            "mmproj-Q4_K_M.gguf",
+            "a-mmproj-q4_k_m.gguf",
+            "imatrix.gguf",
+            "a.imatrix.Q4_K_M.gguf",
+            "mtp-a-Q4_K_M.gguf",
+            "eagle3-a-Q4_K_M.gguf",
+            "dflash-a-Q4_K_M.gguf",
+            "dspark-a-Q4_K_M.gguf",
+            "a-draft-Q4_K_M.gguf",
+            "draft/DRAFT-a-Q4_K_M.gguf",
+            "a-eagle-Q4_K_M.gguf",
+            "MMPROJ-Q4_K_M.gguf",
+            "MTP-a.Q4_K_M.gguf",
         ] {
-            assert_eq!(chosen(&[beside, "z-Q2_K.gguf"], "a/b").as_deref(), Ok("z-Q2_K.gguf"), "{beside}");
+            assert_eq!(
+                chosen(&[beside, "z-Q2_K.gguf"], "a/b").as_deref(),
+                Ok("z-Q2_K.gguf"),
+                "{beside}"
+            );
             assert!(chosen(&[beside, "z-Q2_K.gguf"], "a/b:Q4_K_M").is_err(), "{beside}");
         }
         for file in ["mmproj-F16.gguf", "imatrix.gguf", "mtp-m.gguf"] {
-            assert!(chosen(&[file], &format!("a/b:{file}")).unwrap_err().contains("not a model"), "{file}");
+            assert!(
+                chosen(&[file], &format!("a/b:{file}")).unwrap_err().contains("not a model"),
+                "{file}"
+            );
             assert!(chosen(&[file], "a/b").unwrap_err().contains(file), "{file}");
         }
         // A repository of drafters is asked for by name.
         assert_eq!(chosen(&["m-DRAFT-Q4_K_M.gguf"], "a/b").as_deref(), Ok("m-DRAFT-Q4_K_M.gguf"));
-        assert_eq!(chosen(&["a-MTP-Q4_K_M.gguf", "b-Q8_0.gguf"], "a/b").as_deref(), Ok("a-MTP-Q4_K_M.gguf"));
+        assert_eq!(
+            chosen(&["a-MTP-Q4_K_M.gguf", "b-Q8_0.gguf"], "a/b").as_deref(),
+            Ok("a-MTP-Q4_K_M.gguf")
+        );
     }
 
     #[test]
@@ -312,10 +351,14 @@ mod tests {
             // llama.cpp finds a tag inside a longer one, and none that a folder alone bears.
             let tag = case["tag"].as_str().unwrap().to_lowercase();
             let longer = there.is_some_and(|there| {
-                ["b", "i", "t"].iter().any(|letter| there.to_lowercase().contains(&format!("{letter}{tag}")))
+                ["b", "i", "t"]
+                    .iter()
+                    .any(|letter| there.to_lowercase().contains(&format!("{letter}{tag}")))
             });
             let loose = there.is_none()
-                && here.as_ref().is_some_and(|here| !has_tag(here, &tag, ends_a_tag) && has_tag(here, &tag, ends_a_word));
+                && here.as_ref().is_some_and(|here| {
+                    !has_tag(here, &tag, ends_a_tag) && has_tag(here, &tag, ends_a_word)
+                });
             assert!(longer || loose, "{line}\nhere: {here:?}");
         }
         assert!(same >= 480 && on_purpose <= 60, "{same} the same, {on_purpose} on purpose");

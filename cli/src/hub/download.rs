@@ -10,7 +10,8 @@ use ureq::http::Response;
 
 use super::Hub;
 use super::cache::{cannot_write, link_to};
-use super::http::{Ask, Client, Failure, Tries, encode, header, persist, shown};
+use super::http::{Ask, Client, Failure, Tries, header, persist};
+use super::url::{encode, shown};
 use crate::{catalogue, models};
 
 /// So many bytes make a try a success: the next failure is the first again.
@@ -184,11 +185,7 @@ fn once(client: &Client, source: &Source, path: &Path) -> Result<(), Failure> {
         let what = if full { "no space is left".to_string() } else { error.to_string() };
         Failure::lasting(format!("{}: {what} ({})", cannot_write(path), source.name))
     };
-    let out = if goes_on {
-        OpenOptions::new().append(true).open(path)
-    } else {
-        File::create(path)
-    };
+    let out = if goes_on { OpenOptions::new().append(true).open(path) } else { File::create(path) };
     let mut out = out.map_err(unwritable)?;
     let promised = header(response.headers(), "content-length").and_then(|n| n.parse::<u64>().ok());
     let total = source.bytes.or(promised.map(|length| length.saturating_add(start)));
@@ -206,10 +203,9 @@ fn once(client: &Client, source: &Source, path: &Path) -> Result<(), Failure> {
     }
     out.sync_all().map_err(unwritable)?;
     match total {
-        Some(total) if got < total => Err(Failure::passing(format!(
-            "{}: {got} of {total} bytes came",
-            shown(source.url)
-        ))),
+        Some(total) if got < total => {
+            Err(Failure::passing(format!("{}: {got} of {total} bytes came", shown(source.url))))
+        }
         Some(total) if got > total => {
             drop(out);
             fs::remove_file(path).map_err(unwritable)?;
@@ -260,7 +256,9 @@ mod tests {
     #[test]
     fn etags_become_names() {
         let hash = "a".repeat(64);
-        for etag in [format!("\"{hash}\""), format!("W/\"{hash}\""), hash.clone(), format!(" \"{hash}\" ")] {
+        for etag in
+            [format!("\"{hash}\""), format!("W/\"{hash}\""), hash.clone(), format!(" \"{hash}\" ")]
+        {
             assert_eq!(etag_name(&etag), hash);
             assert_eq!(sha256_of(&etag_name(&etag)), Some(hash.as_str()));
         }

@@ -1,6 +1,5 @@
 //! Requests to the hub: who is asked as whom, redirects, what can be tried again, and errors in sentences.
 
-use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use ureq::http::{HeaderMap, Response};
 use ureq::{Agent, Body};
 
 use super::token::Login;
+use super::url::{join, origin, shown};
 use super::variable;
 
 /// The hub's own address.
@@ -71,8 +71,11 @@ impl Tries {
         }
         let wait = failure.wait.unwrap_or(self.wait);
         if wait > LONGEST_WAIT {
-            let message =
-                format!("{}; it asks to wait {} s: try again then", failure.message, wait.as_secs());
+            let message = format!(
+                "{}; it asks to wait {} s: try again then",
+                failure.message,
+                wait.as_secs()
+            );
             return Err(Failure { message, ..failure });
         }
         eprintln!("{}; {note} in {} s", failure.message, wait.as_secs());
@@ -189,24 +192,21 @@ impl Client {
                 )));
             };
             // What the hub says of a large file stands on its redirect to where the bytes lie.
-            let says_it_all = response.headers().contains_key("x-linked-etag");
-            if ask == Ask::Head && (says_it_all || !self.is_same_or_hub(&url, &target)) {
+            let has = |name: &str| response.headers().contains_key(name);
+            let leaves = origin(&url) != origin(&target) && !self.is_hub(&target);
+            if ask == Ask::Head && (has("x-linked-etag") || (leaves && has("etag"))) {
                 return Ok(response);
             }
             url = target;
         }
-        Err(Failure::lasting(format!("{}: more than {REDIRECTS} redirects, in a circle", shown(&url))))
+        Err(Failure::lasting(format!(
+            "{}: more than {REDIRECTS} redirects, in a circle",
+            shown(&url)
+        )))
     }
 
-    /// Whether a URL leads to the hub, or to the address set for it.
     fn is_hub(&self, url: &str) -> bool {
-        let of = origin(url);
-        of.is_some()
-            && [&self.endpoint, HUB, "https://hf.co"].iter().any(|hub| origin(hub) == of)
-    }
-
-    fn is_same_or_hub(&self, url: &str, target: &str) -> bool {
-        origin(url) == origin(target) || self.is_hub(target)
+        leads_to_hub(&self.endpoint, url)
     }
 
     /// One request, no redirect followed.
@@ -268,7 +268,9 @@ impl Client {
                 )
             }
             404 if code == "RevisionNotFound" => {
-                format!("{url}: not found{reason}; the repository has no such branch, tag or commit")
+                format!(
+                    "{url}: not found{reason}; the repository has no such branch, tag or commit"
+                )
             }
             404 => format!("{url}: not found{reason}"),
             429 => {
@@ -292,6 +294,14 @@ impl Client {
         };
         Failure::passing(format!("{}: {why} after {got} bytes", shown(url)))
     }
+}
+
+/// Whether a URL leads to the hub, or to the address set for it, safely or as that address itself.
+fn leads_to_hub(endpoint: &str, url: &str) -> bool {
+    let Some(of) = origin(url) else { return false };
+    let secure = endpoint.strip_prefix("http://").map(|rest| format!("https://{rest}"));
+    let hubs = [Some(endpoint), secure.as_deref(), Some(HUB), Some("https://hf.co")];
+    hubs.into_iter().flatten().any(|hub| origin(hub).is_some_and(|hub| hub == of))
 }
 
 /// A header as text.
@@ -331,7 +341,9 @@ fn of_network(url: &str, error: ureq::Error) -> Failure {
         ureq::Error::HostNotFound => Failure::lasting(format!(
             "{url} cannot be reached: the host of {host} is not known; is there a network?"
         )),
-        ureq::Error::Timeout(_) => Failure::passing(format!("{url} cannot be reached: no answer in time")),
+        ureq::Error::Timeout(_) => {
+            Failure::passing(format!("{url} cannot be reached: no answer in time"))
+        }
         ureq::Error::Io(error) => {
             let again = matches!(
                 error.kind(),
@@ -349,147 +361,29 @@ fn of_network(url: &str, error: ureq::Error) -> Failure {
     }
 }
 
-/// A URL for people: without a password, and without a query, which may hold a signature.
-pub fn shown(url: &str) -> String {
-    let end = url.find(['?', '#']).unwrap_or(url.len());
-    let url = &url[..end];
-    let Some((scheme, rest)) = url.split_once("://") else { return url.into() };
-    let authority = &rest[..rest.find('/').unwrap_or(rest.len())];
-    let rest = authority.rfind('@').map_or(rest, |at| &rest[at + 1..]);
-    format!("{scheme}://{rest}")
-}
-
-/// Scheme, host and port of a URL, in small letters; none if it has none.
-pub fn origin(url: &str) -> Option<String> {
-    let (scheme, rest) = url.split_once("://")?;
-    let scheme = scheme.to_ascii_lowercase();
-    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    let authority = authority.rsplit('@').next().unwrap_or(authority).to_ascii_lowercase();
-    if authority.is_empty() {
-        return None;
-    }
-    let port = match scheme.as_str() {
-        "http" => ":80",
-        "https" => ":443",
-        _ => return None,
-    };
-    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| {
-        !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())
-    });
-    Some(if has_port { format!("{scheme}://{authority}") } else { format!("{scheme}://{authority}{port}") })
-}
-
-/// Where a redirect leads to: its Location, which may be relative, read against the URL that gave it.
-fn join(base: &str, location: &[u8]) -> Option<String> {
-    // What may not stand in a URL but is sent nevertheless.
-    let mut target = String::new();
-    for &byte in location {
-        if byte.is_ascii_graphic() { target.push(char::from(byte)) } else { _ = write!(target, "%{byte:02X}") }
-    }
-    let target = target.split('#').next().unwrap_or_default();
-    let path_begins = target.find(['/', '?']).unwrap_or(target.len());
-    if let Some(at) = target.find("://")
-        && at < path_begins
-    {
-        let scheme = target[..at].to_ascii_lowercase();
-        return matches!(scheme.as_str(), "http" | "https").then(|| format!("{scheme}{}", &target[at..]));
-    }
-    let (scheme, rest) = base.split_once("://")?;
-    if target.starts_with("//") {
-        return Some(format!("{scheme}:{target}"));
-    }
-    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(authority_end);
-    let path = &path[..path.find(['?', '#']).unwrap_or(path.len())];
-    let whole = match target.as_bytes() {
-        [] => return None,
-        [b'/', ..] => target.to_string(),
-        [b'?', ..] => format!("{path}{target}"),
-        _ => format!("{}/{target}", path.rsplit_once('/').map_or("", |(folder, _)| folder)),
-    };
-    let (path, query) = match whole.split_once('?') {
-        Some((path, query)) => (path, format!("?{query}")),
-        None => (whole.as_str(), String::new()),
-    };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/').skip(1) {
-        match part {
-            "." => {}
-            ".." => _ = parts.pop(),
-            _ => parts.push(part),
-        }
-    }
-    Some(format!("{scheme}://{authority}/{}{query}", parts.join("/")))
-}
-
-/// A path percent-encoded, its slashes kept where `slashes` says so.
-pub fn encode(text: &str, slashes: bool) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || (slashes && byte == b'/') {
-            encoded.push(char::from(byte));
-        } else {
-            _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
-}
-
-/// What was percent-encoded; none if it is not well formed, or no UTF-8.
-pub fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let [high, low, tail @ ..] = rest else { return None };
-        let digit = |digit: u8| char::from(digit).to_digit(16);
-        bytes.push((digit(*high)? * 16 + digit(*low)?) as u8);
-        rest = tail;
-    }
-    String::from_utf8(bytes).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The token goes where this says.
     #[test]
-    fn where_redirects_lead() {
-        let base = "https://huggingface.co/old/name/resolve/c0/m.gguf?x=1";
-        for (location, target) in [
-            ("/u/r/m.gguf", "https://huggingface.co/u/r/m.gguf"),
-            ("//cdn.example/x?sig=a/b", "https://cdn.example/x?sig=a/b"),
-            ("HTTP://cdn.example/x#y", "http://cdn.example/x"),
-            ("n.gguf", "https://huggingface.co/old/name/resolve/c0/n.gguf"),
-            ("../../d/./n.gguf", "https://huggingface.co/old/name/d/n.gguf"),
-            ("?page=2", "https://huggingface.co/old/name/resolve/c0/m.gguf?page=2"),
-            ("/a b\u{e9}?to=https://x/", "https://huggingface.co/a%20b%C3%A9?to=https://x/"),
+    fn who_is_the_hub() {
+        for (endpoint, url, right) in [
+            (HUB, "https://huggingface.co/u/r", true),
+            (HUB, "https://HF.co/u/r", true),
+            (HUB, "http://huggingface.co/u/r", false),
+            (HUB, "https://huggingface.co:444/u/r", false),
+            (HUB, "https://huggingface.co.example.org/u/r", false),
+            (HUB, "https://x@example.org/huggingface.co", false),
+            (HUB, "https://huggingface.co@example.org/", false),
+            ("http://mirror.example", "https://mirror.example/u/r", true),
+            ("https://mirror.example", "http://mirror.example/u/r", false),
+            ("http://127.0.0.1:81/hub", "http://127.0.0.1:81/cdn", true),
+            ("http://127.0.0.1:81/hub", "http://127.0.0.1:82/hub", false),
+            ("http://127.0.0.1:81/hub", "http://localhost:81/hub", false),
         ] {
-            assert_eq!(join(base, location.as_bytes()).as_deref(), Some(target), "{location}");
+            assert_eq!(leads_to_hub(endpoint, url), right, "{endpoint} {url}");
         }
-        for location in ["", "ftp://x/y", "file:///etc/passwd"] {
-            assert_eq!(join(base, location.as_bytes()), None, "{location}");
-        }
-        assert_eq!(join("http://h", b"x").as_deref(), Some("http://h/x"));
-    }
-
-    #[test]
-    fn origins() {
-        for (url, right) in [
-            ("https://HuggingFace.co/a/b", "https://huggingface.co:443"),
-            ("http://user:secret@h:81/a@b", "http://h:81"),
-            ("http://[::1]/a", "http://[::1]:80"),
-            ("http://[::1]:8/a", "http://[::1]:8"),
-        ] {
-            assert_eq!(origin(url).as_deref(), Some(right), "{url}");
-        }
-        assert_eq!(origin("http:///x"), None);
-        assert_eq!(origin("ftp://h/x"), None);
-        assert_eq!(shown("http://user:secret@h:81/a@b?sig=1"), "http://h:81/a@b");
     }
 
     #[test]
@@ -504,21 +398,5 @@ mod tests {
         assert_eq!(wait("retry-after", "soon"), None);
         assert_eq!(wait("ratelimit", "\"api\";r=0;t=55"), Some(56));
         assert_eq!(wait("ratelimit", "\"api\";r=3;t=55"), None);
-    }
-
-    /// Whatever a name holds comes back, and what is sent is plain ASCII: every character up to U+2FFF, between others.
-    #[test]
-    fn encoded_names_come_back() {
-        for c in (0..0x3000).filter_map(char::from_u32).chain(['\u{1f642}', '\u{10ffff}']) {
-            let text = format!("a/{c}b%41{c}{c}.gguf");
-            let encoded = encode(&text, true);
-            let plain = |b: u8| b.is_ascii_graphic() && !b"?#+&\"<>\\^`{|}".contains(&b);
-            assert!(encoded.bytes().all(plain), "{encoded}");
-            assert_eq!(decode(&encoded).as_deref(), Some(text.as_str()));
-            assert!(!encode(&text, false).contains('/'));
-        }
-        for bad in ["%", "%4", "%zz", "%ff", "a%"] {
-            assert_eq!(decode(bad), None, "{bad}");
-        }
     }
 }

@@ -9,9 +9,10 @@ use gguf::SplitName;
 use super::cache::{Lock, cannot_write, write_whole};
 use super::choose::beside_a_model;
 use super::download::{Source, etag_name, fetch, sha256_of};
-use super::http::{Ask, Client, decode, header, shown};
+use super::http::{Ask, Client, header};
 use super::name::is_gguf;
 use super::offline;
+use super::url::{decode, shown};
 
 /// The file at a link, or its first part, fetched if it is not here or has changed.
 pub fn get(link: &str) -> Result<PathBuf> {
@@ -49,7 +50,8 @@ pub fn get(link: &str) -> Result<PathBuf> {
 
 /// The file of a URL, in the folder that `of` names.
 fn file(client: &Client, url: &str, of: &str, name: &str) -> Result<PathBuf> {
-    let cache = engine::cache::folder().context("no place for models: set ENGINE_HOME to a folder")?;
+    let cache =
+        engine::cache::folder().context("no place for models: set ENGINE_HOME to a folder")?;
     let folder = cache.join("links").join(digest(of));
     let plain = |c: char| !c.is_control() && !"/\\:*?\"<>|".contains(c);
     let name: String = name.chars().map(|c| if plain(c) { c } else { '_' }).collect();
@@ -81,8 +83,7 @@ fn file(client: &Client, url: &str, of: &str, name: &str) -> Result<PathBuf> {
         return Ok(path);
     }
     let etag_file = etag_name(&etag);
-    let source =
-        Source { url, name: &name, bytes, sha256: sha256_of(&etag_file), trusted: false };
+    let source = Source { url, name: &name, bytes, sha256: sha256_of(&etag_file), trusted: false };
     // Named by the etag: what began as another file must not be gone on with.
     let incomplete = folder.join(format!("{name}.{etag_file}.incomplete"));
     fetch(client, &source, &incomplete, &path)?;

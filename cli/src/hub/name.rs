@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::http;
+use super::url::decode;
 
 /// What is to be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +103,9 @@ impl Wanted {
                     None => Ok(Some(Self::Link(text.into()))),
                 };
             }
-            Some(scheme) => bail!("{text}: {scheme}:// is not known; links are http:// or https://"),
+            Some(scheme) => {
+                bail!("{text}: {scheme}:// is not known; links are http:// or https://")
+            }
             None => {}
         }
         if let Some(path) = of_host(text) {
@@ -145,13 +147,13 @@ fn of_page(link: &str, path: &str) -> Result<Wanted> {
     // A tag may stand behind the repository's name, and hold slashes if it is a file.
     let raw: Vec<&str> = path.trim_matches('/').split('/').collect();
     if raw.len() >= 2 && raw[1].contains(':') {
-        let Some(name) = http::decode(path).and_then(|path| Name::parse(&path)) else {
+        let Some(name) = decode(path).and_then(|path| Name::parse(&path)) else {
             bail!(no_model())
         };
         return Ok(Wanted::Hub(name));
     }
     // Decoded part by part: an encoded slash belongs to a part, such as the revision refs%2Fpr%2F1.
-    let Some(mut parts) = raw.into_iter().map(http::decode).collect::<Option<Vec<String>>>() else {
+    let Some(mut parts) = raw.into_iter().map(decode).collect::<Option<Vec<String>>>() else {
         bail!(no_model())
     };
     match parts[0].as_str() {
@@ -204,7 +206,7 @@ fn of_uri(uri: &str, rest: &str) -> Result<Wanted> {
     let Some(name) = Name::parse(&parts.join("/")) else {
         bail!("{uri}: names no model; write hf://user/repo or hf://user/repo/FILE.gguf")
     };
-    let place = http::decode(place).unwrap_or_else(|| place.into());
+    let place = decode(place).unwrap_or_else(|| place.into());
     let pick = match place.as_str() {
         "" => name.pick,
         _ if is_gguf(&place.to_ascii_lowercase()) => Pick::File(place),
@@ -214,12 +216,7 @@ fn of_uri(uri: &str, rest: &str) -> Result<Wanted> {
 }
 
 /// Puts a place together, checking what will be part of a path or an address.
-fn located(
-    link: &str,
-    repo: String,
-    revision: Option<String>,
-    pick: Pick,
-) -> Result<Wanted> {
+fn located(link: &str, repo: String, revision: Option<String>, pick: Pick) -> Result<Wanted> {
     if !revision.as_deref().is_none_or(is_revision) {
         bail!("{link}: {} is no revision", revision.unwrap_or_default());
     }
@@ -286,7 +283,15 @@ mod tests {
     #[test]
     fn names() {
         let tag = |tag: &str| Pick::Tag(tag.into());
-        for prefix in ["", "hf.co/", "huggingface.co/", "https://hf.co/", "HTTPS://HuggingFace.co/", "hf:", "hf://"] {
+        for prefix in [
+            "",
+            "hf.co/",
+            "huggingface.co/",
+            "https://hf.co/",
+            "HTTPS://HuggingFace.co/",
+            "hf:",
+            "hf://",
+        ] {
             for (text, revision, pick) in [
                 ("a/b", None, Pick::Default),
                 ("a/b/", None, Pick::Default),
@@ -299,15 +304,38 @@ mod tests {
                 ("a/b:sub/m.gguf", None, Pick::File("sub/m.gguf".into())),
             ] {
                 // A path behind @revision is a file in hf:// and on pages.
-                if revision.is_some_and(|revision| revision.contains('/')) && !matches!(prefix, "" | "hf:") {
+                if revision.is_some_and(|revision| revision.contains('/'))
+                    && !matches!(prefix, "" | "hf:")
+                {
                     continue;
                 }
-                assert_eq!(parse(&format!("{prefix}{text}")), hub("a/b", revision, pick), "{prefix}{text}");
+                assert_eq!(
+                    parse(&format!("{prefix}{text}")),
+                    hub("a/b", revision, pick),
+                    "{prefix}{text}"
+                );
             }
         }
         for bad in [
-            "a", "a/b/c", "../b", "a/..", "a/b:", "a b/c", "/b", "a/b--c", "a/-b", "a/b.", "a/b@", "a/b@../x",
-            "a/b:../x.gguf", "a/b:x\ny", "a/b:c/d", "a/b.gguf", "models/sub/m.gguf", "smollm2:135m", "C:\\m.gguf",
+            "a",
+            "a/b/c",
+            "../b",
+            "a/..",
+            "a/b:",
+            "a b/c",
+            "/b",
+            "a/b--c",
+            "a/-b",
+            "a/b.",
+            "a/b@",
+            "a/b@../x",
+            "a/b:../x.gguf",
+            "a/b:x\ny",
+            "a/b:c/d",
+            "a/b.gguf",
+            "models/sub/m.gguf",
+            "smollm2:135m",
+            "C:\\m.gguf",
         ] {
             assert_eq!(parse(bad), Ok(None), "{bad}");
         }
@@ -316,12 +344,21 @@ mod tests {
     #[test]
     fn links_as_the_browser_has_them() {
         let file = |file: &str| Pick::File(file.into());
-        for host in ["https://huggingface.co", "http://hf.co", "https://www.huggingface.co", "http://127.0.0.1:81/mirror"] {
+        for host in [
+            "https://huggingface.co",
+            "http://hf.co",
+            "https://www.huggingface.co",
+            "http://127.0.0.1:81/mirror",
+        ] {
             for (path, revision, pick) in [
                 ("a/b/resolve/main/m-Q8_0.gguf", None, file("m-Q8_0.gguf")),
                 ("a/b/blob/main/m-Q8_0.gguf", None, file("m-Q8_0.gguf")),
                 ("a/b/raw/main/m.gguf?download=true", None, file("m.gguf")),
-                ("a/b/resolve/main/sub/my%20model%20%C3%A9.gguf?x#L1", None, file("sub/my model é.gguf")),
+                (
+                    "a/b/resolve/main/sub/my%20model%20%C3%A9.gguf?x#L1",
+                    None,
+                    file("sub/my model é.gguf"),
+                ),
                 ("a/b/blob/0123abc/m.gguf", Some("0123abc"), file("m.gguf")),
                 ("a/b/resolve/refs%2Fpr%2F1/m.gguf", Some("refs/pr/1"), file("m.gguf")),
                 ("a/b/resolve/refs/pr/1/m.gguf", Some("refs/pr/1"), file("m.gguf")),
@@ -331,19 +368,41 @@ mod tests {
                 ("a/b?library=x", None, Pick::Default),
                 ("a/b#model", None, Pick::Default),
             ] {
-                assert_eq!(parse(&format!("{host}/{path}")), hub("a/b", revision, pick), "{host}/{path}");
+                assert_eq!(
+                    parse(&format!("{host}/{path}")),
+                    hub("a/b", revision, pick),
+                    "{host}/{path}"
+                );
             }
             for bad in [
-                "", "a", "datasets/a/b", "spaces/a/b", "models", "a/b/discussions/3", "a/b/resolve/main/../../x.gguf",
-                "a/b/resolve/main/%2e%2e/x.gguf", "a/b/resolve/main/README.md", "a/b/resolve/main", "a/b/blob/%2e%2e/x.gguf",
-                "a/b/resolve/main/x%5c..%5cy.gguf", "a b/c", "a/b%zz",
+                "",
+                "a",
+                "datasets/a/b",
+                "spaces/a/b",
+                "models",
+                "a/b/discussions/3",
+                "a/b/resolve/main/../../x.gguf",
+                "a/b/resolve/main/%2e%2e/x.gguf",
+                "a/b/resolve/main/README.md",
+                "a/b/resolve/main",
+                "a/b/blob/%2e%2e/x.gguf",
+                "a/b/resolve/main/x%5c..%5cy.gguf",
+                "a b/c",
+                "a/b%zz",
             ] {
                 assert!(parse(&format!("{host}/{bad}")).is_err(), "{host}/{bad}");
             }
         }
-        assert_eq!(parse("hf://models/a/b@v1/sub/m.gguf"), hub("a/b", Some("v1"), file("sub/m.gguf")));
+        assert_eq!(
+            parse("hf://models/a/b@v1/sub/m.gguf"),
+            hub("a/b", Some("v1"), file("sub/m.gguf"))
+        );
         assert_eq!(parse("hf://a/b/Q8_0"), hub("a/b", None, Pick::Folder("Q8_0".into())));
-        for elsewhere in ["https://example.org/m.gguf", "http://127.0.0.1:81/other/m.gguf", "https://huggingface.co.x/a/b"] {
+        for elsewhere in [
+            "https://example.org/m.gguf",
+            "http://127.0.0.1:81/other/m.gguf",
+            "https://huggingface.co.x/a/b",
+        ] {
             assert_eq!(parse(elsewhere), Ok(Some(Wanted::Link(elsewhere.into()))));
         }
         for bad in ["ftp://example.org/m.gguf", "hf://datasets/a/b", "hf://a"] {

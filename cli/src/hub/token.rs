@@ -32,7 +32,9 @@ impl Login {
     /// A token that cannot be one, or a file that cannot be read, in a sentence without the token.
     pub fn from_environment() -> Result<Self, String> {
         if is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
-            return Ok(Self::Nobody("no token was sent, as HF_HUB_DISABLE_IMPLICIT_TOKEN asks".into()));
+            return Ok(Self::Nobody(
+                "no token was sent, as HF_HUB_DISABLE_IMPLICIT_TOKEN asks".into(),
+            ));
         }
         for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
             let Some(value) = std::env::var_os(name) else { continue };
@@ -43,14 +45,13 @@ impl Login {
             }
         }
         let path = place("HF_TOKEN_PATH").or_else(|| Some(home()?.join("token")));
-        let none = "no token was sent (HF_TOKEN is not set, and nobody logged in with `hf auth login`)";
+        let none =
+            "no token was sent (HF_TOKEN is not set, and nobody logged in with `hf auth login`)";
         let Some(path) = path else { return Ok(Self::Nobody(none.into())) };
         let from = format!("the file {}", path.display());
         let Some(text) = read(&path, &from)? else { return Ok(Self::Nobody(none.into())) };
-        Ok(clean(&text, &from)?.map_or_else(
-            || Self::Nobody(none.into()),
-            |secret| Self::As(Token { secret, from }),
-        ))
+        Ok(clean(&text, &from)?
+            .map_or_else(|| Self::Nobody(none.into()), |secret| Self::As(Token { secret, from })))
     }
 
     /// Who was asked as, in words for an error.
@@ -66,7 +67,9 @@ impl Login {
 fn read(path: &Path, from: &str) -> Result<Option<String>, String> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(error) => Err(format!(
             "{from}, where the hub's token lies, cannot be read: {error}; set HF_TOKEN, or HF_HUB_DISABLE_IMPLICIT_TOKEN=1 \
              to go without"

@@ -71,6 +71,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// An address where nobody answers.
+    pub fn gone() -> Self {
+        Self { address: "http://127.0.0.1:9".into(), requests: Arc::default() }
+    }
+
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
@@ -174,7 +179,8 @@ pub struct Repository {
 
 impl Repository {
     pub fn new(files: &[(&str, &[u8])]) -> Self {
-        let files = files.iter().map(|(name, bytes)| ((*name).to_string(), bytes.to_vec())).collect();
+        let files =
+            files.iter().map(|(name, bytes)| ((*name).to_string(), bytes.to_vec())).collect();
         Self { name: "user/repo".into(), commit: COMMIT.into(), files }
     }
 
@@ -197,7 +203,8 @@ impl Repository {
             .path
             .strip_prefix(&format!("/{}/resolve/{}/", self.name, self.commit))
             .map(decode);
-        let Some((_, bytes)) = self.files.iter().find(|(name, _)| Some(name) == file.as_ref()) else {
+        let Some((_, bytes)) = self.files.iter().find(|(name, _)| Some(name) == file.as_ref())
+        else {
             return Reply::new("404 Not Found", "").with("X-Error-Code", "RepoNotFound");
         };
         file_reply(request, bytes)
@@ -220,7 +227,10 @@ pub fn file_reply(request: &Request, bytes: &[u8]) -> Reply {
 
 /// Bytes that differ everywhere.
 pub fn bytes(length: usize) -> Vec<u8> {
-    (0..length as u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).take(length).collect()
+    (0..length as u32)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .take(length)
+        .collect()
 }
 
 /// A folder that a test pulls into, gone when it ends.
