@@ -83,10 +83,15 @@ pub fn fetch(entry: &Entry) -> Result<PathBuf> {
     let folder = folder()?;
     let path = folder.join(&entry.file);
     // The file got its name only after its hash was checked.
-    if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == entry.bytes) {
+    let is_here = || fs::metadata(&path).is_ok_and(|metadata| metadata.len() == entry.bytes);
+    if is_here() {
         return Ok(path);
     }
     fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
+    let _lock = hub::Lock::take(&folder.join(format!(".{}.lock", entry.file)), &entry.name);
+    if is_here() {
+        return Ok(path);
+    }
     output::say(format_args!(
         "fetching {} ({}, licence {}): {}",
         entry.name,
@@ -109,8 +114,7 @@ pub fn fetch(entry: &Entry) -> Result<PathBuf> {
 }
 
 fn from_hub(repo: &str, entry: &Entry) -> Result<PathBuf> {
-    let name = hub::Name::parse(repo).with_context(|| format!("{repo} is no name on the hub"))?;
-    let path = hub::fetch_file(&name, &entry.file)?;
+    let path = hub::fetch_file(repo, &entry.file)?;
     check(&path, entry)?;
     Ok(path)
 }

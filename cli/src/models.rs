@@ -59,7 +59,7 @@ impl AsRef<OsStr> for ModelName {
     }
 }
 
-/// A file's path, a catalogue name, or a name on the hub; fetched if it is not here yet.
+/// A file's path, a catalogue name, a name on the hub or a link; fetched if it is not here yet.
 pub fn resolve(name: impl AsRef<OsStr>) -> Result<PathBuf> {
     let path = Path::new(name.as_ref());
     if path.exists() {
@@ -69,6 +69,9 @@ pub fn resolve(name: impl AsRef<OsStr>) -> Result<PathBuf> {
     let Some(name) = name.as_ref().to_str() else { bail!("{}: no such file", path.display()) };
     if name.is_empty() {
         bail!("the model's name is empty: give a file, a short name or a name on the hub");
+    }
+    if let Some(wanted) = hub::parse(name)? {
+        return hub::fetch(&wanted, false);
     }
     let like_a_path =
         path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
@@ -81,12 +84,9 @@ pub fn resolve(name: impl AsRef<OsStr>) -> Result<PathBuf> {
     if let Some(entry) = catalogue::find(name)? {
         return catalogue::fetch(&entry);
     }
-    if let Some(name) = hub::Name::parse(name) {
-        return hub::fetch(&name);
-    }
     let known: Vec<_> = catalogue::load()?.models.into_iter().map(|model| model.name).collect();
     bail!(
-        "{name}: no such file, and no model of that name; there are {}, names on the hub (user/repo[:quant]) and paths",
+        "{name}: no such file, and no model of that name; there are {}, names on the hub (user/repo[:quant]), links to .gguf files and paths",
         known.join(", ")
     )
 }

@@ -1,188 +1,35 @@
-//! `engine pull` from a hub: the cache's layout, downloads that resume, hashes that are checked. The hub is a
+//! `engine pull` from a hub: the cache's layout, which file is taken, what the cache may answer. The hub is a
 //! small HTTP server in this process.
 
-use std::collections::HashMap;
-use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+mod stand_in;
 
-use sha2::{Digest, Sha256};
+use std::path::Path;
 
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-
-/// How the server behaves.
-#[derive(Clone, Copy, PartialEq)]
-enum Manner {
-    Fine,
-    /// Answers ranges with the whole file.
-    NoRanges,
-    /// Breaks the first download after half.
-    Breaks,
-    /// Sends other bytes than it says.
-    Lies,
-}
-
-struct Server {
-    address: String,
-    requests: Arc<Mutex<Vec<String>>>,
-}
-
-fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").unwrap();
-        hex
-    })
-}
-
-fn serve(files: HashMap<String, Vec<u8>>, manner: Manner) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let requests = Arc::new(Mutex::new(Vec::new()));
-    let log = requests.clone();
-    std::thread::spawn(move || {
-        let mut broken = false;
-        for stream in listener.incoming().flatten() {
-            // One request a connection: what a test needs, no more.
-            answer(stream, &files, manner, &log, &mut broken);
-        }
-    });
-    Server { address, requests }
-}
-
-fn answer(
-    mut stream: TcpStream,
-    files: &HashMap<String, Vec<u8>>,
-    manner: Manner,
-    log: &Mutex<Vec<String>>,
-    broken: &mut bool,
-) -> Option<()> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
-    let mut request = String::new();
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).ok()? == 0 || line == "\r\n" {
-            break;
-        }
-        request.push_str(&line.to_lowercase());
-    }
-    log.lock().unwrap().push(request.clone());
-    let mut words = request.split_whitespace();
-    let (method, path) = (words.next()?, words.next()?);
-    let send = |stream: &mut TcpStream, head: &str, body: &[u8]| {
-        let _ =
-            stream.write_all(format!("HTTP/1.1 {head}\r\nconnection: close\r\n\r\n").as_bytes());
-        let _ = stream.write_all(body);
-    };
-    if path == "/api/models/user/repo/revision/main" {
-        let mut names: Vec<_> = files.keys().collect();
-        names.sort();
-        let siblings: Vec<_> =
-            names.iter().map(|n| serde_json::json!({ "rfilename": n })).collect();
-        let body = serde_json::json!({ "sha": COMMIT, "siblings": siblings }).to_string();
-        send(&mut stream, &format!("200 OK\r\ncontent-length: {}", body.len()), body.as_bytes());
-        return Some(());
-    }
-    let name = path.strip_prefix(&format!("/user/repo/resolve/{COMMIT}/"))?;
-    let file = files.iter().find(|(file, _)| file.to_lowercase() == name).map(|(_, bytes)| bytes);
-    let Some(bytes) = file else {
-        send(&mut stream, "404 Not Found\r\ncontent-length: 0", b"");
-        return Some(());
-    };
-    let names = format!(
-        "etag: \"{0}\"\r\nx-linked-etag: \"{0}\"\r\nx-linked-size: {1}",
-        hash(bytes),
-        bytes.len()
-    );
-    if method == "head" {
-        send(&mut stream, &format!("200 OK\r\n{names}\r\ncontent-length: {}", bytes.len()), b"");
-        return Some(());
-    }
-    let from = request
-        .lines()
-        .find_map(|line| {
-            line.strip_prefix("range: bytes=")?.trim().strip_suffix('-')?.parse::<usize>().ok()
-        })
-        .filter(|_| manner != Manner::NoRanges)
-        .unwrap_or(0);
-    let mut body = bytes[from..].to_vec();
-    if manner == Manner::Lies {
-        body[0] ^= 1;
-    }
-    let status = if from > 0 {
-        format!(
-            "206 Partial Content\r\ncontent-range: bytes {from}-{}/{}",
-            bytes.len() - 1,
-            bytes.len()
-        )
-    } else {
-        "200 OK".into()
-    };
-    let length = body.len();
-    if manner == Manner::Breaks && !*broken {
-        *broken = true;
-        body.truncate(length / 2);
-    }
-    send(&mut stream, &format!("{status}\r\n{names}\r\ncontent-length: {length}"), &body);
-    Some(())
-}
+use stand_in::*;
 
 fn model(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/tiny").join(name);
     std::fs::read(path).unwrap()
 }
 
-fn files() -> HashMap<String, Vec<u8>> {
-    HashMap::from([
-        ("README.md".into(), b"hello".to_vec()),
-        ("m-Q4_K_M.gguf".into(), model("llama-w256.Q4_K_M.gguf")),
-        ("m-Q8_0.gguf".into(), model("llama.Q8_0.gguf")),
+fn fine(repository: Repository) -> Server {
+    serve(move |request, _| repository.answer(request))
+}
+
+fn models() -> Repository {
+    Repository::new(&[
+        ("README.md", b"hello"),
+        ("m-BF16.gguf", b"bf16"),
+        ("m-Q4_K_M.gguf", &model("llama-w256.Q4_K_M.gguf")),
+        ("m-Q8_0.gguf", &model("llama.Q8_0.gguf")),
     ])
-}
-
-struct Home(PathBuf);
-
-impl Home {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("engine-pull-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn pull(&self, server: &Server, name: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_engine"))
-            .args(["pull", name])
-            .env("HF_HOME", &self.0)
-            .env_remove("HF_HUB_CACHE")
-            .env("HF_ENDPOINT", &server.address)
-            .env("HF_TOKEN", "secret")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
-    }
-
-    fn repo(&self) -> PathBuf {
-        self.0.join("hub").join("models--user--repo")
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[test]
 fn files_land_in_the_shared_cache() {
-    let (server, home) = (serve(files(), Manner::Fine), Home::new("layout"));
-    let output = home.pull(&server, "user/repo");
+    let (server, home) = (fine(models()), Home::new("layout"));
+    let token = [("HF_TOKEN", "secret")];
+    let output = home.pull_with(&server, "user/repo", &token);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let path = home.repo().join("snapshots").join(COMMIT).join("m-Q4_K_M.gguf");
     assert_eq!(text(&output.stdout).trim(), path.to_str().unwrap());
@@ -196,66 +43,247 @@ fn files_land_in_the_shared_cache() {
         Path::new("../../blobs").join(hash(&bytes)),
         "a relative link, as huggingface_hub makes"
     );
-    let requests = server.requests.lock().unwrap().clone();
-    assert!(requests.iter().all(|request| request.contains("authorization: bearer secret")));
+    let requests = server.requests();
+    assert!(
+        requests.iter().all(|request| request.header("authorization") == Some("Bearer secret"))
+    );
     // The second time nothing is asked for.
     assert!(home.pull(&server, "hf.co/user/repo:q4_k_m").status.success());
-    assert_eq!(server.requests.lock().unwrap().len(), requests.len());
+    assert_eq!(server.requests().len(), requests.len());
     assert!(home.pull(&server, "user/repo:Q8_0").status.success());
-    let output = home.pull(&server, "user/repo:Q2_K");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("m-Q8_0.gguf"), "{}", text(&output.stderr));
-}
-
-#[test]
-fn interrupted_downloads_go_on() {
-    let (server, home) = (serve(files(), Manner::Breaks), Home::new("resume"));
-    let output = home.pull(&server, "user/repo");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("the download goes on"), "{}", text(&output.stderr));
-    let output = home.pull(&server, "user/repo");
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let half = model("llama-w256.Q4_K_M.gguf").len() / 2;
-    let requests = server.requests.lock().unwrap();
-    assert!(requests.last().unwrap().contains(&format!("range: bytes={half}-")), "{requests:?}");
-    let path = text(&output.stdout);
-    let mut got = Vec::new();
-    std::fs::File::open(path.trim()).unwrap().read_to_end(&mut got).unwrap();
-    assert_eq!(got, model("llama-w256.Q4_K_M.gguf"));
-}
-
-/// A server that ignores the range sends everything: what is there must not be appended to.
-#[test]
-fn a_server_without_ranges_starts_anew() {
-    let (server, home) = (serve(files(), Manner::NoRanges), Home::new("no-ranges"));
-    let bytes = model("llama-w256.Q4_K_M.gguf");
-    let blobs = home.repo().join("blobs");
-    std::fs::create_dir_all(&blobs).unwrap();
-    std::fs::write(blobs.join(format!("{}.incomplete", hash(&bytes))), &bytes[..1000]).unwrap();
-    let output = home.pull(&server, "user/repo");
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    assert_eq!(std::fs::read(blobs.join(hash(&bytes))).unwrap(), bytes);
-}
-
-#[test]
-fn wrong_bytes_are_refused() {
-    let (server, home) = (serve(files(), Manner::Lies), Home::new("lies"));
-    let output = home.pull(&server, "user/repo");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("SHA-256"), "{}", text(&output.stderr));
-    let left: Vec<_> = std::fs::read_dir(home.repo().join("blobs")).unwrap().collect();
-    assert!(left.is_empty(), "{left:?}");
-    assert!(!home.repo().join("snapshots").exists());
+    let said = refused(&home.pull(&server, "user/repo:Q2_K"));
+    assert!(said.contains("m-Q8_0.gguf"), "{said}");
 }
 
 #[test]
 fn unknown_repositories_and_silent_servers_are_errors() {
-    let (server, home) = (serve(files(), Manner::Fine), Home::new("unknown"));
-    let output = home.pull(&server, "someone/else");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("someone/else"), "{}", text(&output.stderr));
-    let gone = Server { address: "http://127.0.0.1:9".into(), requests: Arc::default() };
-    let output = home.pull(&gone, "user/repo");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("cannot be reached"), "{}", text(&output.stderr));
+    let (server, home) = (fine(models()), Home::new("unknown"));
+    let said = refused(&home.pull(&server, "someone/else"));
+    assert!(said.contains("someone/else"), "{said}");
+    let said = refused(&home.pull(&Server::gone(), "user/repo"));
+    assert!(said.contains("cannot be reached"), "{said}");
+}
+
+/// Found by a new user: after one quantization was named, the default is still the default.
+#[test]
+fn what_lies_in_the_cache_does_not_change_what_a_name_means() {
+    for (first, file) in
+        [("BF16", "m-BF16.gguf"), ("Q8_0", "m-Q8_0.gguf"), ("m-bf16.gguf", "m-BF16.gguf")]
+    {
+        let (server, home) = (fine(models()), Home::new(&format!("default-{first}")));
+        assert_eq!(pulled(&home.pull(&server, &format!("user/repo:{first}"))), file);
+        assert_eq!(pulled(&home.pull(&server, "user/repo")), "m-Q4_K_M.gguf");
+        assert_eq!(pulled(&home.pull(&server, &format!("user/repo:{first}"))), file);
+    }
+}
+
+/// The file that another program left is not all that the hub has.
+#[test]
+fn files_of_other_programs_are_used() {
+    let (server, home) = (fine(models()), Home::new("others"));
+    let bytes = model("llama.Q8_0.gguf");
+    let snapshot = home.repo().join("snapshots").join(COMMIT);
+    std::fs::create_dir_all(home.repo().join("refs")).unwrap();
+    std::fs::write(home.repo().join("refs/main"), COMMIT).unwrap();
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::write(snapshot.join("m-Q8_0.gguf"), &bytes).unwrap();
+    // A file in the snapshot is not fetched again, a blob is linked.
+    assert_eq!(pulled(&home.pull(&server, "user/repo:Q8_0")), "m-Q8_0.gguf");
+    assert_eq!(server.downloads().len(), 0);
+    std::fs::create_dir_all(home.repo().join("blobs")).unwrap();
+    std::fs::write(home.repo().join("blobs").join(hash(b"bf16")), "bf16").unwrap();
+    assert_eq!(pulled(&home.pull(&server, "user/repo:BF16")), "m-BF16.gguf");
+    assert_eq!(server.downloads().len(), 0);
+    // One that was cut short is no blob.
+    let blob = home.repo().join("blobs").join(hash(&model("llama-w256.Q4_K_M.gguf")));
+    std::fs::write(&blob, "short").unwrap();
+    assert_eq!(pulled(&home.pull(&server, "user/repo")), "m-Q4_K_M.gguf");
+    assert_eq!(std::fs::read(&blob).unwrap(), model("llama-w256.Q4_K_M.gguf"));
+}
+
+#[test]
+fn without_a_network_the_cache_answers() {
+    let (server, home) = (fine(models()), Home::new("offline"));
+    assert_eq!(pulled(&home.pull(&server, "user/repo:BF16")), "m-BF16.gguf");
+    let gone = Server::gone();
+    for variables in [&[][..], &[("HF_HUB_OFFLINE", "1")], &[("TRANSFORMERS_OFFLINE", "yes")]] {
+        // What the list says is certain.
+        let output = home.pull_with(&gone, "user/repo:bf16", variables);
+        assert_eq!((pulled(&output), text(&output.stderr)), ("m-BF16.gguf".into(), String::new()));
+        // What the hub would not choose is better than nothing, with a word.
+        let output = home.pull_with(&gone, "user/repo", variables);
+        assert_eq!(pulled(&output), "m-BF16.gguf");
+        assert!(
+            text(&output.stderr).contains("using m-BF16.gguf from the cache"),
+            "{}",
+            text(&output.stderr)
+        );
+        refused(&home.pull_with(&gone, "user/repo:Q8_0", variables));
+    }
+    let asked = server.requests().len();
+    let offline = [("HF_HUB_OFFLINE", "ON")];
+    let said = refused(&home.pull_with(&server, "user/repo:Q8_0", &offline));
+    assert!(said.contains("HF_HUB_OFFLINE"), "{said}");
+    assert_eq!(server.requests().len(), asked);
+    // A reference to a commit that is not here.
+    std::fs::write(home.repo().join("refs/main"), "feedc0de").unwrap();
+    assert_eq!(pulled(&home.pull_with(&gone, "user/repo", &[])), "m-BF16.gguf");
+    assert_eq!(pulled(&home.pull(&server, "user/repo")), "m-Q4_K_M.gguf");
+}
+
+#[test]
+fn a_newer_version_is_fetched_when_asked_for() {
+    let home = Home::new("update");
+    let old = fine(Repository::new(&[("m-Q8_0.gguf", b"old")]));
+    let mut newer = Repository::new(&[("m-Q8_0.gguf", b"new")]);
+    newer.commit = "fedcba9876543210fedcba9876543210fedcba98".into();
+    let newer = fine(newer);
+    let read = |output: &std::process::Output| std::fs::read(text(&output.stdout).trim()).unwrap();
+    assert_eq!(read(&home.pull(&old, "user/repo")), b"old");
+    assert_eq!(read(&home.pull(&newer, "user/repo")), b"old");
+    let output = home.command(&newer.address, &["user/repo", "--update"]).output().unwrap();
+    assert_eq!(read(&output), b"new");
+    assert_eq!(read(&home.pull(&newer, "user/repo")), b"new");
+    assert_eq!(read(&home.pull(&newer, &format!("user/repo@{COMMIT}"))), b"old");
+}
+
+/// Names that a URL cannot hold as they are.
+#[test]
+fn names_are_percent_encoded() {
+    let names = [
+        "my model Q4_K_M.gguf",
+        "a#b-Q8_0.gguf",
+        "what?-F16.gguf",
+        "100%-Q2_K.gguf",
+        "a+b&c-Q3_K_S.gguf",
+        "größe-Q5_K_M.gguf",
+        "日本/模型-Q6_K.gguf",
+        "[x]-IQ4_XS.gguf",
+    ];
+    let (server, home) = (fine(Repository::of_names(&names)), Home::new("encoded"));
+    assert_eq!(pulled(&home.pull(&server, "user/repo")), names[0]);
+    for name in names {
+        let tag = name.trim_end_matches(".gguf").rsplit([' ', '-']).next().unwrap();
+        assert_eq!(pulled(&home.pull(&server, &format!("user/repo:{tag}"))), name);
+        assert_eq!(pulled(&home.pull(&server, &format!("user/repo:{name}"))), name);
+    }
+    for path in server.requests().iter().map(|request| &request.path) {
+        assert!(path.bytes().all(|b| b.is_ascii_graphic() && !b"?#+&[]".contains(&b)), "{path}");
+    }
+}
+
+#[test]
+fn links_to_files_are_fetched() {
+    let names = [
+        "m-Q4_K_M.gguf",
+        "my model-Q8_0.gguf",
+        "s/m-F16-00001-of-00002.gguf",
+        "s/m-F16-00002-of-00002.gguf",
+        "mmproj-F16.gguf",
+        "imatrix.gguf",
+    ];
+    let repository = Repository::of_names(&names);
+    let (server, home) = (fine(repository.clone()), Home::new("links"));
+    let hosts = ["https://huggingface.co".into(), "http://hf.co".into(), server.address.clone()];
+    for host in &hosts {
+        for (link, file) in [
+            ("resolve/main/m-Q4_K_M.gguf", names[0]),
+            ("blob/main/my%20model-Q8_0.gguf", names[1]),
+            ("resolve/main/m-Q4_K_M.gguf?download=true", names[0]),
+            ("blob/main/s/m-F16-00002-of-00002.gguf#L1", names[2]),
+            ("tree/main", names[0]),
+            ("tree/main/s", names[2]),
+        ] {
+            assert_eq!(
+                pulled(&home.pull(&server, &format!("{host}/user/repo/{link}"))),
+                file,
+                "{link}"
+            );
+        }
+        assert!(home.repo().join("snapshots").join(COMMIT).join(names[3]).exists());
+        for (link, said) in [
+            ("resolve/main/mmproj-F16.gguf", "not a model"),
+            ("blob/main/imatrix.gguf", "not a model"),
+            ("blob/main/gone.gguf", "m-Q4_K_M.gguf"),
+            ("blob/main/README.md", "no .gguf file"),
+            ("discussions/1", "leads to no model"),
+        ] {
+            let error = refused(&home.pull(&server, &format!("{host}/user/repo/{link}")));
+            assert!(error.contains(said), "{link}: {error}");
+        }
+    }
+    let commit = format!("user/repo/resolve/{COMMIT}/{}", names[0]);
+    assert_eq!(pulled(&home.pull(&server, &format!("https://hf.co/{commit}"))), names[0]);
+}
+
+/// Links to other hosts: each file in a folder of its own, asked for again whether it has changed.
+#[test]
+fn links_to_other_hosts_are_fetched() {
+    let parts = ["/x/m-00001-of-00002.gguf", "/x/m-00002-of-00002.gguf"];
+    let host = serve(move |request, before| match request.path.as_str() {
+        "/m.gguf?key=1" => file_reply(request, b"a model"),
+        "/moved.gguf" => Reply::to("302 Found", "m.gguf?key=1"),
+        "/headless.gguf" if request.method == "HEAD" => Reply::new("405 Method Not Allowed", ""),
+        "/headless.gguf" => Reply::new("200 OK", "another"),
+        "/changes.gguf" => file_reply(request, format!("{before}").as_bytes()),
+        path if parts.contains(&path) => file_reply(request, path.as_bytes()),
+        _ => Reply::new("404 Not Found", ""),
+    });
+    let (hub, home) = (fine(models()), Home::new("other-hosts"));
+    let token = [("HF_TOKEN", "secret")];
+    let pull = |link: &str| home.pull_with(&hub, &format!("{}{link}", host.address), &token);
+    let read = |output: &std::process::Output| std::fs::read(text(&output.stdout).trim()).unwrap();
+    for (link, right) in
+        [("/m.gguf?key=1", "a model"), ("/moved.gguf", "a model"), ("/headless.gguf", "another")]
+    {
+        for _ in 0..2 {
+            let output = pull(link);
+            assert!(output.status.success(), "{link}: {}", text(&output.stderr));
+            assert_eq!(text(&read(&output)), right);
+        }
+    }
+    let output = pull(parts[1]);
+    assert_eq!(pulled(&output), "m-00001-of-00002.gguf");
+    let second = Path::new(text(&output.stdout).trim()).with_file_name("m-00002-of-00002.gguf");
+    assert_eq!(std::fs::read(second).unwrap(), parts[1].as_bytes());
+    assert_ne!(read(&pull("/changes.gguf")), read(&pull("/changes.gguf")));
+    refused(&pull("/gone.gguf"));
+    let said = refused(&pull("/mmproj-x.gguf"));
+    assert!(said.contains("not a model"), "{said}");
+    let said = refused(&pull("/page.html"));
+    assert!(said.contains("must lead to a .gguf file"), "{said}");
+    assert!(host.requests().iter().all(|request| request.header("authorization").is_none()));
+    assert!(hub.requests().is_empty());
+}
+
+/// Lists that would lead out of the cache, or are none.
+#[test]
+fn bad_lists_are_refused() {
+    let names = [
+        "../../../evil-Q4_K_M.gguf",
+        "/etc/evil-Q4_K_M.gguf",
+        "a\\..\\evil-Q4_K_M.gguf",
+        "a//Q4_K_M.gguf",
+    ];
+    let (server, home) = (fine(Repository::of_names(&names)), Home::new("evil"));
+    for name in ["user/repo", "user/repo:Q4_K_M"] {
+        let said = refused(&home.pull(&server, name));
+        assert!(said.contains("no files"), "{said}");
+    }
+    assert!(server.downloads().is_empty());
+    for (at, (body, said)) in [
+        ("<html>log in</html>", "no list of files"),
+        ("[]", "no list of files"),
+        ("{\"siblings\": []}", "names no commit"),
+        ("{\"sha\": \"../x\", \"siblings\": []}", "names no commit"),
+        ("{\"sha\": \"c0ffee\"}", "holds no files"),
+        ("{\"sha\": \"c0ffee\", \"siblings\": [{}, {\"rfilename\": null}]}", "holds no files"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let server = serve(move |_, _| Reply::new("200 OK", body));
+        let error = refused(&Home::new(&format!("bad-{at}")).pull(&server, "user/repo"));
+        assert!(error.contains(said), "{body}: {error}");
+    }
 }

@@ -6,6 +6,7 @@ use engine::executor::Precision;
 use engine::kv::KvType;
 use serde_json::{Map, Value, json};
 
+use super::measure::Test;
 use crate::options::GpuLayers;
 
 /// One row of the table.
