@@ -84,6 +84,7 @@ enum Algorithm {
 }
 
 /// A vocabulary and how it is applied.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each its own")]
 pub struct Tokenizer {
     algorithm: Algorithm,
     vocabulary: Vocabulary,
@@ -116,6 +117,7 @@ pub struct Tokenizer {
 }
 
 /// What llama.cpp takes where the file does not say.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each its own")]
 #[derive(Default)]
 struct Defaults {
     ids: SpecialIds,

@@ -19,6 +19,7 @@ pub enum Fragment {
 }
 
 /// A special token.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each its own")]
 struct Special {
     text: String,
     id: u32,
