@@ -84,6 +84,7 @@ enum Algorithm {
 }
 
 /// A vocabulary and how it is applied.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each its own")]
 pub struct Tokenizer {
     algorithm: Algorithm,
     vocabulary: Vocabulary,
@@ -116,6 +117,7 @@ pub struct Tokenizer {
 }
 
 /// What llama.cpp takes where the file does not say.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each its own")]
 #[derive(Default)]
 struct Defaults {
     ids: SpecialIds,
@@ -212,7 +214,6 @@ impl Tokenizer {
         breaks: &[usize],
         options: EncodeOptions,
     ) -> Result<Vec<u32>> {
-        let (vocabulary, unknown) = (&self.vocabulary, self.ids.unknown);
         let wpm = matches!(self.algorithm, Algorithm::Wpm(_));
         let mut ids = Vec::new();
         if options.add_special && (self.add_bos || wpm) {
@@ -221,25 +222,21 @@ impl Tokenizer {
         // Whether the text so far ends in a special token, or there is none: where SPM puts its space.
         let mut after_special = true;
         for fragment in self.special.partition(text, options.parse_special, breaks) {
-            let text = match fragment {
+            match fragment {
                 special::Fragment::Token(id) => {
                     ids.push(id);
                     after_special = true;
-                    continue;
                 }
-                special::Fragment::Text(text) => text,
-            };
-            match &self.algorithm {
-                Algorithm::Bpe(bpe) => bpe.encode(vocabulary, text, &mut ids)?,
-                Algorithm::Spm(spm) => {
-                    spm.encode(vocabulary, text, after_special, unknown, &mut ids);
-                }
-                Algorithm::Wpm(wpm) => wpm.encode(vocabulary, text, unknown, &mut ids)?,
-                Algorithm::Unigram(unigram) => {
-                    unigram.encode(vocabulary, text, unknown, &mut ids)?;
+                special::Fragment::Text(range) => {
+                    let before = ids.len();
+                    self.encode_text(&text[range.clone()], after_special, &mut ids)?;
+                    if !breaks.is_empty() && ids[before..].iter().any(|&id| self.is_mark(id)) {
+                        ids.truncate(before);
+                        self.encode_apart(text, range, breaks, after_special, &mut ids)?;
+                    }
+                    after_special = false;
                 }
             }
-            after_special = false;
         }
         if options.add_special && wpm {
             ids.extend(self.sep);
@@ -247,6 +244,42 @@ impl Tokenizer {
             ids.extend(self.eos);
         }
         Ok(ids)
+    }
+
+    /// Appends the ids of a range of a text, cut after the first character of each spelling of a mark: there are
+    /// vocabularies whose merges lead to one.
+    fn encode_apart(
+        &self,
+        text: &str,
+        range: std::ops::Range<usize>,
+        breaks: &[usize],
+        mut first: bool,
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
+        let mut start = range.start;
+        for &at in breaks.iter().filter(|at| range.contains(at)) {
+            let end = at + text[at..].chars().next().map_or(0, char::len_utf8);
+            self.encode_text(&text[start..end], first, ids)?;
+            (start, first) = (end, false);
+        }
+        self.encode_text(&text[start..range.end], first, ids)
+    }
+
+    /// Appends the ids of a text without special tokens; `first` where no other text comes before it.
+    fn encode_text(&self, text: &str, first: bool, ids: &mut Vec<u32>) -> Result<()> {
+        let (vocabulary, unknown) = (&self.vocabulary, self.ids.unknown);
+        if text.is_empty() {
+            return Ok(());
+        }
+        match &self.algorithm {
+            Algorithm::Bpe(bpe) => bpe.encode(vocabulary, text, ids),
+            Algorithm::Spm(spm) => {
+                spm.encode(vocabulary, text, first, unknown, ids);
+                Ok(())
+            }
+            Algorithm::Wpm(wpm) => wpm.encode(vocabulary, text, unknown, ids),
+            Algorithm::Unigram(unigram) => unigram.encode(vocabulary, text, unknown, ids),
+        }
     }
 
     /// The number of tokens.

@@ -182,11 +182,10 @@ impl Bpe {
                 bytes.iter().flat_map(|&byte| self.characters[usize::from(byte)].bytes()).collect()
             }
         };
-        if self.pre.ignore_merges || (self.pre.newlines && newlines) {
-            if let Some(id) = vocabulary.id(&written(0..word.len())) {
-                ids.push(id);
-                return;
-            }
+        let as_a_whole = self.pre.ignore_merges || (self.pre.newlines && newlines);
+        if as_a_whole && let Some(id) = vocabulary.id(&written(0..word.len())) {
+            ids.push(id);
+            return;
         }
         let mut symbols = if self.pre.raw {
             let mut text = [0; 4];
@@ -207,9 +206,12 @@ impl Bpe {
             }
             // No token: byte by byte, and what has none is left out.
             let text = written(symbol.start..symbol.start + symbol.length);
-            let token = |byte: &u8| match self.pre.raw {
-                true => vocabulary.id(self.characters[usize::from(*byte)].as_bytes()),
-                false => vocabulary.id(&[*byte]),
+            let token = |byte: &u8| {
+                if self.pre.raw {
+                    vocabulary.id(self.characters[usize::from(*byte)].as_bytes())
+                } else {
+                    vocabulary.id(&[*byte])
+                }
             };
             ids.extend(text.iter().filter_map(token));
         }

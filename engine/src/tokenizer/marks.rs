@@ -45,8 +45,11 @@ pub struct SpecialIds {
     pub fim_separator: Option<u32>,
 }
 
+/// One of the ids.
+type Field = fn(&mut SpecialIds) -> &mut Option<u32>;
+
 /// Keys of ids, in the order in which they are read: of two for one id the later counts.
-const KEYS: &[(&str, fn(&mut SpecialIds) -> &mut Option<u32>)] = &[
+const KEYS: &[(&str, Field)] = &[
     ("bos", |ids| &mut ids.bos),
     ("eos", |ids| &mut ids.eos),
     ("eot", |ids| &mut ids.eot),
@@ -70,7 +73,7 @@ const KEYS: &[(&str, fn(&mut SpecialIds) -> &mut Option<u32>)] = &[
 
 /// Texts by which an id is found that no key names. Where a vocabulary has several of them, llama.cpp takes
 /// whichever its hash table gives first; here it is the first of the list.
-const BY_TEXT: &[(fn(&mut SpecialIds) -> &mut Option<u32>, &[&str])] = &[
+const BY_TEXT: &[(Field, &[&str])] = &[
     (
         |ids| &mut ids.eot,
         &[
@@ -258,11 +261,10 @@ pub fn find_meanings(
         }
     }
     // Struck-out text in these vocabularies, no mark.
-    if let Some(end) = is_end(&ends, "</s>") {
-        if has(&ends, "<|tool_response>") || has(&ends, "<|plamo:eos|>") {
-            ends.remove(&end);
-            types[end as usize] = TokenType::Normal;
-        }
+    let struck_out = has(&ends, "<|tool_response>") || has(&ends, "<|plamo:eos|>");
+    if struck_out && let Some(end) = is_end(&ends, "</s>") {
+        ends.remove(&end);
+        types[end as usize] = TokenType::Normal;
     }
     Meanings { ids, ends, marks }
 }

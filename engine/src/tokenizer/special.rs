@@ -1,6 +1,7 @@
 //! Finds special tokens in a text: user-defined ones always, control tokens when asked for.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use gguf::Metadata;
@@ -9,15 +10,16 @@ use super::TokenType;
 use super::vocabulary::Vocabulary;
 
 /// A part of a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fragment<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fragment {
     /// A special token.
     Token(u32),
-    /// Text to be cut by the vocabulary's algorithm; never empty.
-    Text(&'a str),
+    /// Bytes of the text, to be cut by the vocabulary's algorithm; never empty.
+    Text(Range<usize>),
 }
 
 /// A special token.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each its own")]
 struct Special {
     text: String,
     id: u32,
@@ -129,14 +131,8 @@ impl SpecialTokens {
     /// Cuts a text at its special tokens: longer tokens first, each wherever it occurs from left to right
     /// in the text that is left, as llama.cpp does. `control`: control tokens too. No mark is found in a
     /// stretch that contains a character beginning at one of `breaks` (sorted byte positions).
-    pub fn partition<'a>(
-        &self,
-        text: &'a str,
-        control: bool,
-        breaks: &[usize],
-    ) -> Vec<Fragment<'a>> {
-        // Ranges of bytes are text, ids are tokens.
-        let mut parts = vec![Ok(0..text.len())];
+    pub fn partition(&self, text: &str, control: bool, breaks: &[usize]) -> Vec<Fragment> {
+        let mut fragments = vec![Fragment::Text(0..text.len())];
         if let Some(finder) = &self.finder {
             // Which tokens occur at all: of thousands, nearly always a handful.
             let mut occurring: Vec<usize> = finder
@@ -150,21 +146,17 @@ impl SpecialTokens {
                     continue;
                 }
                 let mut cut = Vec::new();
-                for part in parts {
-                    match part {
-                        Ok(range) => token.cut(text, range, breaks, &mut cut),
-                        Err(id) => cut.push(Err(id)),
+                for fragment in fragments {
+                    match fragment {
+                        Fragment::Text(range) => token.cut(text, range, breaks, &mut cut),
+                        token @ Fragment::Token(_) => cut.push(token),
                     }
                 }
-                parts = cut;
+                fragments = cut;
             }
         }
-        let fragment = |part: Result<std::ops::Range<usize>, u32>| match part {
-            Ok(range) => Fragment::Text(&text[range]),
-            Err(id) => Fragment::Token(id),
-        };
-        let fragments = parts.into_iter().map(fragment);
-        fragments.filter(|fragment| *fragment != Fragment::Text("")).collect()
+        fragments.retain(|fragment| !matches!(fragment, Fragment::Text(range) if range.is_empty()));
+        fragments
     }
 
     /// Where in a text marks begin that it spells, in bytes, sorted. With `at_end` also where one begins that
@@ -197,9 +189,9 @@ impl Special {
     fn cut(
         &self,
         text: &str,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         breaks: &[usize],
-        parts: &mut Vec<Result<std::ops::Range<usize>, u32>>,
+        fragments: &mut Vec<Fragment>,
     ) {
         let bytes = text.as_bytes();
         let (mut start, end) = (range.start, range.end);
@@ -215,14 +207,14 @@ impl Special {
             while self.strip_left && left > start && is_space(bytes[left - 1]) {
                 left -= 1;
             }
-            parts.push(Ok(start..left));
-            parts.push(Err(self.id));
+            fragments.push(Fragment::Text(start..left));
+            fragments.push(Fragment::Token(self.id));
             start = after;
             while self.strip_right && start < end && is_space(bytes[start]) {
                 start += 1;
             }
             from = start;
         }
-        parts.push(Ok(start..end));
+        fragments.push(Fragment::Text(start..end));
     }
 }

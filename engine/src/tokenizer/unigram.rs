@@ -182,13 +182,8 @@ impl Unigram {
                 file: "the text".into(),
                 why: format!("tokenizer.ggml.precompiled_charsmap cannot be used: {why}"),
             })?;
-            let (taken, written) = match replaced {
-                Some(replaced) => replaced,
-                None => {
-                    let length = kept.max(first.len_utf8());
-                    (length, &rest.as_bytes()[..length])
-                }
-            };
+            let length = kept.max(first.len_utf8());
+            let (taken, written) = replaced.unwrap_or((length, &rest.as_bytes()[..length]));
             for &byte in written {
                 if byte == b' ' {
                     in_word = false;
