@@ -174,7 +174,7 @@ fn files_and_answers_do_not_steer_the_terminal() {
         (&["template", &model, &request], "\\x1b[7m\\x1b[31mHi"),
         (&["bench", &model, "-p", "2", "-n", "0", "-r", "1"], "\\x1b[1m1B"),
         (&["bench", &model, "-p", "2", "-n", "0", "-r", "1", "-o", "jsonl"], "u001b[1m1B"),
-        (&["quantize", &model, "/no/such\u{1b}[31m/x", "Q8_0"], "\\x1b[31m"),
+        (&["quantize", &model, "/no/such\u{1b}[31m/x", "Q8_0", "--allow-requantize"], "\\x1b[31m"),
         (&["run", &model, "x", "--\u{1b}[31m"], "prompts"),
     ];
     for (line, shown) in lines {
