@@ -80,7 +80,8 @@ pub type SharedContext = Arc<Mutex<Context>>;
 pub struct Session {
     context: SharedContext,
     tokenizer: Arc<Tokenizer>,
-    template: Option<Template>,
+    /// The file's template; one that does not compile says why when it is needed.
+    template: Option<std::result::Result<Template, String>>,
     sequence: SequenceId,
     trained: usize,
     /// The ids whose keys and values the context holds.
@@ -92,12 +93,18 @@ pub struct Session {
 }
 
 impl Session {
-    /// A conversation in `sequence` of a context.
+    /// A conversation in `sequence` of a context. A chat template that cannot be used is no error here: texts and ids
+    /// need none.
     pub fn new(model: &Model, context: SharedContext, sequence: SequenceId) -> Result<Self> {
+        let template = match Template::from_metadata(&model.file().gguf.metadata) {
+            Ok(template) => template.map(Ok),
+            Err(Error::Template(why)) => Some(Err(why)),
+            Err(error) => Some(Err(error.to_string())),
+        };
         Ok(Self {
             context,
             tokenizer: model.tokenizer()?,
-            template: Template::from_metadata(&model.file().gguf.metadata)?,
+            template,
             sequence,
             trained: model.file().spec.context_length,
             cached: Vec::new(),
@@ -130,6 +137,11 @@ impl Session {
             let text: Vec<_> = messages.iter().map(|message| message.content.as_str()).collect();
             return self.push_text(&text.join("\n"));
         };
+        let template = template.as_ref().map_err(|why| {
+            Error::Template(format!(
+                "{why}; it cannot be used: --raw continues a prompt without it, --override tokenizer.chat_template=TEXT takes another"
+            ))
+        })?;
         let text = template.render(messages, true, &inputs)?;
         // Templates write BOS themselves; a second one would be another prompt.
         let written = !inputs.bos_token.is_empty() && text.starts_with(&inputs.bos_token);
@@ -193,7 +205,8 @@ impl Session {
             let tokens = self.prompt.len();
             return Err(Error::PromptTooLong { tokens, cells, trained: self.trained });
         }
-        let marks = self.template.as_ref().map_or(Marks::None, Template::marks);
+        let template = self.template.as_ref().and_then(|template| template.as_ref().ok());
+        let marks = template.map_or(Marks::None, Template::marks);
         let parser = PartParser::new(marks, &self.prompt_end);
         let mut run = Generating {
             session: self,
