@@ -31,8 +31,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let (template, inputs, request) = match (&args.file, args.words.as_slice()) {
         (Some(path), [request]) => {
-            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            (Template::new(&text)?, TemplateInputs::default(), request)
+            let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+            (Template::new(&String::from_utf8_lossy(&bytes))?, TemplateInputs::default(), request)
         }
         (None, [model, request]) => {
             let file = models::open(model)?;

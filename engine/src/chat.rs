@@ -1,12 +1,26 @@
 //! Conversations as text: the chat template in a model's file, rendered as Python's jinja2 would.
 
+mod arguments;
+mod filters;
+mod format;
 mod json;
+mod methods;
+mod objects;
+mod operators;
 pub mod parts;
+mod percent;
 mod python;
 mod rendered;
+mod repr;
+mod rewrite;
+mod source;
+mod statements;
+mod strftime;
+mod tests;
+mod values;
 
 use gguf::Metadata;
-use minijinja::{Environment, ErrorKind, Value};
+use minijinja::{Environment, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -39,11 +53,6 @@ impl Message {
     }
 }
 
-/// Steps of a template before it is stopped: a hostile one must not hang.
-const FUEL: u64 = 50_000_000;
-/// The deepest recursion of a template.
-const RECURSION: usize = 200;
-
 /// What a template is rendered with, beside the messages.
 #[derive(Debug, Clone, Default)]
 pub struct TemplateInputs {
@@ -62,35 +71,23 @@ pub struct Template {
 }
 
 impl Template {
-    /// The template of a file, if it has one.
+    /// The template of a file, if it has one. Bytes that are no UTF-8 become U+FFFD.
     pub fn from_metadata(metadata: &Metadata) -> Result<Option<Self>> {
-        metadata.str("tokenizer.chat_template")?.map(Self::new).transpose()
+        const KEY: &str = "tokenizer.chat_template";
+        if let Some(gguf::Value::String(bytes)) = metadata.get(KEY) {
+            return Self::new(&String::from_utf8_lossy(bytes)).map(Some);
+        }
+        metadata.str(KEY)?.map(Self::new).transpose()
     }
 
     /// Compiles a template.
     pub fn new(source: &str) -> Result<Self> {
-        let mut environment = Environment::new();
-        let syntax = minijinja::syntax::SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()
-            .map_err(|error| template_error(&error))?;
-        environment.set_syntax(syntax);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(RECURSION);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function(
-            "raise_exception",
-            |message: String| -> std::result::Result<String, minijinja::Error> {
-                Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-            },
-        );
-        environment.add_filter("tojson", json::to_json);
-        python::add_to(&mut environment, source);
-        environment
-            .add_template_owned("chat", without_generation_marks(source))
-            .map_err(|error| template_error(&error))?;
+        let compile = || {
+            let mut environment = python::environment()?;
+            environment.add_template_owned("chat", statements::rewritten(source)?)?;
+            Ok(environment)
+        };
+        let environment = compile().map_err(|error| template_error(&error))?;
         Ok(Self { environment, marks: parts::Marks::of_template(source) })
     }
 
@@ -122,21 +119,8 @@ impl Template {
     ) -> Result<String> {
         let now = inputs.now.unwrap_or_else(|| chrono::Local::now().naive_local());
         let mut environment = self.environment.clone();
-        environment.add_function(
-            "strftime_now",
-            move |format: String| -> std::result::Result<String, minijinja::Error> {
-                use std::fmt::Write as _;
-                let mut text = String::new();
-                // chrono reports an unknown % letter as a formatting error.
-                write!(text, "{}", now.format(&format)).map_err(|_| {
-                    minijinja::Error::new(
-                        ErrorKind::InvalidOperation,
-                        format!("strftime: bad format {format:?}"),
-                    )
-                })?;
-                Ok(text)
-            },
-        );
+        environment
+            .add_function("strftime_now", move |format: String| strftime::strftime(&now, &format));
         let template = environment.get_template("chat").map_err(|error| template_error(&error))?;
         let mut values = request.clone();
         if let Some(values) = values.as_object_mut() {
@@ -159,32 +143,4 @@ fn template_error(error: &minijinja::Error) -> Error {
         cause = inner.source();
     }
     Error::Template(text)
-}
-
-/// A template without its `{% generation %}` marks, which only training uses.
-fn without_generation_marks(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
-        let end = start + length + 2;
-        let word = rest[start + 2..end - 2].trim_matches(['-', '+', ' ', '\t', '\n', '\r']);
-        if matches!(word, "generation" | "endgeneration") {
-            out.push_str(&rest[..start]);
-            // An empty comment keeps the whitespace rules of the tag that stood here.
-            let (left, right) = (&rest[start + 2..=start + 2], &rest[end - 3..end - 2]);
-            let left = if left == "-" { "-" } else { "" };
-            let right = if right == "-" { "-" } else { "" };
-            out.push_str("{%");
-            out.push_str(left);
-            out.push_str(" if true ");
-            out.push_str(right);
-            out.push_str("%}{% endif %}");
-        } else {
-            out.push_str(&rest[..end]);
-        }
-        rest = &rest[end..];
-    }
-    out.push_str(rest);
-    out
 }

@@ -91,7 +91,8 @@ pub type SharedContext = Arc<Mutex<Context>>;
 pub struct Session {
     context: SharedContext,
     tokenizer: Arc<Tokenizer>,
-    template: Option<Template>,
+    /// The file's template; one that does not compile says why when it is needed.
+    template: Option<std::result::Result<Template, String>>,
     sequence: SequenceId,
     trained: usize,
     /// The ids whose keys and values the context holds.
@@ -103,13 +104,19 @@ pub struct Session {
 }
 
 impl Session {
-    /// A conversation in `sequence` of a context.
+    /// A conversation in `sequence` of a context. A chat template that cannot be used is no error here: texts and ids
+    /// need none.
     pub fn new(model: &Model, context: SharedContext, sequence: SequenceId) -> Result<Self> {
         model.file().language_model()?;
+        let template = match Template::from_metadata(&model.file().gguf.metadata) {
+            Ok(template) => template.map(Ok),
+            Err(Error::Template(why)) => Some(Err(why)),
+            Err(error) => Some(Err(error.to_string())),
+        };
         Ok(Self {
             context,
             tokenizer: model.tokenizer()?,
-            template: Template::from_metadata(&model.file().gguf.metadata)?,
+            template,
             sequence,
             trained: model.file().spec.context_length,
             cached: Vec::new(),
@@ -125,7 +132,8 @@ impl Session {
 
     /// How the family of the template marks the parts of an answer.
     pub fn marks(&self) -> Marks {
-        self.template.as_ref().map_or(Marks::None, Template::marks)
+        let template = self.template.as_ref().and_then(|template| template.as_ref().ok());
+        template.map_or(Marks::None, Template::marks)
     }
 
     /// The tokenizer.
@@ -151,6 +159,11 @@ impl Session {
             self.push_ids(ids);
             return Ok(());
         };
+        let template = template.as_ref().map_err(|why| {
+            Error::Template(format!(
+                "{why}; it cannot be used: --raw continues a prompt without it, --override tokenizer.chat_template=TEXT takes another"
+            ))
+        })?;
         let request = serde_json::json!({ "messages": messages, "add_generation_prompt": true });
         let rendered = template.render_for(&request, &inputs, &self.tokenizer)?;
         let ids = self.tokenizer.encode_rendered(&rendered)?;

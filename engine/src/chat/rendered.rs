@@ -93,6 +93,9 @@ impl Template {
         inputs: &TemplateInputs,
         tokenizer: &Tokenizer,
     ) -> Result<Rendered> {
+        // One moment for all renderings, which are compared.
+        let now = inputs.now.unwrap_or_else(|| chrono::Local::now().naive_local());
+        let inputs = &TemplateInputs { now: Some(now), ..inputs.clone() };
         let text = self.render_values(request, inputs)?;
         let mut spells = false;
         let all = |text: &str| {
