@@ -41,21 +41,13 @@ fn renamed_repositories_are_followed() {
             if request.header("authorization") != Some("Bearer secret") {
                 return Reply::new("401 Unauthorized", "");
             }
-            match request.path.contains("old/name") {
-                true => {
-                    let host = if absolute {
-                        format!("http://{}", request.header("host").unwrap())
-                    } else {
-                        String::new()
-                    };
-                    Reply::to(
-                        status,
-                        format!("{host}{}", request.path.replace("old/name", "user/repo")),
-                    )
-                    .with("ETag", "\"of the redirect\"")
-                }
-                false => repository.answer(request),
+            if !request.path.contains("old/name") {
+                return repository.answer(request);
             }
+            let host = request.header("host").filter(|_| absolute);
+            let host = host.map(|host| format!("http://{host}")).unwrap_or_default();
+            let path = request.path.replace("old/name", "user/repo");
+            Reply::to(status, format!("{host}{path}")).with("ETag", "\"of the redirect\"")
         });
         let output = home.pull_with(&server, "old/name", &[("HF_TOKEN", "secret")]);
         assert_eq!(pulled(&output), NAME, "{status}");

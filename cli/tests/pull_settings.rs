@@ -4,6 +4,9 @@ mod stand_in;
 
 use stand_in::*;
 
+/// Variables, and a place below the test's folder.
+type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>);
+
 const NAME: &str = "m-Q4_K_M.gguf";
 
 fn one(content: &[u8]) -> Repository {
@@ -21,8 +24,8 @@ fn tokens_are_found_where_a_login_puts_them() {
                 .with("X-Error-Code", "GatedRepo"),
         })
     };
-    for (at, (variables, file)) in [
-        (&[("HF_TOKEN", "hf_made")][..], None),
+    let cases: [Case; 8] = [
+        (&[("HF_TOKEN", "hf_made")], None),
         (&[("HF_TOKEN", " hf_made\r\n")], None),
         (&[("HF_TOKEN", ""), ("HUGGING_FACE_HUB_TOKEN", "hf_made\n")], None),
         (&[("HF_TOKEN", " \n")], Some("token")),
@@ -30,10 +33,8 @@ fn tokens_are_found_where_a_login_puts_them() {
         (&[("HF_TOKEN_PATH", "~/deep/token")], Some("home/deep/token")),
         (&[("HF_HOME", "")], Some("home/.cache/huggingface/token")),
         (&[("HF_HOME", ""), ("XDG_CACHE_HOME", "~/xdg")], Some("home/xdg/huggingface/token")),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    ];
+    for (at, (variables, file)) in cases.into_iter().enumerate() {
         let (server, home) = (gated(), Home::new(&format!("token-{at}")));
         if let Some(file) = file {
             let path = home.0.join(file);
@@ -84,7 +85,7 @@ fn refusals_say_why() {
         let home = Home::new(&format!("refusal-{at}"));
         let error = refused(&home.pull(&server, "user/repo@v9"));
         assert!(
-            error.contains(said) && error.contains(&status[..3]) || error.contains("not found"),
+            error.contains(said) && (error.contains(&status[..3]) || error.contains("not found")),
             "{error}"
         );
         assert_eq!(server.requests().len(), 1, "asked once: {error}");
@@ -93,17 +94,15 @@ fn refusals_say_why() {
 
 #[test]
 fn places_for_the_cache() {
-    for (at, (variables, place)) in [
-        (&[("HF_HUB_CACHE", "~/one"), ("HF_HOME", "~/two")][..], "home/one"),
+    let cases: [(&[(&str, &str)], &str); 6] = [
+        (&[("HF_HUB_CACHE", "~/one"), ("HF_HOME", "~/two")], "home/one"),
         (&[("HUGGINGFACE_HUB_CACHE", "~/one"), ("LLAMA_CACHE", "~/two")], "home/one"),
         (&[("HF_HOME", "~/one"), ("LLAMA_CACHE", "~/two")], "home/one/hub"),
         (&[("HF_HOME", ""), ("LLAMA_CACHE", "~/one")], "home/one"),
         (&[("HF_HOME", ""), ("XDG_CACHE_HOME", "~/one")], "home/one/huggingface/hub"),
         (&[("HF_HOME", "")], "home/.cache/huggingface/hub"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    ];
+    for (at, (variables, place)) in cases.into_iter().enumerate() {
         let (repository, home) = (one(b"a model"), Home::new(&format!("place-{at}")));
         let server = serve(move |request, _| repository.answer(request));
         assert_eq!(pulled(&home.pull_with(&server, "user/repo", variables)), NAME);

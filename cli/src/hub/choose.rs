@@ -308,13 +308,14 @@ mod tests {
 
     #[test]
     fn repositories_without_a_model_say_what_they_hold() {
-        for (files, said) in [
-            (&["config.json", "model.safetensors"][..], "converted to GGUF"),
+        let cases: [(&[&str], &str); 5] = [
+            (&["config.json", "model.safetensors"], "converted to GGUF"),
             (&["pytorch_model.bin"], "PyTorch"),
             (&["README.md"], "no .gguf file"),
             (&["m-00002-of-00002.gguf"], "later parts"),
             (&[], "no files"),
-        ] {
+        ];
+        for (files, said) in cases {
             for name in ["a/b", "a/b:Q8_0"] {
                 let error = chosen(files, name).unwrap_err();
                 assert!(error.contains(said), "{name}: {error}");
