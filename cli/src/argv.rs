@@ -151,19 +151,17 @@ impl Walk<'_> {
         match foreign::fate(&name, value.as_deref(), bench) {
             Fate::AsHere => Ok(()),
             Fate::Refused(why) => Err(why),
-            Fate::Unknown => match alias {
-                Some(long) => {
-                    let command = match self.command.get_name() {
-                        "engine" => "an option of commands; write it behind one".to_string(),
-                        command => format!("`engine {command}` has no such option; see --help"),
-                    };
-                    Err(format!("{name} (--{long}): {command}"))
-                }
-                None => {
+            Fate::Unknown => {
+                let Some(long) = alias else {
                     self.keep(word.clone());
-                    Ok(())
-                }
-            },
+                    return Ok(());
+                };
+                let command = match self.command.get_name() {
+                    "engine" => "an option of commands; write it behind one".to_string(),
+                    command => format!("`engine {command}` has no such option; see --help"),
+                };
+                Err(format!("{name} (--{long}): {command}"))
+            }
         }
     }
 

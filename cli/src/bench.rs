@@ -25,6 +25,8 @@ use print::{Columns, Format, Printer, To};
 use row::Row;
 
 /// Measure prompt processing (pp) and generation (tg), with llama-bench's options and columns.
+// A flag is a bool.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  engine bench smollm2:135m\n  engine bench a.gguf b.gguf -p 64 -n 16 -r 3 -o json\n  engine bench a.gguf -p 512 -n 128 -pg 512,128 -d 0,4096 -dev cpu,vulkan:0\n  engine bench --synthetic llama-8b:q4_k_m\n\nValues take lists, numbers ranges too: -p 128,512  -n 16-64*2  -t 1-4+1; an option may be given several times. Every combination is measured."
@@ -132,9 +134,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     // Everything that can be refused is, before anything is measured for an hour.
     let subjects = subjects(args)?;
     let settings = settings(args, &subjects)?;
-    let mut printers = vec![Printer::new(args.output_err, To::Err, columns(args, &settings))];
+    let columns = columns(args, &settings);
+    let mut printers = vec![Printer::new(args.output_err, To::Err, columns.clone())];
     if !args.json {
-        printers.push(Printer::new(args.output, To::Out, columns(args, &settings)));
+        printers.push(Printer::new(args.output, To::Out, columns));
     }
     let mut progress = Progress {
         shown: args.progress,
@@ -330,17 +333,19 @@ fn columns(args: &Args, settings: &[Setting]) -> Columns {
     let on_cpu = |setting: &Setting| setting.device.is_cpu();
     let given = |values: &[List<usize>], default| joined(values, default) != [default];
     let types = |values: &[List<KvType>]| joined(values, KvType::F16) != [KvType::F16];
-    Columns {
-        layers: !settings.iter().all(on_cpu),
-        threads: settings.iter().any(on_cpu) || !args.threads.is_empty(),
-        batch: given(&args.batch_size, BATCH),
-        ubatch: given(&args.ubatch_size, UBATCH),
-        key_type: types(&args.cache_type_k),
-        value_type: types(&args.cache_type_v),
-        flash_attention: args.flash_attn.is_some(),
-        device: settings.iter().any(|setting| setting.device.id() != settings[0].device.id()),
-        load_mode: settings.iter().any(|setting| !setting.map),
-    }
+    let elsewhere = |setting: &Setting| setting.device.id() != settings[0].device.id();
+    let columns = [
+        ("ngl", !settings.iter().all(on_cpu)),
+        ("threads", settings.iter().any(on_cpu) || !args.threads.is_empty()),
+        ("n_batch", given(&args.batch_size, BATCH)),
+        ("n_ubatch", given(&args.ubatch_size, UBATCH)),
+        ("type_k", types(&args.cache_type_k)),
+        ("type_v", types(&args.cache_type_v)),
+        ("fa", args.flash_attn.is_some()),
+        ("dev", settings.iter().any(elsewhere)),
+        ("lm", settings.iter().any(|setting| !setting.map)),
+    ];
+    Columns(columns.into_iter().filter(|(_, shown)| *shown).map(|(heading, _)| heading).collect())
 }
 
 /// Says on stderr what the rows were measured on.

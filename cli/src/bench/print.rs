@@ -33,57 +33,37 @@ pub enum To {
     Err,
 }
 
-/// A column of the table that is shown where it is not the same, known value in every row.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Columns {
-    /// Layers on the GPU.
-    pub layers: bool,
-    /// Threads of the CPU.
-    pub threads: bool,
-    /// The most tokens handed over at once.
-    pub batch: bool,
-    /// The most tokens computed at once.
-    pub ubatch: bool,
-    /// The type of keys.
-    pub key_type: bool,
-    /// The type of values.
-    pub value_type: bool,
-    /// How attention is computed.
-    pub flash_attention: bool,
-    /// The device's stable name.
-    pub device: bool,
-    /// How the file is read.
-    pub load_mode: bool,
-}
-
 /// A heading, its least width, and whether its cells stand to the left.
 type Heading = (&'static str, usize, bool);
 
+/// Every heading there is, in order.
+const HEADINGS: &[Heading] = &[
+    ("model", 30, true),
+    ("size", 10, false),
+    ("params", 10, false),
+    ("backend", 10, true),
+    ("ngl", 3, false),
+    ("threads", 7, false),
+    ("n_batch", 7, false),
+    ("n_ubatch", 8, false),
+    ("type_k", 6, false),
+    ("type_v", 6, false),
+    ("fa", 3, false),
+    ("dev", 12, true),
+    ("lm", 10, false),
+    ("test", 15, false),
+    ("t/s", 20, false),
+];
+
+/// The headings that a table may do without: it has those among them that are not the same, known value in every row.
+#[derive(Debug, Clone, Default)]
+pub struct Columns(pub Vec<&'static str>);
+
 impl Columns {
-    fn headings(self) -> Vec<Heading> {
-        let mut headings = vec![
-            ("model", 30, true),
-            ("size", 10, false),
-            ("params", 10, false),
-            ("backend", 10, true),
-        ];
-        for (shown, heading) in [
-            (self.layers, ("ngl", 3, false)),
-            (self.threads, ("threads", 7, false)),
-            (self.batch, ("n_batch", 7, false)),
-            (self.ubatch, ("n_ubatch", 8, false)),
-            (self.key_type, ("type_k", 6, false)),
-            (self.value_type, ("type_v", 6, false)),
-            (self.flash_attention, ("fa", 3, false)),
-            (self.device, ("dev", 12, true)),
-            (self.load_mode, ("lm", 10, false)),
-        ] {
-            if shown {
-                headings.push(heading);
-            }
-        }
-        headings.extend([("test", 15, false), ("t/s", 20, false)]);
-        headings
+    fn headings(&self) -> Vec<Heading> {
+        let always = ["model", "size", "params", "backend", "test", "t/s"];
+        let shown = |heading: &&Heading| always.contains(&heading.0) || self.0.contains(&heading.0);
+        HEADINGS.iter().filter(shown).copied().collect()
     }
 }
 
