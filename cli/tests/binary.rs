@@ -125,7 +125,7 @@ fn tokenize_reads_stdin_to_its_last_byte_and_files_without_tensors() {
     // Such a file can be inspected, but not run.
     let shown = json(&["inspect", &path, "--json"]);
     assert_eq!(shown["parameters"], 0);
-    fails(&["run", &path, "x"], &[&path, "no tensors", "inspected"]);
+    fails(&["run", &path, "x"], &[&path, "no weights", "inspected"]);
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn bad_files_get_a_clear_error() {
     let path = scratch("empty.gguf", b"");
     fails(&["run", &path, "x"], &[&path, "not a GGUF file"]);
     let path = std::env::temp_dir().to_str().unwrap().to_string();
-    fails(&["inspect", &path], &["directory"]);
+    fails(&["inspect", &path], &["is a folder"]);
 
     let string = |text: &str| Value::from(text);
     let cases: Vec<(&str, Vec<u8>, Vec<&str>)> = vec![

@@ -4,6 +4,7 @@
 mod stand_in;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use stand_in::*;
 
@@ -220,12 +221,18 @@ fn links_to_files_are_fetched() {
 #[test]
 fn links_to_other_hosts_are_fetched() {
     let parts = ["/x/m-00001-of-00002.gguf", "/x/m-00002-of-00002.gguf"];
-    let host = serve(move |request, before| match request.path.as_str() {
+    let versions = AtomicUsize::new(0);
+    let host = serve(move |request, _| match request.path.as_str() {
         "/m.gguf?key=1" => file_reply(request, b"a model"),
         "/moved.gguf" => Reply::to("302 Found", "m.gguf?key=1"),
         "/headless.gguf" if request.method == "HEAD" => Reply::new("405 Method Not Allowed", ""),
         "/headless.gguf" => Reply::new("200 OK", "another"),
-        "/changes.gguf" => file_reply(request, format!("{before}").as_bytes()),
+        // Another file each time it is asked about.
+        "/changes.gguf" => {
+            let asked = usize::from(request.method == "HEAD");
+            let version = versions.fetch_add(asked, Ordering::Relaxed) + asked;
+            file_reply(request, version.to_string().as_bytes())
+        }
         path if parts.contains(&path) => file_reply(request, path.as_bytes()),
         _ => Reply::new("404 Not Found", ""),
     });

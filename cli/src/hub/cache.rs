@@ -144,8 +144,10 @@ impl Cache {
         {
             return Some(Found { path, file, certain: true });
         }
-        let file = choose::choose(&here, name).ok()?;
-        let path = complete(&file)?;
+        // What lacks a part is no model yet.
+        let whole: Vec<_> = here.iter().filter(|file| complete(file).is_some()).cloned().collect();
+        let file = choose::choose(&whole, name).ok()?;
+        let path = snapshot.join(&file);
         // A whole path means one file, whatever else the commit has.
         let certain = matches!(&name.pick, Pick::File(asked) if *asked == file);
         Some(Found { path, file, certain })

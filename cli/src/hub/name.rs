@@ -198,11 +198,14 @@ fn of_uri(uri: &str, rest: &str) -> Result<Wanted> {
         bail!("{uri}: names one of the hub's {}, not a model", kind.trim_end_matches('/'));
     }
     let rest = rest.strip_prefix("models/").unwrap_or(rest);
-    if let Some(name) = Name::parse(rest) {
-        return Ok(Wanted::Hub(name));
-    }
-    let mut parts: Vec<&str> = rest.splitn(3, '/').collect();
-    let place = if parts.len() == 3 { parts.pop().unwrap_or_default() } else { "" };
+    // A revision of one part ends at the next slash; those of pull requests and conversions have three.
+    let parts_of_revision = match rest.split_once('@') {
+        Some((_, after)) if ["refs/pr/", "refs/convert/"].iter().any(|p| after.starts_with(p)) => 3,
+        _ => 1,
+    };
+    let mut parts: Vec<&str> = rest.splitn(2 + parts_of_revision, '/').collect();
+    let has_place = parts.len() == 2 + parts_of_revision;
+    let place = if has_place { parts.pop().unwrap_or_default() } else { "" };
     let Some(name) = Name::parse(&parts.join("/")) else {
         bail!("{uri}: names no model; write hf://user/repo or hf://user/repo/FILE.gguf")
     };
@@ -397,6 +400,11 @@ mod tests {
             parse("hf://models/a/b@v1/sub/m.gguf"),
             hub("a/b", Some("v1"), file("sub/m.gguf"))
         );
+        assert_eq!(
+            parse("hf://a/b@refs/pr/7/m.gguf"),
+            hub("a/b", Some("refs/pr/7"), file("m.gguf"))
+        );
+        assert_eq!(parse("hf://a/b@refs/pr/7"), hub("a/b", Some("refs/pr/7"), Pick::Default));
         assert_eq!(parse("hf://a/b/Q8_0"), hub("a/b", None, Pick::Folder("Q8_0".into())));
         for elsewhere in [
             "https://example.org/m.gguf",
