@@ -1,5 +1,7 @@
 //! `engine bench`: prompt processing and generation, measured as llama-bench does.
 
+mod profile;
+
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime};
 
@@ -19,11 +21,11 @@ use crate::{models, output};
 /// Measure prompt processing (pp) and generation (tg), with llama-bench's options and columns.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  engine bench smollm2:135m\n  engine bench a.gguf b.gguf -p 64 -n 16 -r 3 -o json\n  engine bench --synthetic llama-8b:q4_k_m\n\nNumbers take lists and ranges: -p 128,512  -n 16-64*2  -t 1-4+1"
+    after_help = "Examples:\n  engine bench smollm2:135m\n  engine bench a.gguf b.gguf -p 64 -n 16 -r 3 -o json\n  engine bench --synthetic llama-8b:q4_k_m\n  engine bench --synthetic llama-8b:q4_k_m --profile\n  engine bench --roofline --device vulkan:0\n\nNumbers take lists and ranges: -p 128,512  -n 16-64*2  -t 1-4+1"
 )]
 pub struct Args {
     /// Files, catalogue names or names on the hub
-    #[arg(required_unless_present_any = ["model_option", "synthetic"])]
+    #[arg(required_unless_present_any = ["model_option", "synthetic", "roofline"])]
     models: Vec<String>,
     /// Models made up in the device's memory: a shape and a format, llama-8b:q4_k_m
     #[arg(long, num_args = 1.., value_delimiter = ',')]
@@ -54,6 +56,8 @@ pub struct Args {
     ubatch_size: usize,
     #[command(flatten)]
     precision: PrecisionArgs,
+    #[command(flatten)]
+    profile: profile::ProfileArgs,
     /// md or json
     #[arg(short = 'o', long, default_value = "md", value_parser = ["md", "json"])]
     output: String,
@@ -103,16 +107,31 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let key_types = types(&args.cache_type_k).context("-ctk")?;
     let value_types = types(&args.cache_type_v).context("-ctv")?;
-    let mut rows = Vec::new();
-    let made_up = args.synthetic.iter().map(|name| (name, true));
-    let real = args.models.iter().chain(&args.model_option).map(|name| (name, false));
-    for (name, synthetic) in real.chain(made_up) {
-        let (file, path) = if synthetic {
-            (synthetic::open(name)?, format!("synthetic {name}"))
-        } else {
-            let path = models::resolve(name)?;
-            (ModelFile::from_gguf(models::open_path(&path)?)?, path.display().to_string())
+    if args.profile.asked() {
+        let models: Result<Vec<_>> =
+            subjects(args).map(|(name, made_up)| open(name, made_up)).collect();
+        let request = profile::Request {
+            models: models?,
+            device: &args.device,
+            precision: args.precision.class(),
+            prompts,
+            generate: generates.iter().any(|&tokens| tokens > 0),
+            depths: vec![0],
+            options: ContextOptions {
+                outputs: Some(1),
+                chunk: args.ubatch_size,
+                key_type: key_types[0],
+                value_type: value_types[0],
+                ..ContextOptions::default()
+            },
+            repetitions: args.repetitions,
+            json: args.json || args.output == "json",
         };
+        return profile::run(&args.profile, &request);
+    }
+    let mut rows = Vec::new();
+    for (name, made_up) in subjects(args) {
+        let (file, path) = open(name, made_up)?;
         for &threads in &threads {
             let open = DeviceArgs { device: args.device.clone(), threads: Some(threads) };
             let precision = args.precision.class();
@@ -177,6 +196,21 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     print(args, &rows)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The models' names, and whether each is made up.
+fn subjects(args: &Args) -> impl Iterator<Item = (&String, bool)> {
+    let made_up = args.synthetic.iter().map(|name| (name, true));
+    args.models.iter().chain(&args.model_option).map(|name| (name, false)).chain(made_up)
+}
+
+/// A model, opened, and what it is called.
+fn open(name: &str, made_up: bool) -> Result<(ModelFile, String)> {
+    if made_up {
+        return Ok((synthetic::open(name)?, format!("synthetic {name}")));
+    }
+    let path = models::resolve(name)?;
+    Ok((ModelFile::from_gguf(models::open_path(&path)?)?, path.display().to_string()))
 }
 
 /// Runs one test: a warm-up as llama-bench's (the prompt, or one token), then the repetitions.
