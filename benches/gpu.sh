@@ -170,6 +170,7 @@ why() {
         esac
     done < "$1"
     first=${first//|/\/}
+    first=${first:0:160}
     echo "exit $2: ${first:-see the log}"
 }
 
@@ -229,7 +230,8 @@ peer() {
     fi
     if logged "$name-file" 60 "$engine" synth "$file" "$model"; then
         peer_run "$name" "$limit" $(for_software "512 128 3" "16 4 1") || status=$?
-        [ $status != 0 ] || peer_run "$name-depth" "$limit" $(for_software "512 32 2 480" "8 2 1 64") || true
+        # Its shaders for that take a software driver minutes.
+        [ $status != 0 ] || [ -n "$software" ] || peer_run "$name-depth" "$limit" 512 32 2 480 || true
     else
         row llama.cpp "$model" "" "$(why "$logs/$name-file.log" $?)"
     fi
@@ -240,7 +242,7 @@ peer() {
 peer_run() {
     local name=$1 limit=$2 status=0
     shift 2
-    logged "$name" "$limit" env GGML_VK_VISIBLE_DEVICES="${device#vulkan:}" "$store/all/peer/peer" "$store/all/peer" "$file" "$@" || status=$?
+    logged "$name" "$limit" env GGML_VK_VISIBLE_DEVICES="${device#vulkan:}" LD_LIBRARY_PATH="$store/all/peer:$LD_LIBRARY_PATH" "$store/all/peer/peer" "$store/all/peer" "$file" "$@" || status=$?
     speeds "$name" llama.cpp "$model" || true
     [ $status = 0 ] || row llama.cpp "$model" "" "$(why "$logs/$name.log" $status)"
     return $status
@@ -420,19 +422,18 @@ find_device() {
     logged devices 20 "$engine" devices || true
     choose_device
     [ -z "$device" ] || [ -n "$software" ] || return 0
-    shopt -s globstar nullglob
-    for file in /usr/local/nvidia/share/vulkan/icd.d/*.json /usr/local/nvidia/**/nvidia_icd*.json \
-        /usr/local/share/vulkan/icd.d/*.json /opt/**/nvidia_icd*.json; do
-        try_driver "$file" && return 0
+    for file in /usr/local/nvidia/share/vulkan/icd.d/*.json /usr/local/nvidia/{,lib64/,lib/}nvidia_icd*.json \
+        {/usr/local/share,/usr/share,/etc}/vulkan/icd.d/nvidia_icd*.json /usr/share/nvidia/nvidia_icd*.json; do
+        if [ -f "$file" ] && try_driver "$file"; then return 0; fi
     done
     # A driver's library without its description.
     for library in /usr/local/nvidia/lib64/lib{EGL,GLX}_nvidia.so.0 /usr/lib/x86_64-linux-gnu/lib{EGL,GLX}_nvidia.so.0 \
         /usr/lib64/lib{EGL,GLX}_nvidia.so.0; do
+        [ -e "$library" ] || continue
         file=$store/icd-${library##*/}.json
         echo "{\"file_format_version\": \"1.0.0\", \"ICD\": {\"library_path\": \"$library\", \"api_version\": \"1.3.0\"}}" > "$file"
-        try_driver "$file" && return 0
+        if try_driver "$file"; then return 0; fi
     done
-    shopt -u globstar nullglob
     logged devices 20 "$engine" devices || true
     choose_device
 }

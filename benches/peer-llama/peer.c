@@ -97,6 +97,7 @@ int main(int argc, char **argv) {
     of_context.n_ctx = depth + (prompt > generate ? prompt : generate) + 16;
     of_context.n_batch = 512;
     of_context.n_ubatch = 512;
+    of_context.swa_full = false;
     of_context.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
     struct llama_context *context = llama_init_from_model(model, of_context);
     if (!context) return 1;
