@@ -121,7 +121,7 @@ engine=$store/all/engine
 rows=$store/rows sections=$store/sections
 : > "$rows"; : > "$sections"
 started=$(date -u +%Y-%m-%dT%H:%MZ)
-device="" name="" software=""
+device="" name="" software="" tuned=""
 
 # --- the report ----------------------------------------------------------------------------------------------------
 
@@ -198,8 +198,8 @@ speeds_of() {
     shift 4
     # shellcheck disable=SC2086 # words
     logged "$name" "$limit" "$engine" bench --synthetic "$model" --device "$device" $sizes "$@" || status=$?
-    speeds "$name" "engine${*:+ $*}" "$model" || true
-    [ $status = 0 ] || row "engine${*:+ $*}" "$model" "" "$(why "$logs/$name.log" $status)"
+    speeds "$name" "engine$tuned${*:+ $*}" "$model" || true
+    [ $status = 0 ] || row "engine$tuned${*:+ $*}" "$model" "" "$(why "$logs/$name.log" $status)"
 }
 
 # A model's name; for a software driver a far smaller one's of the same formats and ops.
@@ -316,6 +316,8 @@ step_tune() {
         logged "tune-$model" 40 "$engine" tune --synthetic "$(sized "$model")" --device "$device" --seconds "$([ -n "$software" ] && echo 5 || echo 18)" --verbose || status=$?
         row "engine tune" "$(sized "$model")" "" "$([ $status = 0 ] && echo "see the log" || why "$logs/tune-$model.log" $status)"
     done
+    # What is measured from here on is measured with what was found.
+    tuned=", tuned"
 }
 
 # Each: its name, and the command. In the order of what is worth most.
