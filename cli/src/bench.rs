@@ -3,6 +3,7 @@
 mod lists;
 mod measure;
 mod print;
+mod profile;
 mod row;
 
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ use engine::cpu::default_threads;
 use engine::executor::Precision;
 use engine::kv::KvType;
 use engine::model::ModelFile;
-use engine::{Device, synthetic};
+use engine::{ContextOptions, Device, synthetic};
 use serde_json::{Value, json};
 
 use crate::models::ModelName;
@@ -33,7 +34,7 @@ use row::Row;
 )]
 pub struct Args {
     /// Files, catalogue names or names on the hub
-    #[arg(required_unless_present_any = ["model_option", "synthetic", "list_devices"])]
+    #[arg(required_unless_present_any = ["model_option", "synthetic", "list_devices", "roofline"])]
     models: Vec<ModelName>,
     /// Models made up in the device's memory: a shape and a format, llama-8b:q4_k_m
     #[arg(long, num_args = 1.., value_delimiter = ',')]
@@ -94,6 +95,8 @@ pub struct Args {
     flash_attn: Option<()>,
     #[command(flatten)]
     precision: PrecisionArgs,
+    #[command(flatten)]
+    profile: profile::ProfileArgs,
     /// How results are printed
     #[arg(short = 'o', long, value_enum, default_value = "md", hide_possible_values = false)]
     output: Format,
@@ -129,6 +132,9 @@ struct Subject {
 pub fn run(args: &Args) -> Result<ExitCode> {
     if args.list_devices {
         return devices::print(args.json);
+    }
+    if args.profile.asked() {
+        return run_profile(args);
     }
     let tests = tests(args)?;
     // Everything that can be refused is, before anything is measured for an hour.
@@ -187,6 +193,34 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         say_devices(&rows);
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Dispatches timed instead of tests: on the first device, with the first size of a step and types of keys and values.
+fn run_profile(args: &Args) -> Result<ExitCode> {
+    let devices = wanted_devices(&args.device)?;
+    if devices.len() > 1 {
+        bail!("--profile and --roofline measure one device: name one with --device");
+    }
+    let first = |types: &[List<KvType>]| joined(types, KvType::F16)[0];
+    let models = subjects(args)?.into_iter().map(|subject| (subject.file, subject.path));
+    let request = profile::Request {
+        models: models.collect(),
+        device: &devices[0].name,
+        precision: args.precision.class(),
+        prompts: joined(&args.prompt, 512),
+        generate: joined(&args.generate, 128).iter().any(|&tokens| tokens > 0),
+        depths: joined(&args.depth, 0),
+        options: ContextOptions {
+            outputs: Some(1),
+            chunk: joined(&args.ubatch_size, UBATCH)[0],
+            key_type: first(&args.cache_type_k),
+            value_type: first(&args.cache_type_v),
+            ..ContextOptions::default()
+        },
+        repetitions: args.repetitions,
+        json: args.json || args.output == Format::Json,
+    };
+    profile::run(&args.profile, &request)
 }
 
 /// llama-bench's default of `-b`.

@@ -17,7 +17,7 @@ use crate::{models, output};
 pub struct Args {
     /// The file to write
     out: PathBuf,
-    /// A shape and a format: llama-8b:q4_k_m; `list` prints the shapes
+    /// A shape and a format: llama-8b:q4_k_m, llama-8b/2 for two of its layers; `list` prints the shapes
     model: String,
 }
 

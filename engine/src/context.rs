@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::cpu::{CpuExecutor, CpuLoops, CpuWeights};
 use crate::executor::{Executor, Memory, Selection, Sizes};
+use crate::gpu::profile::StepProfile;
 use crate::gpu::{GpuExecutor, GpuWeights};
 use crate::kv::{Group, KvTable, KvType};
 use crate::model::spec::MOST_IN_A_STEP;
@@ -211,14 +212,7 @@ impl Context {
         on_logits: &mut dyn FnMut(&[f32]),
         cancelled: &mut dyn FnMut() -> bool,
     ) -> Result<usize> {
-        for (index, token) in tokens.iter().enumerate() {
-            if let Input::Id(id) = token.input
-                && id as usize >= self.vocabulary
-            {
-                let why = format!("id {id} is not in the vocabulary of {} tokens", self.vocabulary);
-                return Err(Error::Step { index, why });
-            }
-        }
+        self.check_ids(tokens)?;
         let mut done = 0;
         while done < tokens.len() {
             if cancelled() {
@@ -244,6 +238,20 @@ impl Context {
             done += piece.len();
         }
         Ok(done)
+    }
+
+    /// Computes a step that the device takes at once, dispatch by dispatch, and answers what each took.
+    pub fn profile_step(&mut self, tokens: &[StepToken]) -> Result<StepProfile> {
+        self.check_ids(tokens)?;
+        let most = self.piece(tokens);
+        if tokens.is_empty() || most < tokens.len() {
+            let length = tokens.len();
+            return Err(Error::Option(format!(
+                "a step of 1 to {most} tokens can be timed, not of {length}"
+            )));
+        }
+        let prepared = self.table.prepare(tokens)?;
+        self.executor.profile(&self.table, &prepared)
     }
 
     /// Whether ids can be chosen on the device in this way, so that the next step need not wait for them.
@@ -283,6 +291,19 @@ impl Context {
     pub fn selected(&mut self, slot: u32, position: u32) -> Result<u32> {
         let id = self.executor.selected(slot)?;
         id.ok_or_else(|| Error::NotFinite { device: self.executor.device_name(), position })
+    }
+
+    /// Refuses ids that the vocabulary has not.
+    fn check_ids(&self, tokens: &[StepToken]) -> Result<()> {
+        for (index, token) in tokens.iter().enumerate() {
+            if let Input::Id(id) = token.input
+                && id as usize >= self.vocabulary
+            {
+                let why = format!("id {id} is not in the vocabulary of {} tokens", self.vocabulary);
+                return Err(Error::Step { index, why });
+            }
+        }
+        Ok(())
     }
 
     /// How many of the tokens the device takes at once.

@@ -1,5 +1,6 @@
 //! What a context asks of a device, whichever it is.
 
+use crate::gpu::profile::StepProfile;
 use crate::kv::{KvTable, KvType, Prepared};
 use crate::model::spec::Spec;
 use crate::select::Sampling;
@@ -106,6 +107,11 @@ pub struct Selection {
 pub trait Executor: Send {
     /// Computes a step whose tokens have cells. Its logits can be read until the next step.
     fn step(&mut self, table: &KvTable, step: &Prepared) -> Result<()>;
+
+    /// Computes a step dispatch by dispatch and answers what each took. Its logits can be read until the next step.
+    fn profile(&mut self, _table: &KvTable, _step: &Prepared) -> Result<StepProfile> {
+        Err(Error::Device("only a GPU's dispatches can be timed; name one with --device".into()))
+    }
 
     /// The logits of the last step: a row of the vocabulary's length for each wanted token.
     fn logits(&mut self) -> Result<Vec<f32>>;

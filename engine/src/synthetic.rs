@@ -3,256 +3,43 @@
 //! Nothing is downloaded or stored: the header is written in memory, a tensor's bytes are one stretch of random
 //! blocks over and over, made when they are read.
 
+mod shapes;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use gguf::{Array, Format, Gguf, Source, StringArray, TensorType, Value, Writer, quantize};
 
+pub use shapes::{SHAPES, Shape};
+
+use self::shapes::Mix;
 use crate::model::ModelFile;
 use crate::{Error, Result};
 
-/// A model's shape.
-#[derive(Debug, Clone, Copy)]
-pub struct Shape {
-    /// The name that users give.
-    pub name: &'static str,
-    /// What it is, for lists.
-    pub what: &'static str,
-    architecture: &'static str,
-    layers: u32,
-    embedding: u32,
-    feed_forward: u32,
-    heads: u32,
-    kv_heads: u32,
-    head_length: u32,
-    vocabulary: u32,
-    context: u32,
-    rope_base: f32,
-    /// Whether the embeddings are the head too.
-    tied: bool,
-    /// Experts, and how many of them a token uses; 0: a dense model.
-    experts: (u32, u32),
-    /// The window of most layers; 0: none.
-    window: u32,
-}
-
-/// The shapes there are, each as the model's own files give it.
-pub const SHAPES: &[Shape] = &[
-    Shape {
-        name: "smollm2-135m",
-        what: "SmolLM2 135M",
-        architecture: "llama",
-        layers: 30,
-        embedding: 576,
-        feed_forward: 1536,
-        heads: 9,
-        kv_heads: 3,
-        head_length: 64,
-        vocabulary: 49_152,
-        context: 8192,
-        rope_base: 100_000.0,
-        tied: true,
-        experts: (0, 0),
-        window: 0,
-    },
-    Shape {
-        name: "llama-1b",
-        what: "Llama 3.2 1B",
-        architecture: "llama",
-        layers: 16,
-        embedding: 2048,
-        feed_forward: 8192,
-        heads: 32,
-        kv_heads: 8,
-        head_length: 64,
-        vocabulary: 128_256,
-        context: 131_072,
-        rope_base: 500_000.0,
-        tied: true,
-        experts: (0, 0),
-        window: 0,
-    },
-    Shape {
-        name: "llama-3b",
-        what: "Llama 3.2 3B",
-        architecture: "llama",
-        layers: 28,
-        embedding: 3072,
-        feed_forward: 8192,
-        heads: 24,
-        kv_heads: 8,
-        head_length: 128,
-        vocabulary: 128_256,
-        context: 131_072,
-        rope_base: 500_000.0,
-        tied: true,
-        experts: (0, 0),
-        window: 0,
-    },
-    Shape {
-        name: "llama-8b",
-        what: "Llama 3.1 8B",
-        architecture: "llama",
-        layers: 32,
-        embedding: 4096,
-        feed_forward: 14_336,
-        heads: 32,
-        kv_heads: 8,
-        head_length: 128,
-        vocabulary: 128_256,
-        context: 131_072,
-        rope_base: 500_000.0,
-        tied: false,
-        experts: (0, 0),
-        window: 0,
-    },
-    Shape {
-        name: "llama-70b",
-        what: "Llama 3.1 70B",
-        architecture: "llama",
-        layers: 80,
-        embedding: 8192,
-        feed_forward: 28_672,
-        heads: 64,
-        kv_heads: 8,
-        head_length: 128,
-        vocabulary: 128_256,
-        context: 131_072,
-        rope_base: 500_000.0,
-        tied: false,
-        experts: (0, 0),
-        window: 0,
-    },
-    Shape {
-        name: "qwen3-0.6b",
-        what: "Qwen3 0.6B",
-        architecture: "qwen3",
-        layers: 28,
-        embedding: 1024,
-        feed_forward: 3072,
-        heads: 16,
-        kv_heads: 8,
-        head_length: 128,
-        vocabulary: 151_936,
-        context: 40_960,
-        rope_base: 1_000_000.0,
-        tied: true,
-        experts: (0, 0),
-        window: 0,
-    },
-    Shape {
-        name: "qwen3-4b",
-        what: "Qwen3 4B",
-        architecture: "qwen3",
-        layers: 36,
-        embedding: 2560,
-        feed_forward: 9728,
-        heads: 32,
-        kv_heads: 8,
-        head_length: 128,
-        vocabulary: 151_936,
-        context: 40_960,
-        rope_base: 1_000_000.0,
-        tied: true,
-        experts: (0, 0),
-        window: 0,
-    },
-    Shape {
-        name: "gemma3-4b",
-        what: "Gemma 3 4B",
-        architecture: "gemma3",
-        layers: 34,
-        embedding: 2560,
-        feed_forward: 10_240,
-        heads: 8,
-        kv_heads: 4,
-        head_length: 256,
-        vocabulary: 262_208,
-        context: 131_072,
-        rope_base: 1_000_000.0,
-        tied: true,
-        experts: (0, 0),
-        window: 1024,
-    },
-    Shape {
-        name: "mixtral-8x7b",
-        what: "Mixtral 8x7B, a mixture of experts",
-        architecture: "llama",
-        layers: 32,
-        embedding: 4096,
-        feed_forward: 14_336,
-        heads: 32,
-        kv_heads: 8,
-        head_length: 128,
-        vocabulary: 32_000,
-        context: 32_768,
-        rope_base: 1_000_000.0,
-        tied: false,
-        experts: (8, 2),
-        window: 0,
-    },
-];
-
-/// A mix of formats: most matrices' format, and that of the head, the values' projection and half of the down
-/// projections.
-#[derive(Clone, Copy)]
-struct Mix {
-    most: Format,
-    better: Format,
-}
-
-/// Mixes that llama.cpp has names of its own for; any format's name is a mix of that one alone.
-const MIXES: &[(&str, Mix)] = &[
-    ("q4_k_m", Mix { most: Format::Q4_K, better: Format::Q6_K }),
-    ("q5_k_m", Mix { most: Format::Q5_K, better: Format::Q6_K }),
-    ("q4_k_s", Mix { most: Format::Q4_K, better: Format::Q4_K }),
-    ("q5_k_s", Mix { most: Format::Q5_K, better: Format::Q5_K }),
-];
-
-impl Mix {
-    /// By name, in small letters.
-    fn named(name: &str) -> Option<Self> {
-        if let Some((_, mix)) = MIXES.iter().find(|(known, _)| *known == name) {
-            return Some(*mix);
-        }
-        let format = Format::ALL.iter().find(|format| format.file_stem() == name)?;
-        Some(Self { most: *format, better: *format })
-    }
-
-    /// All names.
-    fn names() -> impl Iterator<Item = &'static str> {
-        MIXES.iter().map(|(name, _)| *name).chain(Format::ALL.iter().map(|f| f.file_stem()))
-    }
-
-    /// What the file says of itself (`llama_ftype` in llama.h); none where no number fits.
-    fn file_type(self) -> Option<u32> {
-        let named = |mix: &&quantize::Mix| {
-            mix.format == self.most && mix.name.ends_with("_M") == (self.most != self.better)
-        };
-        // Of a format's mixes the purest is the last.
-        quantize::MIXES.iter().rfind(named).map(|mix| mix.file_type)
-    }
-}
-
-/// Opens the model of a name like `llama-8b:q4_k_m`; without a format it is q4_k_m.
+/// Opens the model of a name like `llama-8b:q4_k_m`, or `llama-8b/2:q4_k_m` for its first two layers alone; without a
+/// format it has the one that the model is usually run in.
 pub fn open(name: &str) -> Result<ModelFile> {
     ModelFile::from_gguf(Gguf::from_sources(vec![Arc::new(source(name)?)])?)
 }
 
 /// The bytes of the model's file.
 pub fn source(name: &str) -> Result<Synthetic> {
-    let (model, format) = name.split_once(':').unwrap_or((name, "q4_k_m"));
+    let (model, format) = match name.split_once(':') {
+        Some((model, format)) => (model, Some(format)),
+        None => (name, None),
+    };
     let unknown = |what: &str, known: Vec<&str>| {
         Error::Option(format!("{name:?} names no {what} (known: {})", known.join(", ")))
     };
-    let shape = SHAPES
-        .iter()
-        .find(|shape| shape.name == model.to_lowercase())
-        .ok_or_else(|| unknown("model", SHAPES.iter().map(|shape| shape.name).collect()))?;
-    let mix = Mix::named(&format.to_lowercase())
+    let shape = Shape::named(model).ok_or_else(|| {
+        let layers = |shape: &Shape| format!("{} of {} layers", shape.name, shape.layers);
+        let known: Vec<_> = SHAPES.iter().map(layers).collect();
+        unknown("model", known.iter().map(String::as_str).collect())
+    })?;
+    let mix = Mix::named(&format.unwrap_or(shape.usual_mix()).to_lowercase())
         .ok_or_else(|| unknown("format", Mix::names().collect()))?;
-    Synthetic::new(shape, mix, name)
+    Synthetic::new(&shape, mix, name)
 }
 
 /// A made-up model's file.
@@ -381,6 +168,12 @@ fn write_metadata(writer: &mut Writer, shape: &Shape, mix: Mix) {
     if shape.window > 0 {
         set("attention.sliding_window", Value::U32(shape.window));
     }
+    if shape.is_gpt_oss() {
+        set("expert_feed_forward_length", Value::U32(shape.feed_forward));
+        set("rope.scaling.type", text("yarn"));
+        set("rope.scaling.factor", Value::F32(32.0));
+        set("rope.scaling.original_context_length", Value::U32(4096));
+    }
 }
 
 /// A byte-level vocabulary of the right length, as other programs want one: the bytes in GPT-2's alphabet, one
@@ -449,16 +242,37 @@ fn tensor_list(shape: &Shape, mix: Mix) -> Vec<(String, Vec<u64>, Format)> {
             weight("post_attention_norm", &[embedding], Format::F32);
             weight("post_ffw_norm", &[embedding], Format::F32);
         }
-        weight("ffn_norm", &[embedding], Format::F32);
+        if shape.is_gpt_oss() {
+            // Its norm before the experts has this name.
+            weight("post_attention_norm", &[embedding], Format::F32);
+            weight("attn_sinks", &[shape.heads], Format::F32);
+        } else {
+            weight("ffn_norm", &[embedding], Format::F32);
+        }
         if experts > 0 {
+            let (most, more) = (mix.experts.unwrap_or(mix.most), mix.experts.unwrap_or(more));
             weight("ffn_gate_inp", &[embedding, experts], Format::F32);
-            weight("ffn_gate_exps", &[embedding, feed_forward, experts], mix.most);
-            weight("ffn_up_exps", &[embedding, feed_forward, experts], mix.most);
+            weight("ffn_gate_exps", &[embedding, feed_forward, experts], most);
+            weight("ffn_up_exps", &[embedding, feed_forward, experts], most);
             weight("ffn_down_exps", &[feed_forward, embedding, experts], more);
         } else {
             weight("ffn_gate", &[embedding, feed_forward], mix.most);
             weight("ffn_up", &[embedding, feed_forward], mix.most);
             weight("ffn_down", &[feed_forward, embedding], more);
+        }
+        if shape.is_gpt_oss() {
+            let mut bias = |name: &str, dimensions: &[u32]| {
+                add(format!("blk.{layer}.{name}.bias"), dimensions, Format::F32);
+            };
+            for (name, length) in
+                [("attn_q", query), ("attn_k", key), ("attn_v", key), ("attn_output", embedding)]
+            {
+                bias(name, &[length]);
+            }
+            bias("ffn_gate_inp", &[experts]);
+            bias("ffn_gate_exps", &[feed_forward, experts]);
+            bias("ffn_up_exps", &[feed_forward, experts]);
+            bias("ffn_down_exps", &[embedding, experts]);
         }
     }
     add("output_norm.weight".into(), &[embedding], Format::F32);
@@ -490,12 +304,35 @@ mod tests {
     }
 
     #[test]
+    fn gpt_oss_has_what_sets_it_apart() {
+        let model = open("gpt-oss-20b").unwrap();
+        assert_eq!(model.spec.layers.iter().filter(|layer| layer.window == Some(128)).count(), 12);
+        assert!(model.spec.layers.iter().all(|layer| layer.sinks));
+        let format = |name: &str| {
+            model.gguf.require(name).unwrap().tensor_type.info().unwrap().format.unwrap()
+        };
+        assert_eq!(format("blk.23.ffn_down_exps.weight"), Format::MXFP4);
+        assert_eq!(format("blk.23.attn_q.weight"), Format::Q8_0);
+        assert_eq!(model.gguf.metadata.u32("general.file_type").unwrap(), Some(38));
+    }
+
+    #[test]
+    fn a_shape_can_be_cut() {
+        let layers = |name: &str| open(name).unwrap().spec.layers.len();
+        assert_eq!((layers("llama-8b/2:q4_0"), layers("gpt-oss-20b/3")), (2, 3));
+        for wrong in ["llama-8b/0", "llama-8b/33", "llama-8b/", "llama-8b/x", "llama-8b/-1"] {
+            assert!(source(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn shapes_are_those_of_the_models() {
         for (name, millions) in [
             ("smollm2-135m", 135),
             ("llama-1b", 1236),
             ("llama-8b", 8030),
             ("mixtral-8x7b", 46_703),
+            ("gpt-oss-20b", 20_915),
         ] {
             let file = Gguf::from_sources(vec![Arc::new(source(name).unwrap())]).unwrap();
             let parameters: u64 = file.tensors.iter().map(gguf::TensorInfo::elements).sum();

@@ -126,6 +126,11 @@ fn variants() -> Vec<Variant> {
     let searches = ["select_top", "select_largest"].map(Variant::new);
     all.extend(both(searches.to_vec(), "FIRST"));
     all.push(Variant::new("select_pick"));
+    for (kernel, form) in
+        [("roofline_memory", "COPY"), ("roofline_multiply", "INT8"), ("roofline_empty", "WRITES")]
+    {
+        all.extend(both(vec![Variant::new(kernel)], form));
+    }
     all
 }
 

@@ -143,6 +143,8 @@ pub struct GpuOptions {
     /// Whether cooperative matrices may be used where the adapter has them: experimental in wgpu, and only class
     /// f16-tiles has a use for them.
     pub cooperative: bool,
+    /// Whether the device's clock is to be read where it can be, as [`super::profile`] does.
+    pub timestamps: bool,
     /// Take the device to have no more than this many free bytes.
     pub memory_limit: Option<u64>,
     /// A text in kernels and what takes its place: a driver's fault, for tests of the self-test.
@@ -198,6 +200,9 @@ impl Gpu {
             && has_matrices_of_16(&adapter.adapter);
         if cooperative {
             wanted |= matrices;
+        }
+        if options.timestamps {
+            wanted |= wgpu::Features::TIMESTAMP_QUERY;
         }
         let features = adapter.features & wanted & !options.without;
         let descriptor = wgpu::DeviceDescriptor {

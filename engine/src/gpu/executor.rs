@@ -3,6 +3,8 @@
 //! A plan is lowered once per class of steps; a recording holds each dispatch's pipeline and bind group, so
 //! that a step creates nothing: it writes the step's numbers, encodes one pass, submits.
 
+mod profile;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use super::lower::{
     lower_selection,
 };
 use super::pipelines::Pipeline;
+use super::profile::StepProfile;
 use super::sizes::{
     BufferSizes, RECENT_BYTES, SELECTED_SLOTS, SELECTION_BYTES, SELECTIONS_IN_FLIGHT, TOKEN_WORDS,
     block_bytes,
@@ -297,6 +300,30 @@ impl GpuExecutor {
         &self.values[self.placement.buffer_of[id.0]]
     }
 
+    /// Copies what a step must have copied, writes its numbers. Answers its class and its dispatches.
+    fn begin(
+        &mut self,
+        table: &KvTable,
+        step: &Prepared,
+    ) -> Result<(StepClass, Arc<Vec<Recorded>>)> {
+        if !step.copies.is_empty() {
+            let mut encoder =
+                self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for copy in &step.copies {
+                for (buffer, bytes) in self.group_buffers(copy.group) {
+                    let (from, to) = (u64::from(copy.from) * bytes, u64::from(copy.to) * bytes);
+                    // A buffer can't be copied within itself.
+                    encoder.copy_buffer_to_buffer(buffer, from, &self.block_copy, 0, bytes);
+                    encoder.copy_buffer_to_buffer(&self.block_copy, 0, buffer, to, bytes);
+                }
+            }
+            self.gpu.queue.submit([encoder.finish()]);
+        }
+        self.write_step(table, step);
+        let class = StepClass::of_step(step, self.weights.caps.split_from);
+        Ok((class, self.recording(class)?))
+    }
+
     /// Writes the step's numbers: tokens, outputs, tables where they changed, angles.
     fn write_step(&mut self, table: &KvTable, step: &Prepared) {
         let queue = &self.gpu.queue;
@@ -466,23 +493,8 @@ fn angles_of(rope: &Rope, step: &Prepared) -> Vec<[f32; 2]> {
 
 impl Executor for GpuExecutor {
     fn step(&mut self, table: &KvTable, step: &Prepared) -> Result<()> {
-        if !step.copies.is_empty() {
-            let mut encoder =
-                self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            for copy in &step.copies {
-                for (buffer, bytes) in self.group_buffers(copy.group) {
-                    let (from, to) = (u64::from(copy.from) * bytes, u64::from(copy.to) * bytes);
-                    // A buffer can't be copied within itself.
-                    encoder.copy_buffer_to_buffer(buffer, from, &self.block_copy, 0, bytes);
-                    encoder.copy_buffer_to_buffer(&self.block_copy, 0, buffer, to, bytes);
-                }
-            }
-            self.gpu.queue.submit([encoder.finish()]);
-        }
-        self.write_step(table, step);
+        let (_, recording) = self.begin(table, step)?;
         let (tokens, outputs) = (step.tokens.len() as u32, self.output_rows as u32);
-        let class = StepClass::of_step(step, self.weights.caps.split_from);
-        let recording = self.recording(class)?;
         self.dispatches = 0;
         let mut rest = recording.as_slice();
         while !rest.is_empty() {
@@ -510,6 +522,10 @@ impl Executor for GpuExecutor {
             self.gpu.queue.submit([encoder.finish()]);
         }
         self.gpu.check()
+    }
+
+    fn profile(&mut self, table: &KvTable, step: &Prepared) -> Result<StepProfile> {
+        self.profile_dispatches(table, step)
     }
 
     fn can_select(&self, sampling: &Sampling) -> bool {

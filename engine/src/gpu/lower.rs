@@ -1,6 +1,7 @@
 //! Ops to dispatches: which kernel in which form, what it binds, how large its grid is. Pure: no GPU.
 
 mod attention;
+pub mod cost;
 mod elementwise;
 mod experts;
 mod recurrent;

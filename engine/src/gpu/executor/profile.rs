@@ -1,0 +1,98 @@
+//! A step with a pass for each dispatch, so that the device's clock can be read around it.
+
+use super::{GpuExecutor, SUBMIT_WORK};
+use crate::Result;
+use crate::gpu::lower::cost::Costs;
+use crate::gpu::profile::{DispatchTime, StepProfile};
+use crate::kv::{KvTable, Prepared};
+
+/// The most dispatches whose two times go into one set of queries.
+const SET: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
+
+impl GpuExecutor {
+    /// Computes a step and times its dispatches.
+    pub(super) fn profile_dispatches(
+        &mut self,
+        table: &KvTable,
+        step: &Prepared,
+    ) -> Result<StepProfile> {
+        self.gpu.need_timestamps()?;
+        let (class, recording) = self.begin(table, step)?;
+        let dispatches = self.lower(class)?;
+        let (tokens, outputs) = (step.tokens.len() as u32, self.output_rows as u32);
+        let grid = |index: usize| recording[index].grid.map(|extent| extent.count(tokens, outputs));
+        let counted: Vec<usize> =
+            (0..recording.len()).filter(|&index| grid(index).iter().all(|&n| n > 0)).collect();
+        self.dispatches = counted.len();
+        let mut ticks: Vec<[u64; 2]> = Vec::with_capacity(counted.len());
+        for counted in counted.chunks(SET) {
+            let queries = self.gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("profile"),
+                ty: wgpu::QueryType::Timestamp,
+                count: 2 * counted.len() as u32,
+            });
+            let mut encoder = self.encoder();
+            let mut work = 0;
+            for (number, &index) in counted.iter().enumerate() {
+                let recorded = &recording[index];
+                let [x, y, z] = grid(index);
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: None,
+                    timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                        query_set: &queries,
+                        beginning_of_pass_write_index: Some(2 * number as u32),
+                        end_of_pass_write_index: Some(2 * number as u32 + 1),
+                    }),
+                });
+                pass.set_pipeline(&recorded.pipeline.pipeline);
+                pass.set_bind_group(0, &recorded.bind_group, &[]);
+                pass.dispatch_workgroups(x, y, z);
+                drop(pass);
+                work += recorded.work * u64::from(tokens);
+                if work > SUBMIT_WORK {
+                    work = 0;
+                    let full = std::mem::replace(&mut encoder, self.encoder());
+                    self.gpu.queue.submit([full.finish()]);
+                }
+            }
+            ticks.extend(self.read_ticks(encoder, &queries, counted.len())?);
+        }
+        self.gpu.check()?;
+        let costs =
+            Costs { plan: &self.plan, layout: &self.weights.layout, sizes: &self.sizes, step };
+        let period = f64::from(self.gpu.queue.get_timestamp_period());
+        let between = |from: u64, to: u64| to.saturating_sub(from) as f64 * period;
+        let timed = counted.iter().zip(&ticks).map(|(&index, &[begin, end])| DispatchTime {
+            variant: dispatches[index].variant.clone(),
+            op: self.plan.ops[dispatches[index].op].name(),
+            nanoseconds: between(begin, end),
+            cost: costs.of(&dispatches[index]),
+        });
+        let span = match (ticks.first(), ticks.last()) {
+            (Some(first), Some(last)) => between(first[0], last[1]),
+            _ => 0.0,
+        };
+        Ok(StepProfile { dispatches: timed.collect(), span })
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+    }
+
+    /// Submits what is left and reads the begin and end of `count` dispatches, in the clock's ticks.
+    fn read_ticks(
+        &self,
+        mut encoder: wgpu::CommandEncoder,
+        queries: &wgpu::QuerySet,
+        count: usize,
+    ) -> Result<Vec<[u64; 2]>> {
+        use wgpu::BufferUsages as Usage;
+        let bytes = count as u64 * 16;
+        let resolved = self.gpu.buffer("profile", bytes, Usage::QUERY_RESOLVE | Usage::COPY_SRC);
+        let readback = self.gpu.buffer("readback", bytes, Usage::MAP_READ | Usage::COPY_DST);
+        encoder.resolve_query_set(queries, 0..2 * count as u32, &resolved, 0);
+        encoder.copy_buffer_to_buffer(&resolved, 0, &readback, 0, bytes);
+        self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.read_mapped(&readback, bytes)
+    }
+}

@@ -1,0 +1,146 @@
+//! Steps timed dispatch by dispatch: they compute what ordinary steps compute, and their costs are the model's.
+
+use std::sync::Arc;
+
+use engine::gpu::profile::{Roof, by_variant};
+use engine::gpu::{Gpu, GpuOptions, roofline};
+use engine::model::ModelFile;
+use engine::step::{SequenceId, StepToken};
+use engine::{Context, ContextOptions};
+use engine_tests::devices::{gpu, gpu_context};
+use engine_tests::golden::Tiny;
+
+fn timed() -> Arc<Gpu> {
+    gpu(&GpuOptions { timestamps: true, ..GpuOptions::default() })
+}
+
+fn context(gpu: &Arc<Gpu>, name: &str) -> (Context, ModelFile) {
+    let model = ModelFile::open(Tiny::load(name).path()).unwrap();
+    let options = ContextOptions { cells: Some(256), chunk: 64, ..ContextOptions::default() };
+    (gpu_context(gpu, &model, &options), model)
+}
+
+/// `count` tokens from a position on, the last of which wants logits.
+fn tokens(first: usize, count: usize) -> Vec<StepToken> {
+    let ids: Vec<u32> = (first..first + count).map(|index| (index * 7 + 3) as u32 % 100).collect();
+    StepToken::run(SequenceId(0), first, &ids, false)
+}
+
+#[test]
+fn a_timed_step_computes_what_an_ordinary_step_does() {
+    let gpu = timed();
+    for name in ["llama.Q4_0", "gemma3", "gpt-oss.MXFP4_MOE", "mixtral", "falcon-h1", "qwen35"] {
+        let (mut plain, _) = context(&gpu, name);
+        let (mut profiled, _) = context(&gpu, name);
+        // A prompt, a few, one.
+        for (first, count) in [(0, 40), (40, 3), (43, 1)] {
+            plain.step(&tokens(first, count)).unwrap();
+            let profile = profiled.profile_step(&tokens(first, count)).unwrap();
+            assert!(profile.dispatches.len() > 4, "{name}");
+            for dispatch in &profile.dispatches {
+                let kernel = &dispatch.variant;
+                assert!(dispatch.nanoseconds.is_finite(), "{name}: {kernel}");
+                assert!(dispatch.cost.bytes > 0, "{name}: {kernel} moves nothing");
+            }
+            let sum: f64 = profile.dispatches.iter().map(|d| d.nanoseconds).sum();
+            assert!(sum > 0.0 && profile.span >= 0.5 * sum, "{name}: {sum} of {}", profile.span);
+        }
+        // What both have in their caches shows in what follows.
+        let next = tokens(44, 1);
+        assert_eq!(plain.step(&next).unwrap(), profiled.step(&next).unwrap(), "{name}");
+    }
+}
+
+/// Multiply-adds of a dense llama, counted from its file.
+#[test]
+fn multiply_adds_are_the_models() {
+    let gpu = timed();
+    let (mut context, model) = context(&gpu, "llama.Q4_0");
+    let spec = &model.spec;
+    let matrices = |start: &str| -> u64 {
+        let matrix = |t: &&gguf::TensorInfo| t.name.starts_with(start) && t.shape.len() == 2;
+        model.gguf.tensors.iter().filter(matrix).map(gguf::TensorInfo::elements).sum()
+    };
+    let head = matrices("output.weight");
+    assert!(head > 0 && matrices("blk.") > 0);
+    for (first, count) in [(0, 40), (40, 5), (45, 1)] {
+        let profile = context.profile_step(&tokens(first, count)).unwrap();
+        let seen: u64 = (first..first + count).map(|position| position as u64 + 1).sum();
+        let attention: u64 = spec
+            .layers
+            .iter()
+            .map(|l| (l.heads * (l.key_length + l.value_length)) as u64 * seen)
+            .sum();
+        let wanted = count as u64 * matrices("blk.") + head + attention;
+        let counted: u64 = profile.dispatches.iter().map(|d| d.cost.multiply_adds).sum();
+        assert_eq!(counted, wanted, "{count} tokens from {first}");
+        // Every block of every matrix is read once.
+        let weights: u64 = profile.dispatches.iter().map(|d| d.cost.bytes).sum();
+        let blocks = (matrices("blk.") + head) / 32 * 18;
+        assert!(weights > blocks, "{weights} of at least {blocks} bytes");
+        assert!(count > 1 || weights < 2 * blocks, "{weights} of about {blocks} bytes");
+    }
+}
+
+/// A token of a mixture of experts multiplies with those that it chose, and reads these alone.
+#[test]
+fn experts_count_where_they_are_used() {
+    let gpu = timed();
+    let (mut context, model) = context(&gpu, "gpt-oss.MXFP4_MOE");
+    let metadata = &model.gguf.metadata;
+    let count = |key: &str| u64::from(metadata.u32(&format!("gpt-oss.{key}")).unwrap().unwrap());
+    let (all, used) = (count("expert_count"), count("expert_used_count"));
+    assert!(used < all);
+    let experts: u64 = model
+        .gguf
+        .tensors
+        .iter()
+        .filter(|tensor| tensor.name.ends_with("_exps.weight"))
+        .map(gguf::TensorInfo::elements)
+        .sum();
+    let of_experts = |context: &mut Context, first, count| -> u64 {
+        let profile = context.profile_step(&tokens(first, count)).unwrap();
+        let is_expert = |op: &str| op.starts_with("experts_");
+        profile.dispatches.iter().filter(|d| is_expert(d.op)).map(|d| d.cost.multiply_adds).sum()
+    };
+    assert_eq!(of_experts(&mut context, 0, 40), 40 * experts * used / all);
+    assert_eq!(of_experts(&mut context, 40, 1), experts * used / all);
+}
+
+#[test]
+fn what_cannot_be_timed_says_so() {
+    let untimed = gpu(&GpuOptions {
+        without: engine::gpu::adapter::Features::TIMESTAMP_QUERY,
+        timestamps: true,
+        ..GpuOptions::default()
+    });
+    let (mut context, _) = context(&untimed, "llama.Q4_0");
+    let error = context.profile_step(&tokens(0, 1)).unwrap_err().to_string();
+    assert!(error.contains("no timestamps") && error.contains("tune"), "{error}");
+    let error = context.profile_step(&tokens(0, 65)).unwrap_err().to_string();
+    assert!(error.contains("1 to 64 tokens"), "{error}");
+    assert!(context.profile_step(&[]).is_err());
+}
+
+#[test]
+fn a_roofline_is_plausible() {
+    let measured = roofline::measure(&gpu(&GpuOptions::default())).unwrap();
+    println!("{measured:?}");
+    for (what, value) in [
+        ("read", measured.read),
+        ("copy", measured.copy),
+        ("f32", measured.multiply_adds),
+        ("int8", measured.byte_multiply_adds),
+    ] {
+        // From a slow processor to a card of the next years.
+        assert!((1e7..1e16).contains(&value), "{what}: {value}");
+    }
+    for seconds in [measured.dependent_dispatch, measured.independent_dispatch] {
+        assert!((0.0..0.01).contains(&seconds), "{seconds}");
+    }
+    let gpu = timed();
+    let (mut context, _) = context(&gpu, "llama.Q4_0");
+    let sums = by_variant(&[context.profile_step(&tokens(0, 1)).unwrap()]);
+    let roof: Roof = measured.roof();
+    assert!(sums.iter().all(|sum| sum.share(&roof) > 0.0), "{sums:?}");
+}
