@@ -119,18 +119,34 @@ impl Template {
     ) -> Result<String> {
         let now = inputs.now.unwrap_or_else(|| chrono::Local::now().naive_local());
         let mut environment = self.environment.clone();
-        environment
-            .add_function("strftime_now", move |format: String| strftime::strftime(&now, &format));
+        python::add_clock(&mut environment, now);
         let template = environment.get_template("chat").map_err(|error| template_error(&error))?;
         let mut values = request.clone();
+        let mut nulls = Vec::new();
         if let Some(values) = values.as_object_mut() {
             for (key, text) in [("bos_token", &inputs.bos_token), ("eos_token", &inputs.eos_token)]
             {
                 values.entry(key).or_insert_with(|| text.as_str().into());
             }
+            nulls.extend(
+                ["tools", "documents"].into_iter().filter(|key| !values.contains_key(*key)),
+            );
         }
-        let values = Value::from(minijinja::value::Serde(values));
-        template.render(values).map_err(|error| template_error(&error))
+        let render = |values: &serde_json::Value| {
+            template.render(Value::from(minijinja::value::Serde(values)))
+        };
+        if !nulls.is_empty() {
+            // transformers hands these over in any case, as None. Some templates go through them without a look: for
+            // those they are undefined, which is empty, as in llama.cpp.
+            let mut values = values.clone();
+            for key in nulls {
+                values[key] = serde_json::Value::Null;
+            }
+            if let Ok(text) = render(&values) {
+                return Ok(text);
+            }
+        }
+        render(&values).map_err(|error| template_error(&error))
     }
 }
 

@@ -42,6 +42,10 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("{{ ('nan'|float) == (missing) }}", "a defect of jinja2"),
     ("{{ (missing) != ('nan'|float) }}", "a defect of jinja2"),
     ("{{ ('nan'|float) != (missing) }}", "a defect of jinja2"),
+    // jinja2 finds out when it compiles a print of constants, and then prints nothing; of variables it is an error.
+    ("{{ none[1:] }}", "an error, as of a variable"),
+    ("{{ {}[1:] }}", "an error, as of a variable"),
+    ("{{ [1, 2, 3, 4]['a':] }}", "an error, as of a variable"),
     ("{{ self }}", "there are no other templates whose blocks it could hold"),
     ("{% set \u{e4} = 1 %}x", "minijinja knows no names beyond ASCII"),
 ];
@@ -172,6 +176,13 @@ fn numbers_in_templates_are_bounded() {
         "{% for i in range(100000) %}{% for j in range(100000) %}{{ j }}{% endfor %}{% endfor %}",
         "{% set l = range(100000)|list %}{% for i in l %}{% if -1 in l %}{% endif %}{% endfor %}",
         "{% set l = range(100000)|list %}{% for i in l %}{% if l == l + [] %}{% endif %}{% endfor %}",
+        "{% set l = range(100000)|list %}{% for i in l %}{% if l|sort %}{% endif %}{% endfor %}",
+        "{% set l = range(100000)|list %}{% for i in l %}{% if l|unique|list %}{% endif %}{% endfor %}",
+        "{% set l = range(100000)|list %}{% for i in l %}{% if l is eq l %}{% endif %}{% endfor %}",
+        "{% set ns = namespace(t=[1]) %}{% for i in range(60) %}{% set ns.t = [ns.t, ns.t] %}{% endfor %}{{ ns.t }}",
+        "{% set ns = namespace(t=[1]) %}{% for i in range(60) %}{% set ns.t = [ns.t, ns.t] %}{% endfor %}{{ ns.t|tojson }}",
+        "{% set ns = namespace(t=[1]) %}{% for i in range(60) %}{% set ns.t = [ns.t, ns.t] %}{% endfor %}{{ ns.t|pprint }}",
+        "{% set ns = namespace(t=[1], u=[1]) %}{% for i in range(60) %}{% set ns.t = [ns.t, ns.t] %}{% set ns.u = [ns.u, ns.u] %}{% endfor %}{{ ns.t == ns.u }}",
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
         "{% include 'chat' %}",
     ] {
@@ -242,16 +253,21 @@ fn a_template_that_is_no_utf8_is_used() {
     }
 }
 
-/// `tools` and `documents` that a request does not have are undefined, as in llama.cpp; transformers hands over `None`.
-/// A request says null for that.
+/// transformers hands `tools` and `documents` over in any case, `None` where there are none. A template that goes through
+/// them all the same finds them empty.
 #[test]
-fn absent_tools_are_undefined_and_null_is_none() {
-    for (template, absent, null) in [
-        ("{{ tools is defined }} {{ tools is none }}", "False False", "True True"),
-        ("{% if tools is not none %}<tools>{% endif %}x", "<tools>x", "x"),
-        ("{{ tools|default('none', true) }}{% if tools %}t{% endif %}", "none", "none"),
+fn absent_tools_and_documents_are_none() {
+    for (template, expected) in [
+        ("{% if tools is not none %}<tools>{{ tools | tojson }}</tools>{% endif %}x", "x"),
+        ("{{ documents is none }} {{ tools is defined }}", "True True"),
+        ("{{ tools|default('none', true) }}{% if documents %}d{% endif %}", "none"),
+        ("{% for tool in tools %}{{ tool.name }}{% endfor %}x", "x"),
+        ("{{ documents|length }}{{ tools|map(attribute='name')|join }}", "0"),
     ] {
-        assert_eq!(render(template, &json!({"messages": []})).unwrap(), absent);
-        assert_eq!(render(template, &json!({"messages": [], "tools": null})).unwrap(), null);
+        assert_eq!(render(template, &json!({"messages": []})).unwrap(), expected);
     }
+    let given = json!({"messages": [], "tools": [1]});
+    assert_eq!(render("{{ tools }}", &given).unwrap(), "[1]");
+    let null = json!({"messages": [], "tools": null, "documents": null});
+    render("{% for tool in tools %}{% endfor %}", &null).unwrap_err();
 }

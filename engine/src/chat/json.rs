@@ -75,6 +75,7 @@ impl Options {
         if depth > DEEPEST {
             return Err(failed("tojson: a value is nested too deeply"));
         }
+        bounded(Some(out.len()), LONGEST_TEXT)?;
         match kind(value) {
             Kind::None => out.push_str("null"),
             Kind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),

@@ -2,6 +2,7 @@
 //! transformers' sandbox forbids it.
 
 mod characters;
+pub(super) mod cut;
 pub(super) mod text;
 
 use minijinja::value::{Value, ValueKind};
@@ -222,7 +223,7 @@ pub(super) fn cost(value: &Value) -> u64 {
         Some(text) => text.len() as u64 / 64,
         None => match kind(value) {
             Kind::List | Kind::Tuple | Kind::Dict | Kind::Range | Kind::View => {
-                length(value).unwrap_or_default() as u64 / 8
+                length(value).unwrap_or_default() as u64
             }
             _ => 0,
         },

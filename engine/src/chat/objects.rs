@@ -143,6 +143,10 @@ impl Range {
             (stop, None) => (0, whole(stop, 0)?),
             (start, stop) => (whole(start, 0)?, whole(stop, 0)?),
         };
+        Self::value(start, stop, step)
+    }
+
+    fn value(start: i128, stop: i128, step: i128) -> Result<Value, Error> {
         if step == 0 {
             return Err(failed("range() arg 3 must not be zero"));
         }
@@ -155,6 +159,13 @@ impl Range {
             )));
         }
         Ok(Value::from_object(Self { start, stop, step, length: length as usize }))
+    }
+
+    /// The part between two places of it.
+    pub(super) fn slice(&self, start: i128, stop: i128, step: i128) -> Result<Value, Error> {
+        let place = |at: i128| self.start.saturating_add(at.saturating_mul(self.step));
+        let step = self.step.saturating_mul(step);
+        Self::value(place(start), place(stop), step)
     }
 
     /// As Python writes it.

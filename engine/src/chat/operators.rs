@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use minijinja::value::{Tuple, Value};
 use minijinja::{Error, ErrorKind};
 
-use super::objects::BoundMethod;
+use super::objects::{BoundMethod, Range};
 use super::values::{
     Kind, LONGEST_LIST, LONGEST_TEXT, bounded, compare, contains, dict_item, equal, failed, float,
     from_integer, hashable, integer, items, kind, length, wrong_type,
@@ -93,9 +93,8 @@ pub(super) fn binary(operator: &str, a: &Value, b: &Value) -> Result<Value, Erro
         "+" => a + b,
         "-" => a - b,
         "*" => a * b,
-        "/" if b == 0.0 => return Err(zero()),
+        "/" | "//" | "%" if b == 0.0 => return Err(zero()),
         "/" => a / b,
-        "//" | "%" if b == 0.0 => return Err(zero()),
         "//" => floored(a, b).0,
         "%" => floored(a, b).1,
         _ => return power(a, b),
@@ -112,6 +111,10 @@ fn join_texts(a: &Value, b: &Value) -> Value {
 }
 
 fn repeat(of: &Value, count: &Value) -> Result<Value, Error> {
+    // Python's own bound, whatever is repeated.
+    if integer(count).is_none_or(|count| i64::try_from(count).is_err()) {
+        return Err(failed("a count is too large"));
+    }
     let count = usize::try_from(integer(count).unwrap_or_default().max(0)).unwrap_or(usize::MAX);
     if let Some(text) = of.as_str() {
         bounded(text.len().checked_mul(count), LONGEST_TEXT)?;
@@ -134,9 +137,8 @@ fn integers(operator: &str, a: i128, b: i128) -> Result<Value, Error> {
         "+" => a.checked_add(b),
         "-" => a.checked_sub(b),
         "*" => a.checked_mul(b),
-        "/" if b == 0 => return Err(zero()),
+        "/" | "//" | "%" if b == 0 => return Err(zero()),
         "/" => return Ok(Value::from(a as f64 / b as f64)),
-        "//" | "%" if b == 0 => return Err(zero()),
         // The remainder has the sign of the divisor.
         "//" => {
             let quotient = a.checked_div(b).ok_or_else(large)?;
@@ -301,9 +303,9 @@ pub(super) fn attribute(value: &Value, name: &str) -> Result<Value, Error> {
 
 /// `value[start:stop:step]`.
 pub(super) fn slice(arguments: &[Value]) -> Result<Value, Error> {
-    let [value, bounds @ ..] = arguments else { return Err(failed("nothing to slice")) };
+    let [value, numbers @ ..] = arguments else { return Err(failed("nothing to slice")) };
     let bound = |at: usize| -> Result<Option<i128>, Error> {
-        match bounds.get(at) {
+        match numbers.get(at) {
             None => Ok(None),
             Some(bound) if kind(bound) == Kind::None => Ok(None),
             Some(bound) => integer(bound)
@@ -315,13 +317,9 @@ pub(super) fn slice(arguments: &[Value]) -> Result<Value, Error> {
     match of {
         Kind::Undefined => return Err(of_undefined("a slice")),
         Kind::Text | Kind::Bytes | Kind::List | Kind::Tuple | Kind::Range => {}
-        // jinja2 takes the failing subscript for an absent item.
-        _ => return Ok(Value::UNDEFINED),
+        _ => return Err(wrong_type("object cannot be sliced", value)),
     }
-    let (start, stop, step) = match (bound(0), bound(1), bound(2)) {
-        (Ok(start), Ok(stop), Ok(step)) => (start, stop, step.unwrap_or(1)),
-        _ => return Ok(Value::UNDEFINED),
-    };
+    let (start, stop, step) = (bound(0)?, bound(1)?, bound(2)?.unwrap_or(1));
     if step == 0 {
         return Err(failed("slice step cannot be zero"));
     }
@@ -337,11 +335,28 @@ pub(super) fn slice(arguments: &[Value]) -> Result<Value, Error> {
             let part = indices(start, stop, step, bytes.len()).map(|at| bytes[at]).collect();
             return Ok(Value::from_bytes(part));
         }
+        Kind::Range => {
+            let (start, stop) = bounds(start, stop, step, length(value)?);
+            let range = value.downcast_object_ref::<Range>();
+            return range.map_or(Ok(Value::UNDEFINED), |range| range.slice(start, stop, step));
+        }
         _ => items(value)?,
     };
     let part: Vec<Value> =
         indices(start, stop, step, all.len()).map(|at| all[at].clone()).collect();
     Ok(if of == Kind::Tuple { Value::from(Tuple::from(part)) } else { Value::from(part) })
+}
+
+/// Where a slice begins and before which place it ends.
+fn bounds(start: Option<i128>, stop: Option<i128>, step: i128, length: usize) -> (i128, i128) {
+    let length = length as i128;
+    let (least, most) = if step > 0 { (0, length) } else { (-1, length - 1) };
+    let clamp = |bound: i128| {
+        (if bound < 0 { bound.saturating_add(length) } else { bound }).clamp(least, most)
+    };
+    let start = start.map_or(if step > 0 { least } else { most }, clamp);
+    let stop = stop.map_or(if step > 0 { most } else { least }, clamp);
+    (start, stop)
 }
 
 /// The places of a slice.
@@ -351,13 +366,7 @@ pub(super) fn indices(
     step: i128,
     length: usize,
 ) -> impl Iterator<Item = usize> {
-    let length = length as i128;
-    let (least, most) = if step > 0 { (0, length) } else { (-1, length - 1) };
-    let clamp = |bound: i128| {
-        (if bound < 0 { bound.saturating_add(length) } else { bound }).clamp(least, most)
-    };
-    let start = start.map_or(if step > 0 { least } else { most }, clamp);
-    let stop = stop.map_or(if step > 0 { most } else { least }, clamp);
+    let (start, stop) = bounds(start, stop, step, length);
     let span = if step > 0 { stop - start } else { start - stop };
     let size = step.saturating_abs();
     let count = if span > 0 { (span - 1) / size + 1 } else { 0 };

@@ -61,6 +61,7 @@ pub(super) fn format(format: &str, values: &Value, safe: bool) -> Result<String,
 }
 
 /// One `%` with what follows it.
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag that may stand there")]
 #[derive(Default)]
 struct Spec {
     /// The value of a name in brackets.

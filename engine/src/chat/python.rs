@@ -3,14 +3,15 @@
 use minijinja::value::{Kwargs, Object, Rest, Tuple, Value, ValueOrKwargs};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, functions};
 
-use super::arguments::{Arguments, required};
+use super::arguments::{Arguments, required, string};
 use super::filters::FILTERS;
 use super::methods;
 use super::objects::{Cycler, Joiner, Range};
 use super::operators;
 use super::repr;
+use super::strftime::strftime;
 use super::tests::TESTS;
-use super::values::{Kind, failed, hashable, items, kind, pairs};
+use super::values::{Kind, LONGEST_TEXT, bounded, failed, hashable, items, kind, pairs};
 
 /// Steps of a template before it is stopped: a hostile one must not hang.
 const FUEL: u64 = 50_000_000;
@@ -152,6 +153,18 @@ fn add_functions(environment: &mut Environment) {
             function(Arguments::new(&arguments)?)
         });
     }
+}
+
+/// transformers' `strftime_now`, which tells this time.
+pub(super) fn add_clock(environment: &mut Environment, now: chrono::NaiveDateTime) {
+    environment.add_function("strftime_now", move |arguments: Rest<ValueOrKwargs>| {
+        let [format] =
+            Arguments::new(&arguments.into_values())?.bind("strftime_now", ["format"])?;
+        let format = required(format, "strftime_now", "format")?;
+        let text = strftime(&now, string(&format, "strftime_now")?);
+        bounded(Some(text.len()), LONGEST_TEXT)?;
+        Ok::<_, Error>(text)
+    });
 }
 
 /// `dict(mapping or pairs, **more)`.

@@ -6,18 +6,16 @@ use minijinja::Error;
 use minijinja::value::Value;
 
 use super::objects::{Range, View};
-use super::values::{DEEPEST, Kind, failed, float, items, kind, pairs};
+use super::values::{DEEPEST, Kind, LONGEST_TEXT, bounded, failed, float, items, kind, pairs};
 
 /// `str(value)`; undefined is empty.
 pub(super) fn text(value: &Value) -> Result<String, Error> {
-    match value.as_str().filter(|_| kind(value) == Kind::Text) {
-        Some(text) => Ok(text.to_string()),
-        None => {
-            let mut out = String::new();
-            write_repr(&mut out, value, 0)?;
-            Ok(out)
-        }
+    if let Some(text) = value.as_str().filter(|_| kind(value) == Kind::Text) {
+        return Ok(text.to_string());
     }
+    let mut out = String::new();
+    write_repr(&mut out, value, 0)?;
+    Ok(out)
 }
 
 /// `repr(value)`.
@@ -34,6 +32,8 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error
     if depth > DEEPEST {
         return Err(failed("a value is nested too deeply to be written"));
     }
+    // A list that holds another many times over is larger than its memory.
+    bounded(Some(out.len()), LONGEST_TEXT)?;
     let list =
         |out: &mut String, items: Vec<Value>, open: &str, close: &str| -> Result<(), Error> {
             out.push_str(open);
@@ -51,7 +51,6 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error
         Kind::Undefined => {}
         Kind::None => out.push_str("None"),
         Kind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
-        Kind::Int => _ = write!(out, "{value}"),
         Kind::Float => out.push_str(&float_repr(float(value).unwrap_or(f64::NAN))),
         Kind::Text => {
             let text = value.as_str().unwrap_or_default();
@@ -89,7 +88,7 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error
             let name = value.downcast_object_ref::<View>().map_or("", View::name);
             list(out, items(value)?, &format!("{name}(["), "])")?;
         }
-        Kind::Generator | Kind::Other => _ = write!(out, "{value}"),
+        Kind::Int | Kind::Generator | Kind::Other => _ = write!(out, "{value}"),
     }
     Ok(())
 }
@@ -130,7 +129,7 @@ pub(super) fn is_printable(c: char) -> bool {
 
 /// `repr` of a string: in single quotes, unless those are in it and double ones are not.
 pub(super) fn text_repr(text: &str) -> String {
-    quoted(text, |c| is_printable(c))
+    quoted(text, is_printable)
 }
 
 /// `ascii` of a string.

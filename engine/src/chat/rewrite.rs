@@ -349,19 +349,16 @@ impl<'a> Rewriter<'a> {
     fn postfix(&mut self, mut out: String) -> Text {
         loop {
             if self.skip(".") {
-                out = match self.peek() {
-                    Some(Token::Integer(index)) => {
-                        self.at += 1;
-                        format!("__item({out}, {index})")
-                    }
-                    _ => {
-                        let name = self.name()?;
-                        if methods::is_method(name) && !self.is("(") {
-                            format!("__attribute({out}, {})", quoted(name))
-                        } else {
-                            format!("{out}.{name}")
-                        }
-                    }
+                if let Some(Token::Integer(index)) = self.peek() {
+                    self.at += 1;
+                    out = format!("__item({out}, {index})");
+                    continue;
+                }
+                let name = self.name()?;
+                out = if methods::is_method(name) && !self.is("(") {
+                    format!("__attribute({out}, {})", quoted(name))
+                } else {
+                    format!("{out}.{name}")
                 };
             } else if self.skip("[") {
                 out = self.subscript(&out)?;
@@ -405,14 +402,14 @@ impl<'a> Rewriter<'a> {
     /// A key, or a slice and that it is one.
     fn one_subscript(&mut self) -> Result<(bool, String), Error> {
         let mut parts = Vec::new();
-        if !self.is(":") {
+        if self.is(":") {
+            parts.push("none".into());
+        } else {
             let first = self.expression()?;
             if !self.is(":") {
                 return Ok((false, first));
             }
             parts.push(first);
-        } else {
-            parts.push("none".into());
         }
         while parts.len() < 3 && self.skip(":") {
             let absent = self.is(":") || self.is("]") || self.is(",");

@@ -77,7 +77,7 @@ struct Lexer<'a> {
     pieces: Vec<Piece>,
 }
 
-impl<'a> Lexer<'a> {
+impl Lexer<'_> {
     fn run(&mut self) -> Result<(), Error> {
         while !self.rest.is_empty() {
             let Some((at, kind)) = next_tag(self.rest) else {
@@ -159,14 +159,15 @@ impl<'a> Lexer<'a> {
         self.at_line_start = before[..before.len() - self.rest.len()].ends_with('\n');
     }
 
-    /// The sign before a tag's end, where the rest is such an end.
-    fn end_here(&self, close: &str) -> Option<Option<char>> {
-        if self.rest.starts_with(close) {
-            return Some(None);
+    /// Leaves a tag, where the rest is its end.
+    fn leave_here(&mut self, close: &str) -> bool {
+        let sign = self.rest.chars().next();
+        let sign = sign.filter(|&c| c == '-' || (c == '+' && close != "}}"));
+        let ends = self.rest[usize::from(sign.is_some())..].starts_with(close);
+        if ends {
+            self.leave(sign, close);
         }
-        let sign = self.rest.chars().next()?;
-        let known = sign == '-' || (sign == '+' && close != "}}");
-        (known && self.rest[1..].starts_with(close)).then_some(Some(sign))
+        ends
     }
 
     fn comment(&mut self) -> Result<(), Error> {
@@ -211,10 +212,7 @@ impl<'a> Lexer<'a> {
         let mut tokens = Vec::new();
         let mut open = Vec::new();
         loop {
-            if open.is_empty()
-                && let Some(sign) = self.end_here(close)
-            {
-                self.leave(sign, close);
+            if open.is_empty() && self.leave_here(close) {
                 return Ok(tokens);
             }
             let Some(c) = self.rest.chars().next() else {

@@ -15,7 +15,7 @@ pub(super) type Test = fn(&mut State, &Value, Arguments) -> Result<bool, Error>;
 
 /// Every test by its name.
 pub(super) const TESTS: &[(&str, Test)] = &[
-    ("odd", |_, value, arguments| remainder(value, arguments, "odd").map(|rest| rest)),
+    ("odd", |_, value, arguments| remainder(value, arguments, "odd")),
     ("even", |_, value, arguments| remainder(value, arguments, "even").map(|rest| !rest)),
     ("divisibleby", divisible_by),
     ("defined", |_, value, arguments| is(arguments, kind(value) != Kind::Undefined)),
@@ -161,7 +161,7 @@ fn callable(value: &Value) -> bool {
         // Functions and macros have no parts.
         Some(object) => {
             let name = object.type_name();
-            value.kind() == ValueKind::Plain && !name.ends_with("::Namespace")
+            (value.kind() == ValueKind::Plain && !name.ends_with("::Namespace"))
                 || name.ends_with("::Macro")
         }
         None => false,

@@ -75,12 +75,11 @@ pub(super) fn kind(value: &Value) -> Kind {
         ValueKind::Seq if value.is_tuple() => Kind::Tuple,
         ValueKind::Seq if value.downcast_object_ref::<Group>().is_some() => Kind::Tuple,
         ValueKind::Seq if value.downcast_object_ref::<Range>().is_some() => Kind::Range,
-        ValueKind::Seq => Kind::List,
         ValueKind::Iterable if value.downcast_object_ref::<Generator>().is_some() => {
             Kind::Generator
         }
         ValueKind::Iterable if value.downcast_object_ref::<View>().is_some() => Kind::View,
-        ValueKind::Iterable => Kind::List,
+        ValueKind::Seq | ValueKind::Iterable => Kind::List,
         _ => Kind::Other,
     }
 }
@@ -188,52 +187,89 @@ pub(super) fn pairs(value: &Value) -> Result<Vec<(Value, Value)>, Error> {
     keys.into_iter().map(|key| value.get_item(&key).map(|item| (key, item))).collect()
 }
 
-/// Python's `==`.
-pub(super) fn equal(a: &Value, b: &Value) -> Result<bool, Error> {
-    equal_at(a, b, 0)
+/// The most values that one comparison looks at: lists that hold others many times over are larger than their memory.
+const MOST_COMPARED: u64 = 10_000_000;
+
+/// A comparison under way.
+struct Comparison {
+    /// How many values it may still look at.
+    left: u64,
 }
 
-fn equal_at(a: &Value, b: &Value, depth: usize) -> Result<bool, Error> {
-    if depth > DEEPEST {
-        return Err(failed("values are nested too deeply to be compared"));
+/// Python's `==`.
+pub(super) fn equal(a: &Value, b: &Value) -> Result<bool, Error> {
+    Comparison { left: MOST_COMPARED }.equal(a, b, 0)
+}
+
+impl Comparison {
+    fn enter(&mut self, depth: usize) -> Result<(), Error> {
+        self.left = self.left.saturating_sub(1);
+        if depth > DEEPEST || self.left == 0 {
+            return Err(failed("values are too large or too deep to be compared"));
+        }
+        Ok(())
     }
-    let sequences = |a: &Value, b: &Value| -> Result<bool, Error> {
-        let (a, b) = (items(a)?, items(b)?);
-        if a.len() != b.len() {
-            return Ok(false);
-        }
-        for (a, b) in a.iter().zip(&b) {
-            if !equal_at(a, b, depth + 1)? {
-                return Ok(false);
+
+    fn equal(&mut self, a: &Value, b: &Value, depth: usize) -> Result<bool, Error> {
+        self.enter(depth)?;
+        Ok(match (kind(a), kind(b)) {
+            (Kind::Undefined, Kind::Undefined) | (Kind::None, Kind::None) => true,
+            (Kind::Bool | Kind::Int | Kind::Float, Kind::Bool | Kind::Int | Kind::Float) => {
+                compare_numbers(a, b) == Some(Ordering::Equal)
             }
-        }
-        Ok(true)
-    };
-    Ok(match (kind(a), kind(b)) {
-        (Kind::Undefined, Kind::Undefined) | (Kind::None, Kind::None) => true,
-        (Kind::Bool | Kind::Int | Kind::Float, Kind::Bool | Kind::Int | Kind::Float) => {
-            compare_numbers(a, b) == Some(Ordering::Equal)
-        }
-        (Kind::Text, Kind::Text) => a.as_str() == b.as_str(),
-        (Kind::Bytes, Kind::Bytes) => a.as_bytes() == b.as_bytes(),
-        (Kind::List, Kind::List) | (Kind::Tuple, Kind::Tuple) | (Kind::Range, Kind::Range) => {
-            sequences(a, b)?
-        }
-        (Kind::Dict, Kind::Dict) => {
-            if a.len() != b.len() {
-                return Ok(false);
-            }
-            for (key, value) in pairs(a)? {
-                let other = b.get_item(&key)?;
-                if other.is_undefined() || !equal_at(&value, &other, depth + 1)? {
+            (Kind::Text, Kind::Text) => a.as_str() == b.as_str(),
+            (Kind::Bytes, Kind::Bytes) => a.as_bytes() == b.as_bytes(),
+            (Kind::List, Kind::List) | (Kind::Tuple, Kind::Tuple) | (Kind::Range, Kind::Range) => {
+                let (a, b) = (items(a)?, items(b)?);
+                if a.len() != b.len() {
                     return Ok(false);
                 }
+                for (a, b) in a.iter().zip(&b) {
+                    if !self.equal(a, b, depth + 1)? {
+                        return Ok(false);
+                    }
+                }
+                true
             }
-            true
+            (Kind::Dict, Kind::Dict) => {
+                if a.len() != b.len() {
+                    return Ok(false);
+                }
+                for (key, value) in pairs(a)? {
+                    let Some(other) = dict_item(b, &key) else { return Ok(false) };
+                    if !self.equal(&value, &other, depth + 1)? {
+                        return Ok(false);
+                    }
+                }
+                true
+            }
+            (Kind::Other | Kind::Generator | Kind::View, _) => a == b,
+            _ => false,
+        })
+    }
+
+    fn order(&mut self, a: &Value, b: &Value, depth: usize) -> Result<Option<Ordering>, Error> {
+        self.enter(depth)?;
+        match (kind(a), kind(b)) {
+            (Kind::Bool | Kind::Int | Kind::Float, Kind::Bool | Kind::Int | Kind::Float) => {
+                Ok(compare_numbers(a, b))
+            }
+            (Kind::Text, Kind::Text) => Ok(Some(a.as_str().cmp(&b.as_str()))),
+            (Kind::Bytes, Kind::Bytes) => Ok(Some(a.as_bytes().cmp(&b.as_bytes()))),
+            (Kind::List, Kind::List) | (Kind::Tuple, Kind::Tuple) => {
+                let (a, b) = (items(a)?, items(b)?);
+                for (a, b) in a.iter().zip(&b) {
+                    if !self.equal(a, b, depth + 1)? {
+                        return self.order(a, b, depth + 1);
+                    }
+                }
+                Ok(Some(a.len().cmp(&b.len())))
+            }
+            (Kind::Undefined, _) => Err(wrong_type("cannot be ordered", a)),
+            (_, Kind::Undefined) => Err(wrong_type("cannot be ordered", b)),
+            (a, b) => Err(failed(format!("'{}' and '{}' cannot be ordered", a.name(), b.name()))),
         }
-        (Kind::Other | Kind::Generator | Kind::View, _) => a == b,
-        _ => false,
-    })
+    }
 }
 
 fn compare_numbers(a: &Value, b: &Value) -> Option<Ordering> {
@@ -245,32 +281,7 @@ fn compare_numbers(a: &Value, b: &Value) -> Option<Ordering> {
 
 /// Python's `<` and its like: how two values are ordered; none: not at all (NaN).
 pub(super) fn compare(a: &Value, b: &Value) -> Result<Option<Ordering>, Error> {
-    compare_at(a, b, 0)
-}
-
-fn compare_at(a: &Value, b: &Value, depth: usize) -> Result<Option<Ordering>, Error> {
-    if depth > DEEPEST {
-        return Err(failed("values are nested too deeply to be compared"));
-    }
-    match (kind(a), kind(b)) {
-        (Kind::Bool | Kind::Int | Kind::Float, Kind::Bool | Kind::Int | Kind::Float) => {
-            Ok(compare_numbers(a, b))
-        }
-        (Kind::Text, Kind::Text) => Ok(Some(a.as_str().cmp(&b.as_str()))),
-        (Kind::Bytes, Kind::Bytes) => Ok(Some(a.as_bytes().cmp(&b.as_bytes()))),
-        (Kind::List, Kind::List) | (Kind::Tuple, Kind::Tuple) => {
-            let (a, b) = (items(a)?, items(b)?);
-            for (a, b) in a.iter().zip(&b) {
-                if !equal_at(a, b, depth + 1)? {
-                    return compare_at(a, b, depth + 1);
-                }
-            }
-            Ok(Some(a.len().cmp(&b.len())))
-        }
-        (Kind::Undefined, _) => Err(wrong_type("cannot be ordered", a)),
-        (_, Kind::Undefined) => Err(wrong_type("cannot be ordered", b)),
-        (a, b) => Err(failed(format!("'{}' and '{}' cannot be ordered", a.name(), b.name()))),
-    }
+    Comparison { left: MOST_COMPARED }.order(a, b, 0)
 }
 
 /// Python's `item in container`.

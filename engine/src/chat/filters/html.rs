@@ -120,12 +120,11 @@ fn unescape(text: &str) -> String {
 /// Percent-encodes what may not stand in an address; in a query `/` too, and a space is `+`.
 fn quote(value: &Value, query: bool) -> Result<String, Error> {
     let text;
-    let bytes = match value.as_bytes().filter(|_| kind(value) == Kind::Bytes) {
-        Some(bytes) => bytes,
-        None => {
-            text = repr::text(value)?;
-            text.as_bytes()
-        }
+    let bytes = if let Some(bytes) = value.as_bytes().filter(|_| kind(value) == Kind::Bytes) {
+        bytes
+    } else {
+        text = repr::text(value)?;
+        text.as_bytes()
     };
     let mut out = String::new();
     for &byte in bytes {

@@ -6,10 +6,12 @@ use minijinja::value::Value;
 use minijinja::{Error, State};
 
 use super::super::arguments::{Arguments, required};
-use super::super::methods::text::lines_of;
+use super::super::methods::cut::lines_of;
 use super::super::repr::{repr, text_repr};
 use super::super::source::is_space;
-use super::super::values::{DEEPEST, Kind, compare, failed, items, kind, pairs};
+use super::super::values::{
+    DEEPEST, Kind, LONGEST_TEXT, bounded, compare, failed, items, kind, pairs,
+};
 
 const WIDTH: usize = 80;
 
@@ -39,7 +41,7 @@ fn flat(value: &Value, depth: usize) -> Result<String, Error> {
         let all: Result<Vec<_>, _> = items.iter().map(|item| flat(item, depth + 1)).collect();
         Ok(all?.join(", "))
     };
-    Ok(match kind(value) {
+    let text = match kind(value) {
         Kind::List => format!("[{}]", list(items(value)?)?),
         Kind::Tuple => {
             let items = items(value)?;
@@ -54,7 +56,9 @@ fn flat(value: &Value, depth: usize) -> Result<String, Error> {
             format!("{{{}}}", all.join(", "))
         }
         _ => repr(value)?,
-    })
+    };
+    bounded(Some(text.len()), LONGEST_TEXT)?;
+    Ok(text)
 }
 
 /// Writes a value that begins at column `indent`, `allowance` characters of its last line kept for what follows.

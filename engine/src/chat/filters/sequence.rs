@@ -22,7 +22,12 @@ fn ignore_case(value: Value) -> Value {
 }
 
 /// Sorts by keys, by which equal items keep their order; a failing comparison is the answer.
-fn sorted(mut keyed: Vec<(Value, Value)>, reverse: bool) -> Result<Vec<(Value, Value)>, Error> {
+fn sorted(
+    state: &State,
+    mut keyed: Vec<(Value, Value)>,
+    reverse: bool,
+) -> Result<Vec<(Value, Value)>, Error> {
+    state.consume_fuel(keyed.len() as u64 * 16)?;
     let mut failure = None;
     keyed.sort_by(|(a, _), (b, _)| match compare(a, b) {
         Ok(order) => {
@@ -37,7 +42,7 @@ fn sorted(mut keyed: Vec<(Value, Value)>, reverse: bool) -> Result<Vec<(Value, V
     failure.map_or(Ok(keyed), Err)
 }
 
-pub(super) fn sort(_: &mut State, arguments: Arguments) -> Result<Value, Error> {
+pub(super) fn sort(state: &mut State, arguments: Arguments) -> Result<Value, Error> {
     let names = ["value", "reverse", "case_sensitive", "attribute"];
     let [value, reverse, case_sensitive, attribute] = arguments.bind("sort", names)?;
     let value = required(value, "sort", "value")?;
@@ -56,11 +61,11 @@ pub(super) fn sort(_: &mut State, arguments: Arguments) -> Result<Value, Error> 
         }
         keyed.push((Value::from(key), item));
     }
-    let sorted = sorted(keyed, truth(reverse.as_ref(), false))?;
+    let sorted = sorted(state, keyed, truth(reverse.as_ref(), false))?;
     Ok(sorted.into_iter().map(|(_, item)| item).collect::<Vec<_>>().into())
 }
 
-pub(super) fn dictsort(_: &mut State, arguments: Arguments) -> Result<Value, Error> {
+pub(super) fn dictsort(state: &mut State, arguments: Arguments) -> Result<Value, Error> {
     let names = ["value", "case_sensitive", "by", "reverse"];
     let [value, case_sensitive, by, reverse] = arguments.bind("dictsort", names)?;
     let by_value = match by.as_ref().map(|by| by.as_str()) {
@@ -75,11 +80,11 @@ pub(super) fn dictsort(_: &mut State, arguments: Arguments) -> Result<Value, Err
         let by = if case_sensitive { by } else { ignore_case(by) };
         (by, Value::from(Tuple::from([key, value])))
     });
-    let sorted = sorted(keyed.collect(), truth(reverse.as_ref(), false))?;
+    let sorted = sorted(state, keyed.collect(), truth(reverse.as_ref(), false))?;
     Ok(sorted.into_iter().map(|(_, pair)| pair).collect::<Vec<_>>().into())
 }
 
-pub(super) fn groupby(_: &mut State, arguments: Arguments) -> Result<Value, Error> {
+pub(super) fn groupby(state: &mut State, arguments: Arguments) -> Result<Value, Error> {
     let names = ["value", "attribute", "default", "case_sensitive"];
     let [value, attribute, default, case_sensitive] = arguments.bind("groupby", names)?;
     let attribute = required(attribute, "groupby", "attribute")?;
@@ -91,7 +96,7 @@ pub(super) fn groupby(_: &mut State, arguments: Arguments) -> Result<Value, Erro
         keyed.push((if case_sensitive { key } else { ignore_case(key) }, item));
     }
     let mut groups: Vec<(Value, Vec<Value>)> = Vec::new();
-    for (key, item) in sorted(keyed, false)? {
+    for (key, item) in sorted(state, keyed, false)? {
         match groups.last_mut() {
             Some((last, items)) if equal(last, &key)? => items.push(item),
             _ => groups.push((key, vec![item])),
@@ -106,7 +111,7 @@ pub(super) fn groupby(_: &mut State, arguments: Arguments) -> Result<Value, Erro
     Ok(Value::from(out))
 }
 
-pub(super) fn unique(_: &mut State, arguments: Arguments) -> Result<Value, Error> {
+pub(super) fn unique(state: &mut State, arguments: Arguments) -> Result<Value, Error> {
     let names = ["value", "case_sensitive", "attribute"];
     let [value, case_sensitive, attribute] = arguments.bind("unique", names)?;
     let case_sensitive = truth(case_sensitive.as_ref(), false);
@@ -118,19 +123,18 @@ pub(super) fn unique(_: &mut State, arguments: Arguments) -> Result<Value, Error
         let key = path(&item, &attribute, None)?;
         let key = if case_sensitive { key } else { ignore_case(key) };
         hashable(&key)?;
-        let new = match key.as_str() {
-            Some(text) => texts.insert(text.to_string()),
-            None => {
-                let mut new = true;
-                for other in &seen {
-                    new &= !equal(other, &key)?;
-                }
-                if new {
-                    bounded(Some(seen.len() + 1), LONGEST_UNIQUE)?;
-                    seen.push(key);
-                }
-                new
+        let new = if let Some(text) = key.as_str() {
+            texts.insert(text.to_string())
+        } else {
+            state.consume_fuel(seen.len() as u64)?;
+            let mut new = true;
+            for other in &seen {
+                new &= !equal(other, &key)?;
             }
+            if new {
+                seen.push(key);
+            }
+            new
         };
         if new {
             out.push(item);
@@ -138,9 +142,6 @@ pub(super) fn unique(_: &mut State, arguments: Arguments) -> Result<Value, Error
     }
     Ok(Generator::value(out))
 }
-
-/// The most different values that are no texts: each is compared with all before it.
-const LONGEST_UNIQUE: usize = 10_000;
 
 fn extreme(arguments: Arguments, of: &str, wanted: Ordering) -> Result<Value, Error> {
     let names = ["value", "case_sensitive", "attribute"];

@@ -4,7 +4,8 @@ use minijinja::value::{Tuple, Value};
 use minijinja::{Error, State};
 
 use super::super::arguments::{Arguments, given, required, string, truth, whole};
-use super::super::methods::text::{self as methods, is_word, lines_of};
+use super::super::methods::cut::{self, lines_of};
+use super::super::methods::text::{self as methods, is_word};
 use super::super::operators::{self, text_value};
 use super::super::repr;
 use super::super::values::{Kind, LONGEST_TEXT, bounded, failed, items, kind, length, wrong_type};
@@ -93,12 +94,11 @@ pub(super) fn indent(_: &mut State, arguments: Arguments) -> Result<Value, Error
         arguments.bind("indent", ["s", "width", "first", "blank"])?;
     let value = required(value, "indent", "s")?;
     let text = string(&value, "indent")?;
-    let indention = match width.as_ref().and_then(Value::as_str) {
-        Some(text) => text.to_string(),
-        None => {
-            let width = whole(width.as_ref(), "indent", 4)?.max(0);
-            " ".repeat(bounded(usize::try_from(width).ok(), LONGEST_TEXT)?)
-        }
+    let indention = if let Some(text) = width.as_ref().and_then(Value::as_str) {
+        text.to_string()
+    } else {
+        let width = whole(width.as_ref(), "indent", 4)?.max(0);
+        " ".repeat(bounded(usize::try_from(width).ok(), LONGEST_TEXT)?)
     };
     let text = format!("{text}\n");
     let lines = lines_of(&text, false);
@@ -155,7 +155,7 @@ pub(super) fn trim(_: &mut State, arguments: Arguments) -> Result<Value, Error> 
     let (text, safe) = soft(&required(value, "trim", "value")?)?;
     let chars = given(chars);
     let chars = chars.as_ref().map(|chars| string(chars, "trim")).transpose()?;
-    Ok(text_value(methods::stripped(&text, chars, true, true).to_string(), safe))
+    Ok(text_value(cut::stripped(&text, chars, true, true).to_string(), safe))
 }
 
 pub(super) fn truncate(_: &mut State, arguments: Arguments) -> Result<Value, Error> {

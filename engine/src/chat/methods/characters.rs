@@ -87,10 +87,9 @@ pub(super) fn title_case(c: char) -> String {
 /// A character for comparisons that ignore case.
 pub(super) fn fold(c: char) -> String {
     match c {
-        'ı' => c.into(),
-        'İ' => c.to_lowercase().collect(),
         // Cherokee folds to its large letters.
-        '\u{13a0}'..='\u{13f5}' => c.into(),
+        'ı' | '\u{13a0}'..='\u{13f5}' => c.into(),
+        'İ' => c.to_lowercase().collect(),
         '\u{13f8}'..='\u{13fd}' | '\u{ab70}'..='\u{abbf}' => c.to_uppercase().collect(),
         _ => c.to_uppercase().flat_map(char::to_lowercase).collect(),
     }
