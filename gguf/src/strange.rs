@@ -149,12 +149,15 @@ pub fn in_folder(path: &std::path::Path) -> String {
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
+    let is = |name: &str, extension: &str| {
+        std::path::Path::new(name).extension().is_some_and(|of| of.eq_ignore_ascii_case(extension))
+    };
     let models: Vec<_> =
-        names.iter().filter(|name| name.ends_with(".gguf")).take(3).map(String::as_str).collect();
+        names.iter().filter(|name| is(name, "gguf")).take(3).map(String::as_str).collect();
     if !models.is_empty() {
         return format!("give one of those in it, such as {}", models.join(", "));
     }
-    let weights = |name: &String| name.ends_with(".safetensors") || name.ends_with(".bin");
+    let weights = |name: &String| is(name, "safetensors") || is(name, "bin");
     if names.iter().any(weights) {
         return "it holds a model for other programs; convert it with llama.cpp's convert_hf_to_gguf.py, or look for the same model as .gguf".into();
     }

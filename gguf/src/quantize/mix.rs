@@ -65,7 +65,7 @@ impl Mix {
 
     /// The format that each tensor gets, in the file's order; none for those that stay as they are.
     pub fn formats(&self, file: &Gguf) -> Result<Vec<Option<Format>>> {
-        let model = Model::of(file)?;
+        let model = Model::of(file);
         let formats = file.tensors.iter().map(|tensor| {
             if !may_change(tensor) {
                 return None;
@@ -215,7 +215,7 @@ struct Model {
 }
 
 impl Model {
-    fn of(file: &Gguf) -> Result<Self> {
+    fn of(file: &Gguf) -> Self {
         let metadata = &file.metadata;
         let architecture = metadata.text("general.architecture").unwrap_or_default();
         // Some models have a number for each layer; rules want the first.
@@ -249,13 +249,13 @@ impl Model {
                 places.insert(name.to_owned(), Place { index, count });
             }
         }
-        Ok(Self {
+        Self {
             experts,
             heads_per_group: heads / shared.max(1),
             seventy_billion: architecture == "llama" && layers == 80 && shared != heads,
             tied: file.tensor("output.weight").is_none(),
             places,
-        })
+        }
     }
 }
 
