@@ -346,11 +346,12 @@ impl Run<'_> {
         let broken = std::cell::RefCell::new(None);
         let cancel = self.cancel.clone();
         let print = |text: &str| {
-            if stream && broken.borrow().is_none() {
-                if let Err(error) = output::print_text(text) {
-                    *broken.borrow_mut() = Some(error);
-                    cancel.store(true, Ordering::Relaxed);
-                }
+            if stream
+                && broken.borrow().is_none()
+                && let Err(error) = output::print_text(text)
+            {
+                *broken.borrow_mut() = Some(error);
+                cancel.store(true, Ordering::Relaxed);
             }
         };
         // Harmony's thoughts and answer are messages of their own, whose headers are not for people.

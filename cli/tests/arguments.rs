@@ -275,7 +275,7 @@ fn names_need_be_no_utf8() {
     let chat = common::changed(
         |writer| {
             _ = writer
-                .set("tokenizer.chat_template", gguf::Value::from("{{ messages[0].content }}"))
+                .set("tokenizer.chat_template", gguf::Value::from("{{ messages[0].content }}"));
         },
         &[],
     );

@@ -159,11 +159,11 @@ fn embedding_models_say_what_they_are_for() {
         let path = tiny(&format!("{name}.gguf"));
         let path = path.to_str().unwrap();
         let words = [&format!("embedding model ({architecture})"), "engine embed"];
-        let text = scratch("text.txt", "a few words of a text ".repeat(99).as_bytes());
+        let file = scratch("text.txt", "a few words of a text ".repeat(99).as_bytes());
         for command in [
             &["run", path, "--raw", "hello"][..],
             &["logits", path, "--tokens", "1,2"],
-            &["perplexity", path, &text, "-c", "16"],
+            &["perplexity", path, &file, "-c", "16"],
         ] {
             fails(command, &words);
         }

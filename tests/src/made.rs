@@ -204,7 +204,7 @@ impl Recipe {
             "ffn_down" => (w.hidden.unwrap_or(at(0)), e),
             "ffn_gate_exps" | "ffn_up_exps" => (e, w.expert.unwrap_or(at(1))),
             "ffn_gate_up_exps" => (e, w.expert.map_or(at(1), |width| 2 * width)),
-            "ffn_down_exps" if !name.ends_with(".scale") => (w.expert.unwrap_or(at(0)), e),
+            "ffn_down_exps" if !ends_in(name, "scale") => (w.expert.unwrap_or(at(0)), e),
             "ffn_gate_shexp" | "ffn_up_shexp" => (e, w.shared.unwrap_or(at(1))),
             "ffn_down_shexp" => (w.shared.unwrap_or(at(0)), e),
             "shortconv.conv" => (at(0), e),
@@ -220,15 +220,14 @@ impl Recipe {
             {
                 return old.to_vec();
             }
-            "output" if name.ends_with(".bias") => return old.to_vec(),
-            "ffn_gate_inp" if name.ends_with(".bias") => return old.to_vec(),
+            "output" | "ffn_gate_inp" if ends_in(name, "bias") => return old.to_vec(),
             "rope_freqs" | "exp_probs_b" | "layer_output_scale" | "ffn_down_exps.scale" => {
                 return old.to_vec();
             }
             _ => (if at(0) == 128 { e } else { at(0) }, at(1)),
         };
         let of_norm = part.contains("norm");
-        if name.ends_with(".bias") && !of_norm {
+        if ends_in(name, "bias") && !of_norm {
             let mut shape = old.to_vec();
             shape[0] = rows as u64;
             return shape;
@@ -262,7 +261,7 @@ impl Recipe {
         let columns = shape[0] as f32;
         let (middle, spread) = match name {
             _ if name.ends_with("ssm_a") => (-1.0, 0.5),
-            _ if name.contains("norm") && !name.ends_with(".bias") => (1.0, 0.3),
+            _ if name.contains("norm") && !ends_in(name, "bias") => (1.0, 0.3),
             _ if name.contains("scale") || name.contains("rope_freqs") => (1.0, 0.2),
             "token_embd.weight" => (0.0, 1.0),
             _ if matrix || shape.len() > 1 => (0.0, 2.0 / columns.sqrt()),
@@ -288,4 +287,9 @@ pub fn golden(name: &str) -> Made {
     let text = std::fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("golden {}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("golden {}: {error}", path.display()))
+}
+
+/// Whether a tensor's name ends in a part.
+fn ends_in(name: &str, part: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, last)| last == part)
 }

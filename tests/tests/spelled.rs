@@ -250,7 +250,9 @@ fn merging_tokenizer() -> Tokenizer {
     let mut writer = Writer::new();
     let mut texts = StringArray::new();
     let tokens = ["<unk>", "<s>", "</s>", "▁", "<", "s", ">", "s>", "a"];
-    tokens.iter().for_each(|text| texts.push(text.as_bytes()));
+    for text in tokens {
+        texts.push(text.as_bytes());
+    }
     let string = |text: &str| Value::String(text.into());
     writer.set("tokenizer.ggml.model", string("llama"));
     writer.set("tokenizer.ggml.tokens", Value::Array(Array::String(texts)));

@@ -182,7 +182,7 @@ fn check((name, model): (&str, &ModelFile), executor: &str, ours: &[f64], golden
 
 fn log_probabilities(logits: impl Iterator<Item = f64>) -> Vec<f64> {
     let logits: Vec<f32> = logits.map(|x| x as f32).collect();
-    log_softmax(&logits).into_iter().map(f64::from).collect()
+    log_softmax(&logits)
 }
 
 fn check_logits(name: &str, model: &ModelFile, golden: &Made) {

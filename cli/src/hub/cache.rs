@@ -158,7 +158,7 @@ impl Cache {
         #[derive(Deserialize)]
         struct Trees {
             format_version: u32,
-            files: BTreeMap<String, serde::de::IgnoredAny>,
+            files: serde_json::Map<String, serde_json::Value>,
         }
         let folder = self.folder(repo);
         let commit = commit.to_string();
@@ -168,7 +168,7 @@ impl Cache {
             return Some(Listing { commit, ..listing });
         }
         let trees: Trees = serde_json::from_slice(&read("trees")?).ok()?;
-        let files = trees.files.into_keys().collect();
+        let files = trees.files.into_iter().map(|(file, _)| file).collect();
         (trees.format_version == 1).then(|| Listing { commit, files, ..Listing::default() })
     }
 

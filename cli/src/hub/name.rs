@@ -278,6 +278,7 @@ mod tests {
         Wanted::parse(text, "http://127.0.0.1:81/mirror").map_err(|error| error.to_string())
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "what `parse` is compared with")]
     fn hub(repo: &str, revision: Option<&str>, pick: Pick) -> Result<Option<Wanted>, String> {
         let revision = revision.map(String::from);
         Ok(Some(Wanted::Hub(Name { repo: repo.into(), revision, pick })))

@@ -42,9 +42,9 @@ pub fn join(base: &str, location: &[u8]) -> Option<String> {
     let mut target = String::new();
     for &byte in location {
         if byte.is_ascii_graphic() {
-            target.push(char::from(byte))
+            target.push(char::from(byte));
         } else {
-            _ = write!(target, "%{byte:02X}")
+            _ = write!(target, "%{byte:02X}");
         }
     }
     let target = target.split('#').next().unwrap_or_default();

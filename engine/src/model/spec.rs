@@ -123,6 +123,7 @@ pub struct Latent {
 
 /// One layer's numbers.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each its own")]
 pub struct LayerSpec {
     /// Whether the layer has attention; the numbers of heads say nothing else if not.
     pub attention: bool,

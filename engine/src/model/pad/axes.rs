@@ -105,7 +105,7 @@ pub fn axes_of(file: &Gguf, tensor: &TensorInfo, old: &Spec, new: &Spec) -> Opti
             let fused =
                 name == "ffn_up" && file.tensor(&format!("blk.{index}.ffn_gate.weight")).is_none();
             let of_block = widths.of_block(name, fused && gated(old_layer))?;
-            if is_bias { of_block.bias(columns, rows)? } else { of_block.matrix(columns, rows)? }
+            if is_bias { of_block.bias(columns, rows) } else { of_block.matrix(columns, rows) }
         }
     };
     let fits = of_columns.numbers() as u64 == columns && of_rows.numbers() as u64 == rows;
@@ -142,7 +142,7 @@ struct Block {
 }
 
 impl Block {
-    fn matrix(self, columns: u64, rows: u64) -> Option<[Axis; 2]> {
+    fn matrix(self, columns: u64, rows: u64) -> [Axis; 2] {
         let gives = match self.gives {
             None => Axis::whole(rows),
             Some(axis) => {
@@ -150,11 +150,11 @@ impl Block {
                 axis.times(rows as usize / each)
             }
         };
-        Some([self.reads.unwrap_or_else(|| Axis::whole(columns)), gives])
+        [self.reads.unwrap_or_else(|| Axis::whole(columns)), gives]
     }
 
-    fn bias(self, columns: u64, rows: u64) -> Option<[Axis; 2]> {
-        Some([self.gives.unwrap_or_else(|| Axis::whole(columns)), Axis::whole(rows)])
+    fn bias(self, columns: u64, rows: u64) -> [Axis; 2] {
+        [self.gives.unwrap_or_else(|| Axis::whole(columns)), Axis::whole(rows)]
     }
 }
 
