@@ -70,12 +70,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         });
     };
     if ids.len() > context.cells() {
-        return Err(engine::Error::PromptTooLong {
-            tokens: ids.len(),
-            cells: context.cells(),
-            trained: model.file().spec.context_length,
-        }
-        .into());
+        bail!(
+            "{} ids were given, the context has {} positions: use --ctx {} or more",
+            ids.len(),
+            context.cells(),
+            ids.len()
+        );
     }
     context.step_with(&tokens, &mut on_logits, &mut || false)?;
     let key = if args.top.is_some() { "top" } else { "logits" };

@@ -390,11 +390,6 @@ fn bad_files_get_a_clear_error() {
             vec!["7 token types for 512 tokens"],
         ),
         (
-            "bos",
-            changed(|w| _ = w.set("tokenizer.ggml.bos_token_id", Value::U32(9999)), &[]),
-            vec!["bos_token_id", "9999"],
-        ),
-        (
             "template",
             changed(|w| _ = w.set("tokenizer.chat_template", string("{% for %}")), &[]),
             vec!["chat template"],
@@ -419,6 +414,12 @@ fn bad_files_get_a_clear_error() {
         }
         fails(&["run", &path, "x", "-n", "1"], &expected);
     }
+    // As in llama.cpp, an id beyond the vocabulary is said and replaced.
+    let bytes = changed(|w| _ = w.set("tokenizer.ggml.bos_token_id", Value::U32(9999)), &[]);
+    let output = run(&["run", &scratch("bos.gguf", &bytes), "x", "-n", "1"]);
+    assert!(output.status.success());
+    let said = text(&output.stderr);
+    assert!(said.contains("bos_token_id is 9999") && said.contains("is used"), "{said}");
     // A type that is known but not computed with.
     let mut writer = Writer::new();
     writer.set("general.architecture", string("llama"));

@@ -24,7 +24,8 @@ pub fn embed(model: &Model, context: &mut Context, ids: &[u32]) -> Result<Vec<f3
     check_length(spec, ids.len(), if spec.sees_ahead() { cells.min(chunk) } else { cells })?;
     let sequence = SequenceId(0);
     let mut tokens = StepToken::run(sequence, 0, ids, true);
-    if pooling == Pooling::Last {
+    // Encoders that norm sums give the states of all tokens in any case.
+    if pooling == Pooling::Last && !spec.norm_sums {
         let last = tokens.len() - 1;
         tokens[..last].iter_mut().for_each(|token| token.want_logits = false);
     }

@@ -60,9 +60,14 @@ pub fn measure(
     if most == Some(0) {
         return Err(Error::Option("no chunk is to be computed: ask for at least one".into()));
     }
-    if length < 4 || length > context.cells() {
+    if length < 4 {
         return Err(Error::Option(format!(
-            "chunks of {length} tokens do not fit a context of {}, or are shorter than 4",
+            "chunks of {length} tokens are too short to measure: use --ctx 4 or more"
+        )));
+    }
+    if length > context.cells() {
+        return Err(Error::Option(format!(
+            "chunks of {length} tokens do not fit a context of {}: use a smaller --ctx",
             context.cells()
         )));
     }

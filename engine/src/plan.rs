@@ -357,7 +357,8 @@ pub enum Op {
         out: Parts,
     },
     /// A convolution over the tokens of each sequence, channel by channel, in place: out\[t\] = activation(sum over taps i of
-    /// w\[i\] in\[t - taps + 1 + i\] + bias); what comes before a step lies in the state.
+    /// w\[i\] in\[t - taps + 1 + ahead + i\] + bias); what comes before a step lies in the state. Where taps see later tokens,
+    /// a text is one step, and 0 comes after it.
     Conv {
         /// The rows.
         value: ValueId,
@@ -367,6 +368,8 @@ pub enum Op {
         channels: usize,
         /// How many taps.
         taps: usize,
+        /// How many of them see later tokens.
+        ahead: usize,
         /// `[taps, channels]`, the last tap for the newest token.
         weight: WeightId,
         /// One a channel.

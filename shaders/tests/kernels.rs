@@ -88,7 +88,8 @@ fn variants() -> Vec<Variant> {
     all.push(Variant::new("gate_parts").define("COPY"));
     for taps in [2, 4] {
         let conv = Variant::new("conv").number("TAPS", taps).number("BEFORE", taps - 1);
-        all.extend(both(both(vec![conv], "BIAS"), "ACTIVATED"));
+        all.extend(both(both(vec![conv.clone()], "BIAS"), "ACTIVATED"));
+        all.push(conv.define("SEES_AHEAD").number("AHEAD", 1));
     }
     all.push(Variant::new("mamba2"));
     all.extend(both(both(vec![Variant::new("delta_net")], "GROUPED"), "BY_KEY_HEAD"));

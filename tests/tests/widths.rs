@@ -159,6 +159,12 @@ fn unmasked() -> Vec<Recipe> {
             .key("pooling_type", u32s(1))
             .tensor("dense_2.weight", &[128, 128], true)
             .tensor("dense_2.bias", &[128], false),
+        // Convolutions see later tokens as well.
+        of("all-lfm2-last", "lfm2").key("pooling_type", u32s(3)),
+        of("all-lfm2-first", "lfm2").key("pooling_type", u32s(2)),
+        // Encoders never have a mask.
+        of("all-bert-last", "bert").key("pooling_type", u32s(3)),
+        of("all-nomic-bert-last", "nomic-bert").key("pooling_type", u32s(3)),
         // Without pooling it gives logits, of a text that sees itself whole.
         of("all-llama-logits", "llama"),
         of("all-gpt-oss-logits", "gpt-oss").key("attention.sliding_window", u32s(3)),

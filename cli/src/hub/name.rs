@@ -198,6 +198,11 @@ fn of_uri(uri: &str, rest: &str) -> Result<Wanted> {
         bail!("{uri}: names one of the hub's {}, not a model", kind.trim_end_matches('/'));
     }
     let rest = rest.strip_prefix("models/").unwrap_or(rest);
+    if let Some(name) = Name::parse(rest)
+        && !name.revision.as_deref().is_some_and(|revision| revision.contains('/'))
+    {
+        return Ok(Wanted::Hub(name));
+    }
     // A revision of one part ends at the next slash; those of pull requests and conversions have three.
     let parts_of_revision = match rest.split_once('@') {
         Some((_, after)) if ["refs/pr/", "refs/convert/"].iter().any(|p| after.starts_with(p)) => 3,

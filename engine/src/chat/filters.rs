@@ -394,7 +394,8 @@ fn round(_: &mut State, arguments: Arguments) -> Result<Value, Error> {
     if !scaled.is_finite() {
         return Err(failed("round: cannot convert to an integer"));
     }
-    let whole = if method.as_str() == Some("ceil") { scaled.ceil() } else { scaled.floor() };
+    // Python's are integers, which know no -0.
+    let whole = 0.0 + if method.as_str() == Some("ceil") { scaled.ceil() } else { scaled.floor() };
     Ok(Value::from(whole / unit))
 }
 

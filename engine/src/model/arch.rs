@@ -327,7 +327,10 @@ const LARGEST: usize = 1 << 24;
 pub fn check(file: &Gguf, spec: &Spec) -> Result<()> {
     let keys = &Keys::new(file, spec.architecture);
     let within = |what: &str, n: usize, multiple: usize| {
-        if n == 0 || n > LARGEST || !n.is_multiple_of(multiple) {
+        if n == 0 || n > LARGEST {
+            return Err(keys.error(format!("{what} is {n}, expected 1 to {LARGEST}")));
+        }
+        if !n.is_multiple_of(multiple) {
             return Err(keys.error(format!(
                 "{what} is {n}, expected a multiple of {multiple} up to {LARGEST}"
             )));

@@ -10,7 +10,7 @@ impl Reference {
     /// Computes a convolution, Mamba 2 or a delta net; other ops have no state and are left alone.
     pub(super) fn recur(&mut self, op: &Op, tokens: &[StepToken], values: &mut [Vec<Vec<f64>>]) {
         match op {
-            Op::Conv { value, offset, channels, taps, weight, bias, activation, state } => {
+            Op::Conv { value, offset, channels, taps, ahead, weight, bias, activation, state } => {
                 for (token, row) in tokens.iter().zip(&mut values[value.0]) {
                     // The last inputs, the oldest first.
                     let mut before = self.take_state(token, *state);
@@ -28,6 +28,9 @@ impl Reference {
                     }
                     before.drain(..*channels);
                     self.states.insert((token.sequence, state.0), before);
+                }
+                if *ahead > 0 {
+                    self.look_ahead(op, tokens, &mut values[value.0]);
                 }
             }
             Op::Mamba2 { value, mamba, a, d, dt_bias, state, out } => {
@@ -108,6 +111,40 @@ impl Reference {
     }
 
     /// A sequence's state before a token, taken out: zeros at its start.
+    /// Moves the sums of a convolution to the tokens `ahead` before; 0 comes after a text's last token.
+    fn look_ahead(&self, op: &Op, tokens: &[StepToken], rows: &mut [Vec<f64>]) {
+        let Op::Conv { offset, channels, taps, ahead, weight, bias, activation, state, .. } = op
+        else {
+            return;
+        };
+        for (first, token) in tokens.iter().enumerate() {
+            let is_of_text = |row: &usize| tokens[*row].sequence == token.sequence;
+            if (0..first).any(|row| is_of_text(&row)) {
+                continue;
+            }
+            let text: Vec<usize> = (first..tokens.len()).filter(is_of_text).collect();
+            let before = &self.states[&(token.sequence, state.0)];
+            for (place, &row) in text.iter().enumerate() {
+                let later = text.get(place + ahead).copied();
+                // How many taps lie behind the text's end.
+                let beyond = (place + ahead + 1).saturating_sub(text.len());
+                for channel in 0..*channels {
+                    rows[row][offset + channel] = if let Some(later) = later {
+                        rows[later][offset + channel]
+                    } else {
+                        let mut y =
+                            bias.map_or(0.0, |bias| f64::from(self.weights[bias.0][channel]));
+                        for tap in 0..taps - beyond {
+                            let input = before[(beyond - 1 + tap) * channels + channel];
+                            y += f64::from(self.weights[weight.0][channel * taps + tap]) * input;
+                        }
+                        activation.map_or(y, |a| activate(y, a))
+                    };
+                }
+            }
+        }
+    }
+
     fn take_state(&mut self, token: &StepToken, state: StateId) -> Vec<f64> {
         let kept = self.states.remove(&(token.sequence, state.0));
         let zeros = || vec![0.0; self.plan.states[state.0]];

@@ -1,6 +1,7 @@
 // A convolution over the tokens of each sequence, channel by channel, in place: y[t] = sum over taps i of w[i] x[t - taps + 1
 // + i], plus a bias with BIAS, through an activation with ACTIVATED. What comes before the step lies in the state, and 0
-// before a sequence's start.
+// before a sequence's start. With SEES_AHEAD y[t] is what stands above for t + AHEAD, and 0 comes after the last token of a
+// sequence, all of whose tokens are in the step.
 //
 // Shapes: values [tokens, row] f32, channels from column offset on; weight [channels, TAPS]; state [sequences, TAPS - 1,
 // channels].
@@ -38,17 +39,29 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 #unroll i BEFORE
     inputs[{i}] = state[first + {i}u * params.channels];
 #end
-    for (var t = 0u; t < step.tokens; t++) {
-        if tokens[t].slot != workgroup.y {
-            continue;
-        }
-        if tokens[t].position == 0u {
+#ifdef SEES_AHEAD
+    // Where the sums of the last AHEAD tokens go, and how many tokens there were.
+    var places: array<u32, {AHEAD}>;
+    var seen = 0u;
+    let turns = step.tokens + {AHEAD}u;
+#else
+    let turns = step.tokens;
+#endif
+    for (var t = 0u; t < turns; t++) {
+        var at = 0u;
+        inputs[{BEFORE}] = 0.0;
+        if t < step.tokens {
+            if tokens[t].slot != workgroup.y {
+                continue;
+            }
+            if tokens[t].position == 0u {
 #unroll i BEFORE
-            inputs[{i}] = 0.0;
+                inputs[{i}] = 0.0;
 #end
+            }
+            at = t * params.row + params.offset + channel;
+            inputs[{BEFORE}] = values[at];
         }
-        let at = t * params.row + params.offset + channel;
-        inputs[{BEFORE}] = values[at];
 #ifdef BIAS
         var y = bias[channel];
 #else
@@ -61,7 +74,15 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         inputs[{i}] = inputs[{i} + 1];
 #end
 #ifdef ACTIVATED
-        values[at] = activate(y);
+        y = activate(y);
+#endif
+#ifdef SEES_AHEAD
+        let place = seen % {AHEAD}u;
+        if seen >= {AHEAD}u {
+            values[places[place]] = y;
+        }
+        places[place] = at;
+        seen++;
 #else
         values[at] = y;
 #endif

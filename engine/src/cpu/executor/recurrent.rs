@@ -11,6 +11,18 @@ fn softplus(x: f32) -> f32 {
     if x > 20.0 { x } else { x.exp().ln_1p() }
 }
 
+/// The rows of each sequence of a step, in order.
+fn texts_of(step: &Prepared) -> Vec<Vec<usize>> {
+    let mut texts: Vec<Vec<usize>> = Vec::new();
+    for (row, token) in step.tokens.iter().enumerate() {
+        match texts.iter_mut().find(|rows| step.tokens[rows[0]].slot == token.slot) {
+            Some(rows) => rows.push(row),
+            None => texts.push(vec![row]),
+        }
+    }
+    texts
+}
+
 /// Channels of a convolution that a thread takes at once.
 const CHANNELS: usize = 64;
 
@@ -51,7 +63,8 @@ impl CpuExecutor {
     }
 
     pub(super) fn conv(&mut self, op: &Op, step: &Prepared) {
-        let &Op::Conv { value, offset, channels, taps, weight, bias, activation, state } = op
+        let &Op::Conv { value, offset, channels, taps, ahead, weight, bias, activation, state } =
+            op
         else {
             return;
         };
@@ -62,6 +75,7 @@ impl CpuExecutor {
         let bias = bias.map(|bias| self.weights.vector(bias));
         let cells = Slots::new(&mut buffer, 1);
         let kept = Slots::new(&mut states, 1);
+        let texts = if ahead > 0 { texts_of(step) } else { Vec::new() };
         self.team.share(channels, CHANNELS, &|range| {
             for channel in range {
                 let weights = &weights[channel * taps..][..taps];
@@ -84,6 +98,32 @@ impl CpuExecutor {
                         kept.with(place(taps - 2), |kept| kept[0] = x);
                         cell[0] = activation.map_or(y, |activation| activate(y, activation));
                     });
+                }
+                // Where taps see later tokens, a text is one step: each token's sum is that of one `ahead` behind it,
+                // and 0 comes after the last.
+                for rows in &texts {
+                    let cell = |row: usize| row * stride + offset + channel;
+                    for (&row, &later) in rows.iter().zip(&rows[ahead.min(rows.len())..]) {
+                        let y = cells.with(cell(later), |later| later[0]);
+                        cells.with(cell(row), |cell| cell[0] = y);
+                    }
+                    let slot = step.tokens[rows[0]].slot as usize;
+                    let before = |tap: usize| {
+                        kept.with((slot * (taps - 1) + tap) * channels + channel, |kept| kept[0])
+                    };
+                    // How many zeros the last tokens' sums have at their end.
+                    let short = ahead.saturating_sub(rows.len());
+                    for (zeros, &row) in
+                        (1 + short..).zip(&rows[rows.len().saturating_sub(ahead)..])
+                    {
+                        let known = taps - zeros;
+                        let sum: f32 = (0..known)
+                            .map(|tap| weights[tap] * before(taps - 1 - known + tap))
+                            .sum();
+                        let y = bias.map_or(0.0, |bias| bias[channel]) + sum;
+                        let y = activation.map_or(y, |activation| activate(y, activation));
+                        cells.with(cell(row), |cell| cell[0] = y);
+                    }
                 }
             }
         });

@@ -62,7 +62,8 @@ impl Lowering<'_> {
     }
 
     pub(super) fn conv(&self, op: &Op) -> Dispatch {
-        let &Op::Conv { value, offset, channels, taps, weight, bias, activation, state } = op
+        let &Op::Conv { value, offset, channels, taps, ahead, weight, bias, activation, state } =
+            op
         else {
             unreachable!("called for convolutions")
         };
@@ -74,6 +75,9 @@ impl Lowering<'_> {
             .constant("LANES", LANES);
         if let Some(activation) = activation {
             variant = activated(variant, activation);
+        }
+        if ahead > 0 {
+            variant = variant.define_if(true, "SEES_AHEAD").number("AHEAD", ahead as u32);
         }
         let mut bindings = vec![
             ("values", Resource::Value(value)),

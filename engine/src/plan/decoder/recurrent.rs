@@ -11,13 +11,14 @@ impl Builder<'_> {
         StateId(self.states.len() - 1)
     }
 
-    /// A convolution of layer `index` over `channels` columns of `value` from `offset` on.
+    /// A convolution of layer `index` over `channels` columns of `value` from `offset` on, of which `ahead` taps see later
+    /// tokens.
     pub(super) fn conv(
         &mut self,
         (index, name): (usize, &str),
         value: ValueId,
         (offset, channels): (usize, usize),
-        taps: usize,
+        (taps, ahead): (usize, usize),
         activation: Option<Activation>,
     ) -> Result<()> {
         let (weight, bias) = {
@@ -26,7 +27,17 @@ impl Builder<'_> {
             (weight, self.weights.optional(&format!("{name}.bias"), channels, 1)?)
         };
         let state = self.state((taps - 1) * channels);
-        self.ops.push(Op::Conv { value, offset, channels, taps, weight, bias, activation, state });
+        self.ops.push(Op::Conv {
+            value,
+            offset,
+            channels,
+            taps,
+            ahead,
+            weight,
+            bias,
+            activation,
+            state,
+        });
         Ok(())
     }
 
@@ -37,6 +48,8 @@ impl Builder<'_> {
         read: ValueId,
         x: ValueId,
     ) -> Result<()> {
+        // Where tokens see those behind them, the taps lie around each token (llama.cpp's `build_shortconv_block`).
+        let ahead = if self.spec.layers[index].causal { 0 } else { (taps - 1) / 2 };
         let width = self.spec.embedding;
         let all = self.value("b, c and x", 3 * width);
         let part = [("shortconv.in_proj", 3 * width)];
@@ -47,7 +60,7 @@ impl Builder<'_> {
         let multiply =
             |gate, out| Op::Gate { gate, activation: None, input: Some(inner), shape, out };
         self.ops.push(multiply(b, inner));
-        self.conv((index, "shortconv.conv"), all, (2 * width, width), taps, None)?;
+        self.conv((index, "shortconv.conv"), all, (2 * width, width), (taps, ahead), None)?;
         let mixed = self.value("mixed", width);
         self.ops.push(multiply(c, Parts { value: mixed, offset: 0, stride: width }));
         self.close_branch(index, mixed, "shortconv.out_proj", "post_attention_norm", x)
@@ -65,7 +78,7 @@ impl Builder<'_> {
         let part = [("ssm_in", inner + channels + mamba.heads)];
         self.linear(index, read, (None, &part), (1.0, Epilogue::Store), all)?;
         let silu = Some(Activation::Silu);
-        self.conv((index, "ssm_conv1d"), all, (inner, channels), mamba.taps, silu)?;
+        self.conv((index, "ssm_conv1d"), all, (inner, channels), (mamba.taps, 0), silu)?;
         let mut vector =
             |name: &str| self.weights.require(&format!("blk.{index}.{name}"), mamba.heads, 1);
         let (a, d, dt_bias) = (vector("ssm_a")?, vector("ssm_d")?, vector("ssm_dt.bias")?);
@@ -104,7 +117,8 @@ impl Builder<'_> {
         let qkv = self.value("qkv", channels);
         let part = [("attn_qkv", channels)];
         self.linear(index, read, (None, &part), (1.0, Epilogue::Store), qkv)?;
-        self.conv((index, "ssm_conv1d"), qkv, (0, channels), net.taps, Some(Activation::Silu))?;
+        let silu = Some(Activation::Silu);
+        self.conv((index, "ssm_conv1d"), qkv, (0, channels), (net.taps, 0), silu)?;
         let heads_of = |value| Parts { value, offset: 0, stride: net.size };
         self.norm_parts(heads_of(qkv), (2 * net.key_heads, net.size), NormKind::L2, None);
         let gates = self.value("beta and alpha", 2 * heads);
