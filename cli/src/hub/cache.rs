@@ -178,7 +178,8 @@ impl Cache {
         }
         let trees: Trees = serde_json::from_slice(&read("trees")?).ok()?;
         let length = |(file, facts): (&String, &serde_json::Value)| {
-            Some((file.clone(), facts["size"].as_u64()?))
+            let length = facts["lfs_size"].as_u64().or_else(|| facts["size"].as_u64())?;
+            Some((file.clone(), length))
         };
         let bytes = trees.files.iter().filter_map(length).collect();
         let files = trees.files.into_iter().map(|(file, _)| file).collect();
