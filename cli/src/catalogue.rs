@@ -115,6 +115,14 @@ pub fn fetch(entry: &Entry) -> Result<PathBuf> {
 
 fn from_hub(repo: &str, entry: &Entry) -> Result<PathBuf> {
     let path = hub::fetch_file(repo, &entry.file)?;
+    let Err(error) = check(&path, entry) else { return Ok(path) };
+    // A blob that bears the right hash as its name, but has other bytes, is damaged: fetched once more.
+    let blob = fs::canonicalize(&path)?;
+    if blob.file_name().is_none_or(|name| name != entry.sha256.as_str()) {
+        return Err(error);
+    }
+    fs::remove_file(&blob).with_context(|| format!("{}", blob.display()))?;
+    let path = hub::fetch_file(repo, &entry.file)?;
     check(&path, entry)?;
     Ok(path)
 }

@@ -111,10 +111,16 @@ pub fn fetch(wanted: &Wanted, update: bool) -> Result<PathBuf> {
         }
     };
     let chosen = choose::choose(&listing.files, name)?;
+    let known = hub.cache.lengths(&name.repo, &listing.commit);
     let mut first = None;
     for part in choose::parts(&listing.files, &chosen, name)? {
-        let path = download::into_cache(&hub, &name.repo, &listing.commit, &part)?;
-        listing.bytes.insert(part, std::fs::metadata(&path)?.len());
+        let length = known.get(&part).copied();
+        let (path, length) =
+            download::into_cache(&hub, &name.repo, &listing.commit, &part, length, update)?;
+        // What lies there may be damaged: only a length that was checked is written down.
+        if let Some(length) = length {
+            listing.bytes.insert(part, length);
+        }
         first.get_or_insert(path);
     }
     hub.cache.remember(name, &listing);

@@ -62,6 +62,9 @@ impl AsRef<OsStr> for ModelName {
 /// A file's path, a catalogue name, a name on the hub or a link; fetched if it is not here yet.
 pub fn resolve(name: impl AsRef<OsStr>) -> Result<PathBuf> {
     let path = Path::new(name.as_ref());
+    if path.is_dir() {
+        bail!("{}: a folder, not a model; name the .gguf file in it", path.display());
+    }
     if path.exists() {
         return Ok(path.to_path_buf());
     }

@@ -102,6 +102,47 @@ fn files_of_other_programs_are_used() {
     assert_eq!(std::fs::read(&blob).unwrap(), model("llama-w256.Q4_K_M.gguf"));
 }
 
+/// Found by a reviewer: a file that was cut short in the cache was given out, and its length taken for the right one.
+#[test]
+fn damaged_files_are_fetched_anew() {
+    let bytes = model("llama-w256.Q4_K_M.gguf");
+    let (file, update) = ("user/repo:m-Q4_K_M.gguf", "--update");
+    for (at, arguments) in [&["user/repo"][..], &["user/repo", update], &[file], &[file, update]]
+        .into_iter()
+        .enumerate()
+    {
+        // As this program left the cache, and as huggingface_hub does.
+        for ours in [true, false] {
+            let (server, home) = (fine(models()), Home::new(&format!("damaged-{at}-{ours}")));
+            assert_eq!(pulled(&home.pull(&server, "user/repo")), "m-Q4_K_M.gguf");
+            if !ours {
+                std::fs::remove_dir_all(home.repo().join(".engine")).unwrap();
+            }
+            std::fs::write(home.repo().join("blobs").join(hash(&bytes)), &bytes[..1000]).unwrap();
+            for _ in 0..2 {
+                let output = home.command(&server.address, arguments).output().unwrap();
+                assert_eq!(pulled(&output), "m-Q4_K_M.gguf", "{arguments:?} {ours}");
+                let read = std::fs::read(text(&output.stdout).trim()).unwrap();
+                assert!(read == bytes, "{arguments:?} {ours}: {} bytes", read.len());
+            }
+            assert_eq!(server.downloads().len(), 2, "{arguments:?} {ours}");
+            let list = home.repo().join(".engine").join(format!("{COMMIT}.json"));
+            let list: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(list).unwrap()).unwrap();
+            assert_eq!(list["bytes"]["m-Q4_K_M.gguf"], bytes.len());
+        }
+    }
+}
+
+#[test]
+fn folders_are_no_models() {
+    let (server, home) = (fine(models()), Home::new("folder"));
+    let said = refused(&home.pull(&server, home.0.to_str().unwrap()));
+    assert!(said.contains("a folder, not a model"), "{said}");
+    let said = refused(&home.pull(&server, home.0.join("gone").to_str().unwrap()));
+    assert!(said.contains("no such file"), "{said}");
+}
+
 #[test]
 fn without_a_network_the_cache_answers() {
     let (server, home) = (fine(models()), Home::new("offline"));
@@ -221,9 +262,17 @@ fn links_to_files_are_fetched() {
 #[test]
 fn links_to_other_hosts_are_fetched() {
     let parts = ["/x/m-00001-of-00002.gguf", "/x/m-00002-of-00002.gguf"];
-    let versions = AtomicUsize::new(0);
+    let (versions, times) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let host = serve(move |request, _| match request.path.as_str() {
         "/m.gguf?key=1" => file_reply(request, b"a model"),
+        "/m%20%C3%A9%20%231.gguf" => file_reply(request, b"encoded"),
+        // No etag: a time alone.
+        "/dated.gguf" => {
+            let asked = usize::from(request.method == "HEAD");
+            let version = times.fetch_add(asked, Ordering::Relaxed) + asked;
+            Reply::new("200 OK", format!("version {version}"))
+                .with("Last-Modified", format!("Thu, 01 Jan 1970 00:00:0{version} GMT"))
+        }
         "/moved.gguf" => Reply::to("302 Found", "m.gguf?key=1"),
         "/headless.gguf" if request.method == "HEAD" => Reply::new("405 Method Not Allowed", ""),
         "/headless.gguf" => Reply::new("200 OK", "another"),
@@ -254,6 +303,15 @@ fn links_to_other_hosts_are_fetched() {
     let second = Path::new(text(&output.stdout).trim()).with_file_name("m-00002-of-00002.gguf");
     assert_eq!(std::fs::read(second).unwrap(), parts[1].as_bytes());
     assert_ne!(read(&pull("/changes.gguf")), read(&pull("/changes.gguf")));
+    assert_ne!(read(&pull("/dated.gguf")), read(&pull("/dated.gguf")));
+    let output = pull("/m é %231.gguf");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&read(&output)), "encoded");
+    // One that was cut short is fetched anew.
+    std::fs::write(text(&output.stdout).trim(), "enc").unwrap();
+    assert_eq!(text(&read(&pull("/m é %231.gguf"))), "encoded");
+    let said = refused(&pull("/m #1.gguf"));
+    assert!(said.contains("is written %23"), "{said}");
     refused(&pull("/gone.gguf"));
     let said = refused(&pull("/mmproj-x.gguf"));
     assert!(said.contains("not a model"), "{said}");

@@ -91,7 +91,7 @@ fn other_hosts_get_no_token() {
 fn redirects_that_lead_nowhere_end() {
     for (at, (location, said)) in [
         (Some("/api/models/user/repo/revision/main"), "redirects"),
-        (Some("ftp://example.org/x"), "where to"),
+        (Some("ftp://example.org/x"), "to ftp://example.org/x, but only http:// and https://"),
         (None, "where to"),
     ]
     .into_iter()
@@ -175,6 +175,8 @@ fn busy_servers_are_asked_again() {
         ("503 Service Unavailable", "X-Nothing", ""),
         ("429 Too Many Requests", "Retry-After", "0"),
         ("500 Internal Server Error", "Retry-After", "1"),
+        ("520 Unknown Error", "Retry-After", "0"),
+        ("524 A Timeout Occurred", "Retry-After", "0"),
         ("429 Too Many Requests", "RateLimit", "\"api\";r=0;t=0"),
     ]
     .into_iter()
@@ -367,4 +369,35 @@ fn a_dead_program_holds_no_lock() {
     child.wait().unwrap();
     assert_eq!(pulled(&home.pull(&server, "user/repo")), NAME);
     assert_eq!(server.downloads().last().unwrap().from(), Some(70_000));
+}
+
+/// A link without an etag: what came of another version of the file is not gone on with.
+#[test]
+fn downloads_of_changed_files_begin_anew() {
+    for dated in [true, false] {
+        let (home, gets) = (Home::new(&format!("changed-{dated}")), AtomicUsize::new(0));
+        let (old, new) = (bytes(1000), vec![7; 1000]);
+        let right = new.clone();
+        let host = serve(move |request, _| {
+            let get = usize::from(request.method == "GET");
+            let before = gets.fetch_add(get, Ordering::SeqCst);
+            if get == 1 && before == 1 {
+                return Reply::new("404 Not Found", "");
+            }
+            let (content, day) = if before < 2 { (&old, 1) } else { (&new, 2) };
+            let mut reply = file_reply(request, content);
+            reply.headers.retain(|(name, _)| name == "Content-Range");
+            reply.cut = (before == 0).then_some(400);
+            if dated {
+                reply = reply.with("Last-Modified", format!("{day} Jan 1970 00:00:00 GMT"));
+            }
+            reply
+        });
+        let (hub, link) = (Server::gone(), format!("{}/m.gguf", host.address));
+        let said = refused(&home.pull(&hub, &link));
+        assert!(said.contains("not found"), "{said}");
+        let output = home.pull(&hub, &link);
+        assert_eq!(pulled(&output), "m.gguf");
+        assert!(std::fs::read(text(&output.stdout).trim()).unwrap() == right, "{dated}");
+    }
 }

@@ -137,19 +137,28 @@ impl Cache {
         let complete = |chosen: &str| {
             choose::parts(&here, chosen, name).is_ok().then(|| snapshot.join(chosen))
         };
+        // Where no length is known, a file that was cut short looks like a whole one: the hub must say.
+        let checked = |chosen: &str| {
+            let bytes = listing.as_ref().map(|listing| &listing.bytes);
+            bytes.is_some_and(|bytes| {
+                choose::parts(&here, chosen, name)
+                    .is_ok_and(|parts| parts.iter().all(|part| bytes.contains_key(part)))
+            })
+        };
         // What the hub would choose, if it is here.
         if let Some(listing) = &listing
             && let Ok(file) = choose::choose(&listing.files, name)
             && let Some(path) = complete(&file)
         {
-            return Some(Found { path, file, certain: true });
+            let certain = checked(&file);
+            return Some(Found { path, file, certain });
         }
         // What lacks a part is no model yet.
         let whole: Vec<_> = here.iter().filter(|file| complete(file).is_some()).cloned().collect();
         let file = choose::choose(&whole, name).ok()?;
         let path = snapshot.join(&file);
         // A whole path means one file, whatever else the commit has.
-        let certain = matches!(&name.pick, Pick::File(asked) if *asked == file);
+        let certain = matches!(&name.pick, Pick::File(asked) if *asked == file) && checked(&file);
         Some(Found { path, file, certain })
     }
 
@@ -168,8 +177,18 @@ impl Cache {
             return Some(Listing { commit, ..listing });
         }
         let trees: Trees = serde_json::from_slice(&read("trees")?).ok()?;
+        let length = |(file, facts): (&String, &serde_json::Value)| {
+            let length = facts["lfs_size"].as_u64().or_else(|| facts["size"].as_u64())?;
+            Some((file.clone(), length))
+        };
+        let bytes = trees.files.iter().filter_map(length).collect();
         let files = trees.files.into_iter().map(|(file, _)| file).collect();
-        (trees.format_version == 1).then(|| Listing { commit, files, ..Listing::default() })
+        (trees.format_version == 1).then_some(Listing { commit, files, bytes })
+    }
+
+    /// The lengths of a commit's files, as far as they are known.
+    pub fn lengths(&self, repo: &str, commit: &str) -> BTreeMap<String, u64> {
+        self.listing(repo, commit).unwrap_or_default().bytes
     }
 
     /// Writes down what a revision's commit is, and the list of its files. A cache that cannot be written is no
@@ -316,7 +335,11 @@ mod tests {
         // As another program left it: the hub may have more.
         assert_eq!(found(&cache, "u/r"), Some(("m-BF16.gguf".into(), false)));
         assert_eq!(found(&cache, "u/r:BF16"), Some(("m-BF16.gguf".into(), false)));
-        assert_eq!(found(&cache, "u/r:m-BF16.gguf"), Some(("m-BF16.gguf".into(), true)));
+        assert_eq!(
+            found(&cache, "u/r:m-BF16.gguf"),
+            Some(("m-BF16.gguf".into(), false)),
+            "its length is not known"
+        );
         assert_eq!(found(&cache, "u/r:Q8_0"), None, "a part is missing");
         assert_eq!(found(&cache, "u/r@c1:BF16"), Some(("m-BF16.gguf".into(), false)));
         assert_eq!(found(&cache, "u/r@v1:BF16"), None);
@@ -324,6 +347,11 @@ mod tests {
         let files = ["m-BF16.gguf", "m-Q4_K_M.gguf"].map(String::from).to_vec();
         let listing = Listing { commit: "c1".into(), files, ..Listing::default() };
         cache.remember(&Name::of("u/r"), &listing);
+        assert_eq!(found(&cache, "u/r:BF16"), Some(("m-BF16.gguf".into(), false)));
+        let bytes = BTreeMap::from([("m-BF16.gguf".to_string(), 11)]);
+        let listing = Listing { bytes, ..listing };
+        cache.remember(&Name::of("u/r"), &listing);
+        assert_eq!(found(&cache, "u/r:m-BF16.gguf"), Some(("m-BF16.gguf".into(), true)));
         assert_eq!(found(&cache, "u/r:BF16"), Some(("m-BF16.gguf".into(), true)));
         assert_eq!(found(&cache, "u/r"), Some(("m-BF16.gguf".into(), false)), "the hub has Q4_K_M");
         // A file that is not as long as it should be is not there.
@@ -355,6 +383,8 @@ mod tests {
             br#"{"format_version": 1, "files": {"m-Q8_0.gguf": {"size": 11, "blob_id": "x"}}}"#;
         write_whole(&root.join("models--u--r/trees/c1.json"), tree).unwrap();
         assert_eq!(found(&cache, "u/r"), Some(("m-Q8_0.gguf".into(), true)));
+        write_whole(&root.join("models--u--r/snapshots/c1/m-Q8_0.gguf"), b"short").unwrap();
+        assert_eq!(found(&cache, "u/r"), None);
         fs::remove_dir_all(root).unwrap();
     }
 }

@@ -111,13 +111,21 @@ fn by_name(files: &[String], name: &Name, wanted: &str) -> Result<String> {
     let same = |file: &&String| file.eq_ignore_ascii_case(wanted);
     let same_base =
         |file: &&String| !wanted.contains('/') && base_name(file).eq_ignore_ascii_case(wanted);
-    let mut bases = files.iter().filter(same_base);
+    let bases: Vec<&String> = files.iter().filter(same_base).collect();
     let found = files
         .iter()
         .find(|file| *file == wanted)
         .or_else(|| files.iter().find(same))
-        .or_else(|| bases.next().filter(|_| bases.next().is_none()));
+        .or_else(|| bases.first().copied().filter(|_| bases.len() == 1));
     let Some(found) = found else {
+        if bases.len() > 1 {
+            let list: Vec<&str> = bases.iter().map(|file| file.as_str()).collect();
+            bail!(
+                "{} has several files {wanted}: write the folder too, one of {}",
+                name.repo,
+                list.join(", ")
+            );
+        }
         let list: Vec<&str> =
             files.iter().map(String::as_str).filter(|file| is_gguf(file)).collect();
         bail!("{} has no file {wanted}; its .gguf files: {}", name.repo, list.join(", "))
@@ -265,6 +273,14 @@ mod tests {
         for name in ["a/b:Q4_K", "a/b:Q4_0", "a/b:Q4", "a/b:XS2", "a/b:Q4_XS", "a/b:Q3_K_M.gguf"] {
             assert!(chosen(&files, name).unwrap_err().contains("m-Q2_K.gguf"), "{name}");
         }
+    }
+
+    #[test]
+    fn a_name_of_several_files_needs_its_folder() {
+        let files = ["a/m-Q8_0.gguf", "b/m-Q8_0.gguf"];
+        let error = chosen(&files, "u/r:m-Q8_0.gguf").unwrap_err();
+        assert!(error.contains("write the folder too, one of a/m-Q8_0.gguf, b/m"), "{error}");
+        assert_eq!(chosen(&files, "u/r:b/m-Q8_0.gguf").as_deref(), Ok("b/m-Q8_0.gguf"));
     }
 
     #[test]

@@ -67,15 +67,25 @@ fn facts(client: &Client, url: &str) -> Result<Facts, Failure> {
     Ok(Facts { etag, bytes: bytes.and_then(|bytes| bytes.parse().ok()) })
 }
 
-/// Fetches one file of a commit into the cache.
+/// Fetches one file of a commit into the cache. `known` is its length as it was written down when it was fetched; with
+/// `ask` the hub is asked for the length though the file is as long as that. The length comes back too, where the hub
+/// said it, or the file was fetched now.
 ///
 /// # Errors
 /// What stands between, and what to do; what came so far is kept, and the next call goes on from there.
-pub fn into_cache(hub: &Hub, repo: &str, commit: &str, file: &str) -> Result<PathBuf> {
+pub fn into_cache(
+    hub: &Hub,
+    repo: &str,
+    commit: &str,
+    file: &str,
+    known: Option<u64>,
+    ask: bool,
+) -> Result<(PathBuf, Option<u64>)> {
     let folder = hub.cache.folder(repo);
     let link = hub.cache.snapshot(repo, commit).join(file);
-    if link.exists() {
-        return Ok(link);
+    let here = length_of(&link);
+    if here.is_some() && here == known && !ask {
+        return Ok((link, known));
     }
     let url = format!(
         "{}/{repo}/resolve/{}/{}",
@@ -83,19 +93,38 @@ pub fn into_cache(hub: &Hub, repo: &str, commit: &str, file: &str) -> Result<Pat
         encode(commit, false),
         encode(file, true)
     );
-    let facts = facts(&hub.client, &url)?;
+    let facts = match facts(&hub.client, &url) {
+        Ok(facts) => facts,
+        Err(failure) if here.is_some() && (known.is_none() || here == known) => {
+            output::say(format_args!("{failure}; using {file} from the cache"));
+            return Ok((link, known));
+        }
+        Err(failure) => return Err(failure.into()),
+    };
+    let right = facts.bytes.or(known);
+    let is_right = |length: Option<u64>| length.is_some() && (right.is_none() || length == right);
+    if is_right(here) {
+        return Ok((link, right));
+    }
     let blobs = folder.join("blobs");
     fs::create_dir_all(&blobs).with_context(|| cannot_write(&blobs))?;
     let blob = blobs.join(&facts.etag);
     let _lock = hub.cache.lock(repo, &facts.etag, file);
-    let length = fs::metadata(&blob).map(|metadata| metadata.len()).ok();
-    if let (Some(length), Some(bytes)) = (length, facts.bytes)
+    // Another program may have fetched it in the meantime.
+    if is_right(length_of(&link)) {
+        return Ok((link, right));
+    }
+    if fs::symlink_metadata(&link).is_ok() {
+        fs::remove_file(&link).with_context(|| cannot_write(&link))?;
+    }
+    if let (Some(length), Some(bytes)) = (length_of(&blob), right)
         && length != bytes
     {
         output::say(format_args!("{} has {length} of {bytes} bytes: fetched anew", blob.display()));
         fs::remove_file(&blob).with_context(|| cannot_write(&blob))?;
     }
-    if !blob.exists() {
+    let fetched = !blob.exists();
+    if fetched {
         let source = Source {
             url: &url,
             name: file,
@@ -106,7 +135,13 @@ pub fn into_cache(hub: &Hub, repo: &str, commit: &str, file: &str) -> Result<Pat
         fetch(&hub.client, &source, &blobs.join(format!("{}.incomplete", facts.etag)), &blob)?;
     }
     link_to(&blob, &link, file)?;
-    Ok(link)
+    let checked = if fetched { length_of(&blob) } else { right };
+    Ok((link, checked))
+}
+
+/// The length of a file, or of what a link leads to; none if there is nothing.
+pub fn length_of(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|metadata| metadata.len())
 }
 
 /// Fetches what a source has into a file, by way of another that is kept where it breaks off.
@@ -151,7 +186,7 @@ pub fn fetch(client: &Client, source: &Source, incomplete: &Path, path: &Path) -
 }
 
 fn length(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |metadata| metadata.len())
+    length_of(path).unwrap_or(0)
 }
 
 /// Where a range that was sent begins.

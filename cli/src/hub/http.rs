@@ -188,8 +188,14 @@ impl Client {
             }
             let location = response.headers().get("location").map(|value| value.as_bytes());
             let Some(target) = location.and_then(|location| join(&url, location)) else {
+                let said = location.map(String::from_utf8_lossy).unwrap_or_default();
+                let to = if said.contains("://") {
+                    format!("to {}, but only http:// and https:// are followed", shown(&said))
+                } else {
+                    "without saying where to".into()
+                };
                 return Err(Failure::lasting(format!(
-                    "{}: the server answered {status} (moved) without saying where to",
+                    "{}: the server answered {status} (moved) {to}",
                     shown(&url)
                 )));
             };
@@ -258,7 +264,7 @@ impl Client {
         let reason = reason(&mut response);
         let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
         let url = shown(url);
-        let again = matches!(status, 408 | 429 | 500 | 502..=504);
+        let again = matches!(status, 408 | 429 | 500 | 502..=504 | 520..=524);
         let message = match status {
             401 | 403 if !with_token => format!("{url}: not allowed ({status}{reason})"),
             401 | 403 => {
@@ -339,10 +345,15 @@ fn wait_asked(headers: &HeaderMap) -> Option<Duration> {
 fn of_network(url: &str, error: ureq::Error) -> Failure {
     let host = origin(url).unwrap_or_default();
     let url = shown(url);
-    match error {
-        ureq::Error::HostNotFound => Failure::lasting(format!(
+    let unknown = || {
+        Failure::lasting(format!(
             "{url} cannot be reached: the host of {host} is not known; is there a network?"
-        )),
+        ))
+    };
+    match error {
+        ureq::Error::HostNotFound => unknown(),
+        // As the system's resolver says it.
+        ureq::Error::Io(error) if error.to_string().contains("lookup address") => unknown(),
         ureq::Error::Timeout(_) => {
             Failure::passing(format!("{url} cannot be reached: no answer in time"))
         }
@@ -385,6 +396,16 @@ mod tests {
             ("http://127.0.0.1:81/hub", "http://localhost:81/hub", false),
         ] {
             assert_eq!(leads_to_hub(endpoint, url), right, "{endpoint} {url}");
+        }
+    }
+
+    #[test]
+    fn unknown_hosts_are_said_to_be_so() {
+        let lookup = "failed to lookup address information: Name or service not known";
+        for error in [ureq::Error::HostNotFound, std::io::Error::other(lookup).into()] {
+            let failure = of_network("http://nowhere.invalid/x", error);
+            assert!(failure.message.contains("is there a network?"), "{failure}");
+            assert!(!failure.again);
         }
     }
 

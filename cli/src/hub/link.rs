@@ -8,17 +8,19 @@ use gguf::SplitName;
 
 use super::cache::{Lock, cannot_write, write_whole};
 use super::choose::beside_a_model;
-use super::download::{Source, etag_name, fetch, sha256_of};
+use super::download::{Source, etag_name, fetch, length_of, sha256_of};
 use super::http::{Ask, Client, header};
 use super::name::is_gguf;
 use super::offline;
-use super::url::{decode, shown};
+use super::url::{decode, permitted, shown};
 
 use crate::output;
 
 /// The file at a link, or its first part, fetched if it is not here or has changed.
 pub fn get(link: &str) -> Result<PathBuf> {
-    let link = link.split('#').next().unwrap_or(link);
+    let (address, fragment) = link.split_once('#').unwrap_or((link, ""));
+    let address = permitted(address.as_bytes());
+    let link = address.as_str();
     let (path, query) = match link.split_once('?') {
         Some((path, query)) => (path, format!("?{query}")),
         None => (link, String::new()),
@@ -26,8 +28,13 @@ pub fn get(link: &str) -> Result<PathBuf> {
     let (folder, last) = path.rsplit_once('/').unwrap_or(("", path));
     let name = decode(last).unwrap_or_else(|| last.to_string());
     if !is_gguf(&name) || folder.ends_with(':') || folder.ends_with(":/") {
+        let sign = if is_gguf(fragment) {
+            " (what stands behind # is no part of an address: in a file's name it is written %23)"
+        } else {
+            ""
+        };
         bail!(
-            "{}: a link must lead to a .gguf file; fetch other things by other means and name the file",
+            "{}: a link must lead to a .gguf file{sign}; fetch other things by other means and name the file",
             shown(link)
         );
     }
@@ -77,19 +84,30 @@ fn file(client: &Client, url: &str, of: &str, name: &str) -> Result<PathBuf> {
     };
     let headers = head.as_ref().map(|head| head.headers());
     let etag = headers.and_then(|headers| header(headers, "etag")).unwrap_or_default();
-    let bytes = headers.and_then(|headers| header(headers, "content-length")?.parse().ok());
+    // What tells one version of the file from another.
+    let version = if etag.is_empty() {
+        headers.and_then(|headers| header(headers, "last-modified")).unwrap_or_default()
+    } else {
+        etag.clone()
+    };
+    let bytes: Option<u64> =
+        headers.and_then(|headers| header(headers, "content-length")?.parse().ok());
     fs::create_dir_all(&folder).with_context(|| cannot_write(&folder))?;
     let _lock = Lock::take(&folder.join(".lock"), &name);
     let old = fs::read_to_string(&mark).unwrap_or_default();
-    if path.exists() && (etag.is_empty() || etag == old) {
+    let is_whole = length_of(&path).is_some_and(|here| bytes.is_none_or(|bytes| bytes == here));
+    if is_whole && (version.is_empty() || version == old) {
         return Ok(path);
     }
     let etag_file = etag_name(&etag);
     let source = Source { url, name: &name, bytes, sha256: sha256_of(&etag_file), trusted: false };
-    // Named by the etag: what began as another file must not be gone on with.
-    let incomplete = folder.join(format!("{name}.{etag_file}.incomplete"));
+    // Named by the version: what began as another file must not be gone on with.
+    let incomplete = folder.join(format!("{name}.{}.incomplete", etag_name(&version)));
+    if version.is_empty() && incomplete.exists() {
+        fs::remove_file(&incomplete).with_context(|| cannot_write(&incomplete))?;
+    }
     fetch(client, &source, &incomplete, &path)?;
-    write_whole(&mark, etag.as_bytes()).with_context(|| cannot_write(&mark))?;
+    write_whole(&mark, version.as_bytes()).with_context(|| cannot_write(&mark))?;
     Ok(path)
 }
 

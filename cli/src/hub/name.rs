@@ -138,7 +138,12 @@ fn below<'a>(link: &'a str, endpoint: &str) -> Option<&'a str> {
 
 /// A page or a file of the hub by the path of its link.
 fn of_page(link: &str, path: &str) -> Result<Wanted> {
-    let path = &path[..path.find(['?', '#']).unwrap_or(path.len())];
+    let path = path.split('#').next().unwrap_or_default();
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    // What the hub's page of files shows beside the list.
+    let shown = query.split('&').find_map(|field| field.strip_prefix("show_file_info="));
+    let shown = shown.filter(|file| !file.is_empty());
+    let shown = shown.map(|file| decode(file).unwrap_or_else(|| file.into()));
     let no_model = || {
         format!(
             "{link}: leads to no model; write user/repo, user/repo:QUANT or the link to a .gguf file"
@@ -168,7 +173,10 @@ fn of_page(link: &str, path: &str) -> Result<Wanted> {
     }
     let Some(name) = Name::parse(&parts[..2].join("/")) else { bail!(no_model()) };
     if parts.len() == 2 {
-        return Ok(Wanted::Hub(name));
+        return match shown {
+            Some(file) => located(link, name.repo, name.revision, Pick::File(file)),
+            None => Ok(Wanted::Hub(name)),
+        };
     }
     let action = parts[2].clone();
     let mut rest = parts.split_off(3);
@@ -181,8 +189,11 @@ fn of_page(link: &str, path: &str) -> Result<Wanted> {
     let place = rest.get(1..).unwrap_or_default().join("/");
     let pick = match action.as_str() {
         "resolve" | "blob" | "raw" | "blame" if !place.is_empty() => Pick::File(place),
-        "tree" if place.is_empty() => Pick::Default,
-        "tree" => Pick::Folder(place),
+        "tree" => match shown {
+            Some(file) => Pick::File(file),
+            None if place.is_empty() => Pick::Default,
+            None => Pick::Folder(place),
+        },
         _ => bail!(no_model()),
     };
     located(link, name.repo, rest.first().cloned(), pick)
@@ -376,6 +387,11 @@ mod tests {
                 ("a/b/tree/v2/UD-Q4_K_XL", Some("v2"), Pick::Folder("UD-Q4_K_XL".into())),
                 ("a/b?library=x", None, Pick::Default),
                 ("a/b#model", None, Pick::Default),
+                ("a/b?show_file_info=m-Q8_0.gguf", None, file("m-Q8_0.gguf")),
+                ("a/b?x=1&show_file_info=d%2Fm.gguf#y?", None, file("d/m.gguf")),
+                ("a/b?show_file_info=", None, Pick::Default),
+                ("a/b/tree/main?show_file_info=dir%2Fm-F16.gguf", None, file("dir/m-F16.gguf")),
+                ("a/b/tree/v2/dir?show_file_info=dir%2Fm.gguf", Some("v2"), file("dir/m.gguf")),
             ] {
                 assert_eq!(
                     parse(&format!("{host}/{path}")),
@@ -393,6 +409,8 @@ mod tests {
                 "a/b/resolve/main/../../x.gguf",
                 "a/b/resolve/main/%2e%2e/x.gguf",
                 "a/b/resolve/main/README.md",
+                "a/b?show_file_info=README.md",
+                "a/b?show_file_info=..%2Fx.gguf",
                 "a/b/resolve/main",
                 "a/b/blob/%2e%2e/x.gguf",
                 "a/b/resolve/main/x%5c..%5cy.gguf",

@@ -36,17 +36,22 @@ pub fn origin(url: &str) -> Option<String> {
     })
 }
 
-/// Where a redirect leads to: its Location, which may be relative, read against the URL that gave it.
-pub fn join(base: &str, location: &[u8]) -> Option<String> {
-    // What may not stand in a URL but is sent nevertheless.
-    let mut target = String::new();
-    for &byte in location {
-        if byte.is_ascii_graphic() {
-            target.push(char::from(byte));
+/// A URL in which what may not stand there but is written nevertheless is percent-encoded; what is so already stays.
+pub fn permitted(url: &[u8]) -> String {
+    let mut permitted = String::with_capacity(url.len());
+    for &byte in url {
+        if byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte) {
+            permitted.push(char::from(byte));
         } else {
-            _ = write!(target, "%{byte:02X}");
+            _ = write!(permitted, "%{byte:02X}");
         }
     }
+    permitted
+}
+
+/// Where a redirect leads to: its Location, which may be relative, read against the URL that gave it.
+pub fn join(base: &str, location: &[u8]) -> Option<String> {
+    let target = permitted(location);
     let target = target.split('#').next().unwrap_or_default();
     let path_begins = target.find(['/', '?']).unwrap_or(target.len());
     if let Some(at) = target.find("://")
@@ -136,6 +141,10 @@ mod tests {
         for location in ["", "ftp://x/y", "file:///etc/passwd"] {
             assert_eq!(join(base, location.as_bytes()), None, "{location}");
         }
+        assert_eq!(
+            permitted("http://h/m é {1} %231.gguf?a=<b>".as_bytes()),
+            "http://h/m%20%C3%A9%20%7B1%7D%20%231.gguf?a=%3Cb%3E"
+        );
         assert_eq!(join("http://h", b"x").as_deref(), Some("http://h/x"));
     }
 
