@@ -125,14 +125,18 @@ fn what_is_not_done_is_refused() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(text(&output.stdout).lines().count(), 1);
     assert!(text(&output.stderr).contains("pp2 @ d16777216: "), "{}", text(&output.stderr));
-    // Where none is measured there is an empty list.
     let bert = tiny("bert.gguf");
+    let output = run(&["bench", &bert, "-p", "64,512", "-n", "0", "-r", "1", "-o", "jsonl"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout).lines().count(), 1, "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("pp512: "), "{}", text(&output.stderr));
+    // Where none is measured there is an empty list.
     let none = |how: &[&str]| {
         let output = run(&[&["bench", &bert, "-p", "0", "-n", "2", "-r", "1"][..], how].concat());
         text(&output.stdout).trim().to_string()
     };
     assert_eq!(none(&["-o", "json"]), "[]");
-    assert_eq!(none(&["--json"]), "{\"results\":[]}");
+    assert_eq!(none(&["--json"]), r#"{"results":[]}"#);
     // The others are still measured.
     let output = run(&[
         "bench",
