@@ -7,13 +7,16 @@
 //! - a word that begins with a dash but has no option's shape (`- item`, `-5 plus 3`, `---`, `-1`) is text: it and all
 //!   positional words are put behind a `--`. A mistyped option (`--tmp`) keeps its shape and stays an error.
 
+use std::any::TypeId;
 use std::ffi::OsString;
 use std::iter::Peekable;
+use std::path::PathBuf;
 use std::vec::IntoIter;
 
 use clap::{Arg, Command};
 
 use crate::foreign::{self, Fate};
+use crate::models::ModelName;
 
 /// An option of one dash and several letters, and the long one that it stands for.
 const NAMES: &[(&str, &str)] = &[
@@ -93,6 +96,9 @@ impl Walk<'_> {
             match Shape::of(&word) {
                 Shape::Text => return Ok(Some(word)),
                 Shape::Opaque => self.keep(word),
+                Shape::Option { name, value: Some(value) } if self.is_text(name, value) => {
+                    return Ok(Some(word));
+                }
                 Shape::Option { name, value } => {
                     let (name, value) = (name.to_string(), value.map(ToString::to_string));
                     self.option(&name, value.as_deref(), &word)?;
@@ -153,6 +159,9 @@ impl Walk<'_> {
             Fate::Refused(why) => Err(why),
             Fate::Unknown => {
                 let Some(long) = alias else {
+                    if !is_long && name.len() > 2 {
+                        return Err(self.no_such(&name));
+                    }
                     self.keep(word.clone());
                     return Ok(());
                 };
@@ -163,6 +172,51 @@ impl Walk<'_> {
                 Err(format!("{name} (--{long}): {command}"))
             }
         }
+    }
+
+    /// Whether a word is text although it begins as an option and has a `=`: there is white space behind, and no option
+    /// of that name, or none that takes such a value. `bench` has no texts.
+    fn is_text(&self, name: &str, value: &str) -> bool {
+        let command = self.command.get_name();
+        if !value.contains(char::is_whitespace) || command == "bench" || command == "engine" {
+            return false;
+        }
+        let is_long = name.starts_with("--");
+        let spelled = if is_long { name.replace('_', "-") } else { name.to_string() };
+        let alias = NAMES.iter().find(|(short, _)| *short == spelled).map(|(_, long)| *long);
+        let mut letters = name[1..].chars();
+        let argument = match (spelled.strip_prefix("--").or(alias), letters.next()) {
+            (Some(long), _) => self.long(long),
+            (None, Some(letter)) if letters.next().is_none() => self.short(letter),
+            _ => None,
+        };
+        let Some(argument) = argument else { return !foreign::knows(&spelled, false) };
+        // Numbers and the like hold no white space.
+        let kind = argument.get_value_parser().type_id();
+        let holds_text = kind == TypeId::of::<String>()
+            || kind == TypeId::of::<PathBuf>()
+            || kind == TypeId::of::<ModelName>();
+        !(argument.get_action().takes_values() && holds_text)
+    }
+
+    /// Why a word of one dash and several letters is no option, and what to write.
+    fn no_such(&self, name: &str) -> String {
+        let long = name[1..].replace('_', "-");
+        let dashed = format!("--{long}");
+        if self.long(&long).is_some() || foreign::knows(&dashed, self.command.get_name() == "bench")
+        {
+            return format!("there is no {name}; write {dashed}");
+        }
+        let first = name[1..].chars().next().and_then(|letter| self.short(letter));
+        let value = match first.and_then(Arg::get_short) {
+            Some(letter) if first.is_some_and(|first| first.get_action().takes_values()) => {
+                format!("; a value of -{letter} is written -{letter}=VALUE")
+            }
+            _ => String::new(),
+        };
+        format!(
+            "there is no option {name}{value}; a text that begins with a dash may stand behind --"
+        )
     }
 
     fn keep_next(&mut self) {
@@ -184,11 +238,18 @@ impl Walk<'_> {
 
     /// Whether letters behind one dash are options of this command: flags, and at the end one that may take a value.
     fn letters(&self, letters: &str) -> bool {
-        for letter in letters.chars() {
+        for (at, letter) in letters.char_indices() {
             match self.short(letter) {
                 None => return false,
-                // The rest is its value.
-                Some(argument) if argument.get_action().takes_values() => return true,
+                // The rest is its value where it is a number and the option takes one. Texts stand behind a space or a
+                // `=`: a mistyped option is none.
+                Some(argument) if argument.get_action().takes_values() => {
+                    let rest = &letters[at + letter.len_utf8()..];
+                    let prompt = letter == 'p' && self.command.get_name() != "bench";
+                    let numbers = "nctbsrdp".contains(letter) && !prompt;
+                    return rest.is_empty()
+                        || numbers && rest.starts_with(|first: char| first.is_ascii_digit());
+                }
                 Some(_) => {}
             }
         }
@@ -279,7 +340,7 @@ mod tests {
             (&["run", "m", "--", "-ctk"], &["run", "m", "--", "-ctk"]),
             (&["run", "m", "--stop", "--top_k"], &["run", "m", "--stop", "--top_k"]),
             (&["--override", "-ctk", "run", "m"], &["--override", "-ctk", "run", "m"]),
-            (&["bench", "m", "-n5", "-rn"], &["bench", "m", "-n5", "-rn"]),
+            (&["bench", "m", "-n5", "-r2"], &["bench", "m", "-n5", "-r2"]),
             // What is done in any case goes.
             (&["run", "m", "--jinja", "-sm", "none", "x"], &["run", "m", "x"]),
             (&["nonsense", "-ctk"], &["nonsense", "-ctk"]),
@@ -307,6 +368,13 @@ mod tests {
             (&["embed", "m", "- b", "--", "--raw"], &["embed", "--", "m", "- b", "--raw"]),
             (&["tokenize", "m", "-ä"], &["tokenize", "--", "m", "-ä"]),
             (&["tokenize", "m", "-"], &["tokenize", "m", "-"]),
+            // Text behind a `=` is no value where there is no such option, or none that takes it.
+            (&["run", "m", "-x=3, y=4: add"], &["run", "--", "m", "-x=3, y=4: add"]),
+            (&["run", "m", "--question=why is it?"], &["run", "--", "m", "--question=why is it?"]),
+            (&["run", "m", "-v=ma is wrong"], &["run", "--", "m", "-v=ma is wrong"]),
+            (&["run", "m", "-t=2 is it warm?"], &["run", "--", "m", "-t=2 is it warm?"]),
+            (&["run", "m", "--system=be brief"], &["run", "m", "--system=be brief"]),
+            (&["run", "m", "-p=be brief"], &["run", "m", "-p=be brief"]),
             // A value is no text, whatever it looks like.
             (
                 &["run", "m", "--system", "- be brief", "--seed", "-1"],
@@ -316,9 +384,7 @@ mod tests {
             assert_eq!(normal(given).unwrap(), expected);
         }
         // A mistyped option stays one.
-        for line in
-            [&["run", "m", "--tmp", "0"][..], &["run", "m", "-item"], &["run", "m", "--tmp=0", "x"]]
-        {
+        for line in [&["run", "m", "--tmp", "0"][..], &["run", "m", "--tmp=0", "x"]] {
             assert_eq!(normal(line).unwrap(), line);
         }
     }
@@ -335,12 +401,44 @@ mod tests {
             (&["run", "m", "--grammar_file", "x"], &["--grammar-file x"]),
             (&["tokenize", "m", "-ngl", "4"], &["-ngl", "engine tokenize"]),
             (&["run", "m", "--poll"], &["--poll", "missing"]),
+            (&["run", "m", "-temp", "0"], &["there is no -temp; write --temp"]),
+            (&["run", "m", "-top-k", "5"], &["there is no -top-k; write --top-k"]),
+            (&["run", "m", "-seed", "5"], &["write --seed"]),
+            (&["run", "m", "-ctx", "64"], &["write --ctx"]),
+            (&["run", "m", "-poll", "50"], &["there is no -poll; write --poll"]),
+            (&["run", "m", "-prompt", "x"], &["there is no -prompt; write --prompt"]),
+            (&["run", "m", "-pref"], &["-pref", "-p=VALUE"]),
+            (&["run", "m", "-item"], &["-item", "behind --"]),
+            (&["bench", "m", "-rn"], &["-rn"]),
         ] {
             let error = normal(line).unwrap_err();
             for word in words {
                 assert!(error.contains(word), "{error}");
             }
         }
+    }
+
+    /// Names of one dash that llama.cpp has and no command here; they begin with letters that are options.
+    #[test]
+    fn names_of_llama_cpp_are_no_letters_with_a_value() {
+        for name in [
+            "-cb", "-cl", "-cmoed", "-cms", "-cram", "-ctkd", "-ctvd", "-ctxcp", "-ncmoed",
+            "-ngld", "-npl", "-npp", "-ns", "-ntg", "-sps", "-tbd", "-td", "-tgs", "-to", "-dt",
+            "-pps", "-ptc", "-dr", "-ofreq", "-fitp", "-nocb", "-devd", "-opt", "-otd", "-Crbd",
+        ] {
+            for command in ["run", "bench"] {
+                let error = normal(&[command, "m", name, "0"]).map_or_else(
+                    |why| why,
+                    |words| {
+                        // Asks for what is done here.
+                        assert_eq!(words, [command, "m"], "{name}");
+                        name.to_string()
+                    },
+                );
+                assert!(error.starts_with(name), "{name}: {error}");
+            }
+        }
+        assert_eq!(normal(&["run", "m", "-nopo"]).unwrap(), ["run", "m"]);
     }
 
     fn words() -> impl Strategy<Value = Vec<String>> {

@@ -177,16 +177,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             );
             printed?;
             // As llama-bench does: the others are still measured, and the exit code tells.
-            if let Err(error) = result {
-                output::say(format_args!("error: {}: {error:#}", subject.path));
-                failed = true;
+            match result {
+                Ok(all) => failed |= !all,
+                Err(error) => {
+                    measure::say_error(&subject.path, None, &error);
+                    failed = true;
+                }
             }
         }
     }
     for printer in &printers {
         printer.end()?;
     }
-    if args.json && !rows.is_empty() {
+    if args.json {
         let results: Vec<Value> = rows.iter().map(Row::json).collect();
         output::print_json(&json!({ "results": results }))?;
     } else if args.output == Format::Md {
@@ -234,14 +237,21 @@ fn settings(args: &Args, subjects: &[Subject]) -> Result<Vec<Setting>> {
     let mut opened = Opened { precision: args.precision.class(), devices: Vec::new() };
     let mut notes = Vec::new();
     let mut settings = Vec::new();
-    for layers in joined(&args.gpu_layers, GpuLayers::Auto) {
+    let gpu_layers = joined(&args.gpu_layers, GpuLayers::Auto);
+    let listed = gpu_layers.len() > 1;
+    for layers in gpu_layers {
         for map in joined(&[&args.mmap[..], &args.load_mode].concat(), true) {
             for wanted in &wanted {
                 let mut place = wanted.clone();
                 for subject in subjects {
                     let count = subject.file.spec.layers.len();
                     let note;
-                    (place, note) = wanted.clone().with_layers(Some(layers), Some(count))?;
+                    // In lists, layers that stay on the CPU are its row beside those of the GPUs.
+                    (place, note) = if listed && layers == GpuLayers::Count(0) {
+                        (wanted.clone().called("cpu"), None)
+                    } else {
+                        wanted.clone().with_layers(Some(layers), Some(count))?
+                    };
                     notes.extend(note);
                 }
                 for batch in joined(&args.batch_size, BATCH) {
@@ -309,7 +319,11 @@ fn wanted_devices(given: &[String]) -> Result<Vec<Wanted>> {
     } else {
         Vec::new()
     };
-    let is_a_name = |text: &str| known.iter().any(|name| name.contains(&text.to_lowercase()));
+    // A comma alone is in many a name, and names none.
+    let is_a_name = |text: &str| {
+        text.contains(char::is_alphanumeric)
+            && known.iter().any(|name| name.contains(&text.to_lowercase()))
+    };
     let mut devices = Vec::new();
     for text in given {
         let names: Vec<&str> = if is_a_name(text) { vec![text] } else { text.split(',').collect() };

@@ -40,6 +40,14 @@ const CHAT: &str = "a chat begins where no prompt is given and stdin is a termin
 const TEMPLATE: &str =
     "--override tokenizer.chat_template=str:... takes another template; --raw takes none";
 
+const SERVER: &str = "there is no server here";
+const OTHER: &str = "no command here does what it is for";
+
+/// llama.cpp's words for no, for yes, and either.
+const OFF: &[&str] = &["0", "off", "false", "disabled"];
+const ON: &[&str] = &["1", "on", "true", "enabled"];
+const EITHER: &[&str] = &["0", "off", "false", "disabled", "1", "on", "true", "enabled"];
+
 const ROWS: &[Row] = &[
     // Where things are computed.
     (&["-sm", "--split-mode"], Any, Value(&["none", "layer"]), SPLIT),
@@ -48,16 +56,16 @@ const ROWS: &[Row] = &[
     (
         &["-nkvo", "--no-kv-offload"],
         Bench,
-        Value(&["0"]),
+        Value(OFF),
         "the cache lies on the device that computes",
     ),
     (&["-nkvo", "--no-kv-offload"], Elsewhere, Flag, "the cache lies on the device that computes"),
     (&["-kvo", "--kv-offload"], Elsewhere, FlagAsHere, ""),
-    (&["-nopo", "--no-op-offload"], Bench, Value(&["0", "1"]), "write 0 or 1"),
-    (&["--op-offload", "--no-op-offload"], Elsewhere, FlagAsHere, ""),
-    (&["--no-host"], Bench, Value(&["0"]), HOST),
+    (&["-nopo", "--no-op-offload"], Bench, Value(EITHER), "write 0 or 1"),
+    (&["--op-offload", "-nopo", "--no-op-offload"], Elsewhere, FlagAsHere, ""),
+    (&["--no-host"], Bench, Value(OFF), HOST),
     (&["--no-host"], Elsewhere, Flag, HOST),
-    (&["--repack"], Bench, Value(&["1"]), "each device has its own layout of the weights"),
+    (&["--repack"], Bench, Value(ON), "each device has its own layout of the weights"),
     (&["--repack"], Elsewhere, FlagAsHere, ""),
     (&["-nr", "--no-repack"], Elsewhere, Flag, "each device has its own layout of the weights"),
     (&["-ncmoe", "--n-cpu-moe", "-ncffn", "--n-cpu-ffn"], Any, Value(&["0"]), HOST),
@@ -65,7 +73,7 @@ const ROWS: &[Row] = &[
     (&["-ot", "--override-tensor"], Any, Value(&["none"]), HOST),
     (&["-fitt", "--fit-target", "-fitc", "--fit-ctx"], Bench, Value(&["0"]), FIT),
     (&["-fitt", "--fit-target", "-fitc", "--fit-ctx"], Elsewhere, Value(&[]), FIT),
-    (&["-fit", "--fit"], Any, Value(&["off", "0", "false", "disabled"]), FIT),
+    (&["-fit", "--fit"], Any, Value(OFF), FIT),
     (&["-rpc", "--rpc"], Any, Value(&[]), "there is no computing on other machines"),
     (&["--list-devices"], Elsewhere, Flag, "`engine devices` lists them"),
     // How weights are read.
@@ -81,16 +89,16 @@ const ROWS: &[Row] = &[
         Value(&["auto", "off"]),
         "weights are read before the first token",
     ),
-    (&["-dio", "--direct-io"], Bench, Value(&["0"]), "files are read by way of the system's cache"),
+    (&["-dio", "--direct-io"], Bench, Value(OFF), "files are read by way of the system's cache"),
     (&["-dio", "--direct-io"], Elsewhere, Flag, "files are read by way of the system's cache"),
-    (&["-mmp"], Elsewhere, Value(&["1"]), "--no-mmap reads the weights into memory"),
+    (&["-mmp"], Elsewhere, Value(ON), "--no-mmap reads the weights into memory"),
     (&["--mlock"], Any, Flag, "nothing is locked into memory"),
     (&["--check-tensors"], Any, Flag, "answers that are not finite are found as they are computed"),
     // Threads.
     (&["-tb", "--threads-batch"], Any, Value(&[]), "prompt and answer have the same threads: -t"),
     (&["-C", "--cpu-mask", "-Cb", "--cpu-mask-batch"], Any, Value(&["0x0", "0"]), CPU_PLACE),
     (&["-Cr", "--cpu-range", "-Crb", "--cpu-range-batch"], Any, Value(&[]), CPU_PLACE),
-    (&["--cpu-strict", "--cpu-strict-batch"], Any, Value(&["0"]), CPU_PLACE),
+    (&["--cpu-strict", "--cpu-strict-batch"], Any, Value(OFF), CPU_PLACE),
     (&["--prio", "--prio-batch"], Any, Value(&["0"]), CPU_PLACE),
     (&["--poll"], Any, Value(&["50"]), "how threads wait for work is not to be chosen"),
     (&["--poll-batch"], Any, Value(&[]), "how threads wait for work is not to be chosen"),
@@ -148,7 +156,7 @@ const ROWS: &[Row] = &[
         ROPE,
     ),
     (&["--pooling", "--attention"], Any, Value(&[]), ROPE),
-    (&["-embd", "--embeddings"], Bench, Value(&["0"]), "`engine embed` makes vectors"),
+    (&["-embd", "--embeddings"], Bench, Value(OFF), "`engine embed` makes vectors"),
     (&["--embedding", "--embeddings"], Elsewhere, Flag, "`engine embed` makes vectors"),
     // Choosing tokens.
     (&["--samplers", "--sampler-seq", "--sampling-seq"], Any, Value(&[]), SAMPLER),
@@ -259,6 +267,76 @@ const ROWS: &[Row] = &[
         "vectors have length 1; with --raw they are as the model makes them",
     ),
     (&["--ppl-stride"], Any, Value(&["0"]), "chunks lie end to end"),
+    // What other programs of llama.cpp are for.
+    (&["-cl", "--cache-list"], Any, Flag, "`engine inspect` shows one model"),
+    (
+        &["-dr", "--docker-repo"],
+        Any,
+        Value(&[]),
+        "write user/repo:quant of the hub in the model's place",
+    ),
+    (
+        &[
+            "-cb",
+            "--cont-batching",
+            "-nocb",
+            "--no-cont-batching",
+            "-ag",
+            "--agent",
+            "-no-ag",
+            "--no-agent",
+        ],
+        Any,
+        Flag,
+        SERVER,
+    ),
+    (
+        &[
+            "-cms",
+            "--checkpoint-min-step",
+            "-cram",
+            "--cache-ram",
+            "-to",
+            "--timeout",
+            "-sps",
+            "--slot-prompt-similarity",
+        ],
+        Any,
+        Value(&[]),
+        SERVER,
+    ),
+    (&["-ctxcp", "--ctx-checkpoints", "--swa-checkpoints"], Any, Value(&[]), SERVER),
+    (&["-cmoed", "--cpu-moe-draft", "--spec-draft-cpu-moe"], Any, Flag, DRAFT),
+    (
+        &[
+            "-hfd",
+            "-hfrd",
+            "--hf-repo-draft",
+            "-td",
+            "--threads-draft",
+            "-tbd",
+            "--threads-batch-draft",
+        ],
+        Any,
+        Value(&[]),
+        DRAFT,
+    ),
+    (&["-Cd", "-Crd", "-Cbd", "-Crbd", "-ctkd", "-ctvd", "-otd", "-devd"], Any, Value(&[]), DRAFT),
+    (&["-ncmoed", "--n-cpu-moe-draft", "-ngld", "--gpu-layers-draft"], Any, Value(&[]), DRAFT),
+    (&["-lcs", "--lookup-cache-static", "-lcd", "--lookup-cache-dynamic"], Any, Value(&[]), DRAFT),
+    (&["-pps", "-tgs"], Any, Flag, OTHER),
+    (&["-npp", "-ntg", "-npl"], Any, Value(&[]), "`engine bench` measures with -p, -n and -pg"),
+    (&["-ns", "--sequences"], Any, Value(&[]), "a run is one answer"),
+    (&["-dt", "--defrag-thold"], Any, Value(&[]), "the cache is never rearranged"),
+    (&["-gan", "--grp-attn-n", "-gaw", "--grp-attn-w"], Any, Value(&[]), ROPE),
+    (&["-ptc", "--print-token-count", "-ofreq", "--output-frequency"], Any, Value(&[]), OTHER),
+    (&["-fitp", "--fit-print"], Any, Value(OFF), FIT),
+    (
+        &["-lr", "-lr-min", "-decay-epochs", "-wd", "-val-split", "-epochs", "-opt"],
+        Any,
+        Value(&[]),
+        "nothing is trained here",
+    ),
 ];
 
 /// What becomes of an option that the command does not have.
@@ -289,13 +367,50 @@ pub fn fate(name: &str, value: Option<&str>, bench: bool) -> Fate {
         (FlagAsHere, None) => Fate::AsHere,
         (FlagAsHere, Some(value)) => Fate::Refused(format!("{name}={value}: it takes no value")),
         (Flag, _) => Fate::Refused(format!("{name}: {why}")),
-        (Value(as_here), Some(value)) if as_here.contains(&value) => Fate::AsHere,
         (Value([_, ..]), None) => Fate::Refused(format!("{name}: a value is missing")),
+        // Of llama-bench's lists each value is judged by itself.
+        (Value(as_here), Some(values)) if bench && !as_here.is_empty() => {
+            match each(values).into_iter().find(|value| !is_among(value, as_here)) {
+                None => Fate::AsHere,
+                Some(value) => Fate::Refused(format!("{name} {value}: {why}")),
+            }
+        }
+        (Value(as_here), Some(value)) if is_among(value, as_here) => Fate::AsHere,
         (Value(_), value) => {
             let value = value.map_or_else(String::new, |value| format!(" {value}"));
             Fate::Refused(format!("{name}{value}: {why}"))
         }
     }
+}
+
+/// Whether a value is among these, as a number where they are fractions.
+fn is_among(value: &str, as_here: &[&str]) -> bool {
+    let fractions = as_here.iter().any(|known| known.contains('.'));
+    let number = |text: &str| text.parse::<f64>().ok().filter(|_| fractions);
+    let alike = |known: &str| match (number(known), number(value)) {
+        (Some(known), Some(value)) => (known - value).abs() < 1e-9,
+        _ => false,
+    };
+    as_here.iter().any(|known| *known == value || alike(known))
+}
+
+/// The values of a list; of a range from a number to another, its numbers.
+fn each(values: &str) -> Vec<String> {
+    /// A longer range holds in any case a number that is not as here.
+    const MOST: u32 = 16;
+    let list = values.strip_suffix(',').unwrap_or(values);
+    let mut out = Vec::new();
+    for part in list.split(',').map(str::trim) {
+        let ends =
+            part.split_once('-').map(|(first, last)| (first.parse::<u32>(), last.parse::<u32>()));
+        match ends {
+            Some((Ok(first), Ok(last))) if first <= last && last - first <= MOST => {
+                out.extend((first..=last).map(|number| number.to_string()));
+            }
+            _ => out.push(part.to_string()),
+        }
+    }
+    out
 }
 
 fn row(name: &str, bench: bool) -> Option<&'static Row> {
@@ -343,5 +458,40 @@ mod tests {
             }
         }
         assert_eq!(fate("--tmp", Some("0"), false), Fate::Unknown);
+    }
+
+    #[test]
+    fn each_value_of_a_list_is_judged() {
+        for (name, values) in [
+            ("-nopo", "0,1"),
+            ("-sm", "none,layer"),
+            ("-nkvo", "0,0"),
+            ("-nkvo", "0-0"),
+            ("-nkvo", "off,false"),
+            ("-embd", "0,0"),
+            ("-mg", "0,0"),
+            ("--poll", "50,50"),
+            ("--repack", "on"),
+        ] {
+            assert_eq!(fate(name, Some(values), true), Fate::AsHere, "{name} {values}");
+        }
+        for (name, values, named) in [
+            ("-sm", "none,row", "-sm row: "),
+            ("-nkvo", "0-1", "-nkvo 1: "),
+            ("-nkvo", "0,,0", "-nkvo : "),
+            ("--poll", "50,0", "--poll 0: "),
+        ] {
+            let Fate::Refused(why) = fate(name, Some(values), true) else {
+                panic!("{name} {values} is taken")
+            };
+            assert!(why.starts_with(named), "{why}");
+        }
+        for (name, value) in
+            [("--typical", "1.00"), ("--xtc-probability", "0.000"), ("-fit", "off")]
+        {
+            assert_eq!(fate(name, Some(value), false), Fate::AsHere, "{name} {value}");
+        }
+        assert_ne!(fate("--typical", Some("0.9"), false), Fate::AsHere);
+        assert_ne!(fate("-sm", Some("none,layer"), false), Fate::AsHere);
     }
 }

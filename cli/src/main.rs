@@ -28,6 +28,7 @@ mod tokenize;
 mod tune;
 mod values;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -84,14 +85,19 @@ enum Command {
 /// The exit code of a command line that cannot be read.
 const USAGE: u8 = 2;
 
-/// Prints clap's help, or what it finds wrong. Where nobody takes it there is nothing else to do.
+/// Prints clap's help, or what it finds wrong. Help that a full disk does not take is an error; a reader who has gone had
+/// what they wanted.
 fn usage(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     // Arguments may hold what steers a terminal (names that a shell found); such a message goes without colours.
     if error.use_stderr() && output::steers_a_terminal(&text) {
         output::say_text(text);
-    } else {
-        let _ = error.print();
+    } else if let Err(failure) = error.print().and_then(|()| std::io::stdout().flush())
+        && !error.use_stderr()
+        && failure.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        output::say(format_args!("error: stdout: {failure}"));
+        return ExitCode::FAILURE;
     }
     ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
 }

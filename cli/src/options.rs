@@ -82,7 +82,7 @@ impl std::fmt::Display for GpuLayers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Auto => f.write_str("-1"),
-            Self::All => f.write_str("-2"),
+            Self::All => f.write_str("all"),
             Self::Count(count) => write!(f, "{count}"),
         }
     }

@@ -149,7 +149,15 @@ fn words(args: &Args) -> Result<(ModelName, Option<String>)> {
         Some(prompt) if prompt == "-" => Some(tokenize::read_stdin()?),
         Some(prompt) => Some(prompt),
         None if std::io::stdin().is_terminal() => None,
-        None => Some(tokenize::read_stdin()?),
+        None => {
+            let text = tokenize::read_stdin()?;
+            if text.is_empty() {
+                bail!(
+                    "no prompt: stdin is empty; write one behind the model's name, with -p or -f, or start a chat in a terminal"
+                );
+            }
+            Some(text)
+        }
     };
     Ok((model, prompt))
 }

@@ -229,7 +229,10 @@ fn a_mistyped_option_is_no_prompt() {
     let model = tiny("llama.gguf");
     misread(&["run", &model, "--tmp", "0"], &["'--tmp'", "--temp"]);
     misread(&["run", &model, "--tmp=0", "hi"], &["'--tmp'"]);
-    misread(&["run", &model, "-item"], &["unexpected argument"]);
+    misread(&["run", &model, "-item"], &["no option -item"]);
+    misread(&["run", &model, "-temp", "0"], &["no -temp", "--temp"]);
+    misread(&["run", &model, "--raw", "-n", "1", "-pps"], &["-pps"]);
+    fails(&["run", &model], &["no prompt"]);
     misread(&["embed", &model, "text", "--rew"], &["'--rew'", "--raw"]);
     misread(&["tokenize", &model, "--jsn"], &["'--jsn'", "--json"]);
     fails(&["run", &model, "one", "-p", "two"], &["2 prompts", "one", "two"]);

@@ -113,6 +113,30 @@ fn what_is_not_done_is_refused() {
     fails(&["bench", &model, "-ngl", "0-2"], &["-ngl 1", "2 layers"]);
     fails(&["bench", &model, "-dev", "cpu/cpu"], &["cpu/cpu", "one after another"]);
     fails(&["bench", &model, "-d", "16777216"], &["out of range"]);
+    fails(&["bench", &model, "-dev", ","], &["--device is empty"]);
+    for (bad, why) in [("-p", "-1 is no number of tokens"), ("-d", "-1 is no number of tokens")] {
+        let output = run(&["bench", &model, bad, "-1"]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains(why), "{bad}");
+    }
+    // A test that is too large takes no other with it.
+    let output =
+        run(&["bench", &model, "-p", "2", "-n", "0", "-r", "1", "-d", "0,16777216", "-o", "jsonl"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout).lines().count(), 1);
+    assert!(text(&output.stderr).contains("pp2 @ d16777216: "), "{}", text(&output.stderr));
+    let bert = tiny("bert.gguf");
+    let output = run(&["bench", &bert, "-p", "64,512", "-n", "0", "-r", "1", "-o", "jsonl"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout).lines().count(), 1, "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("pp512: "), "{}", text(&output.stderr));
+    // Where none is measured there is an empty list.
+    let none = |how: &[&str]| {
+        let output = run(&[&["bench", &bert, "-p", "0", "-n", "2", "-r", "1"][..], how].concat());
+        text(&output.stdout).trim().to_string()
+    };
+    assert_eq!(none(&["-o", "json"]), "[]");
+    assert_eq!(none(&["--json"]), r#"{"results":[]}"#);
     // The others are still measured.
     let output = run(&[
         "bench",

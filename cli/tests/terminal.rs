@@ -89,6 +89,9 @@ fn a_closed_stdout_ends_it_quietly_and_a_full_one_is_an_error() {
         &["perplexity", &model, &book, "-c", "16"],
         &["synth", "x", "list"],
         &["quantize", "-", "-", "list"],
+        &["--help"],
+        &["run", "--help"],
+        &["--version"],
     ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

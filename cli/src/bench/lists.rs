@@ -22,6 +22,9 @@ pub fn joined<T: Clone>(given: &[List<T>], default: T) -> Vec<T> {
 pub fn numbers(text: &str) -> Result<List<usize>, String> {
     let mut out = Vec::new();
     for part in parts(text)? {
+        if part.strip_prefix('-').is_some_and(|rest| rest.parse::<u32>().is_ok()) {
+            return Err(format!("{part} is no number of tokens: write one from 0 on"));
+        }
         match part.split_once('-') {
             None => out.push(number(part)?),
             Some((first, rest)) => range(part, first, rest, &mut out)?,
@@ -41,15 +44,20 @@ pub fn counts(text: &str) -> Result<List<usize>, String> {
 
 /// Numbers of threads; 0 and -1 are one a core, which is none here.
 pub fn threads(text: &str) -> Result<List<Option<usize>>, String> {
-    if text == "-1" {
-        return Ok(List(vec![None]));
+    let mut out = Vec::new();
+    for part in parts(text)? {
+        if part.starts_with('-') {
+            out.push(values::threads(part)?.0);
+            continue;
+        }
+        for number in numbers(part)?.0 {
+            out.push(values::threads(&number.to_string())?.0);
+        }
     }
-    let numbers = numbers(text)?.0;
-    numbers
-        .into_iter()
-        .map(|number| values::threads(&number.to_string()).map(|threads| threads.0))
-        .collect::<Result<_, _>>()
-        .map(List)
+    if out.len() > MOST {
+        return Err(format!("{text:?} is more than {MOST} numbers"));
+    }
+    Ok(List(out))
 }
 
 /// Numbers of layers on the GPU, of which each may be -1, `auto` or `all`.
@@ -83,8 +91,8 @@ pub fn types(text: &str) -> Result<List<KvType>, String> {
 /// Whether the file is mapped, by `--mmap`.
 pub fn maps(text: &str) -> Result<List<bool>, String> {
     let map = |part| match part {
-        "1" | "true" | "on" => Ok(true),
-        "0" | "false" | "off" => Ok(false),
+        "1" | "true" | "on" | "enabled" => Ok(true),
+        "0" | "false" | "off" | "disabled" => Ok(false),
         _ => Err("expected 0 or 1".to_string()),
     };
     parts(text)?.into_iter().map(map).collect::<Result<_, _>>().map(List)
@@ -205,12 +213,15 @@ mod tests {
             assert!(pair(bad).unwrap_err().contains("512,128"), "{bad}");
         }
         assert_eq!(threads("-1").unwrap().0, [None]);
+        assert_eq!(threads("1,-1").unwrap().0, [Some(1), None]);
+        assert!(numbers("8,-1").unwrap_err().starts_with("-1 is no number of tokens"));
         assert_eq!(threads("0,2-3").unwrap().0, [None, Some(2), Some(3)]);
         let layers =
             |text| layers(text).unwrap().0.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(layers("-1,0,99,all,2-3"), ["-1", "0", "99", "-2", "2", "3"]);
+        assert_eq!(layers("-1,0,99,all,2-3"), ["-1", "0", "99", "all", "2", "3"]);
         assert!(super::layers("-7").is_err());
         assert_eq!(maps("0,1").unwrap().0, [false, true]);
+        assert_eq!(maps("enabled,disabled").unwrap().0, [true, false]);
         assert_eq!(load_modes("mmap,none").unwrap().0, [true, false]);
         assert!(load_modes("mlock").is_err());
         assert_eq!(types("f16,q8_0").unwrap().0, [KvType::F16, KvType::Q8_0]);

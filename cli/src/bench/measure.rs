@@ -1,5 +1,6 @@
 //! Measuring: the tests of one model in one setting.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
@@ -7,7 +8,7 @@ use engine::executor::Precision;
 use engine::kv::KvType;
 use engine::model::ModelFile;
 use engine::step::{SequenceId, StepToken};
-use engine::{Context, ContextOptions, Device, LoadOptions};
+use engine::{Context, ContextOptions, Device, LoadOptions, Model};
 
 use super::row::Row;
 use crate::model_info::{quantization, size_label, tensor_bytes};
@@ -48,6 +49,11 @@ pub struct Test {
 }
 
 impl Test {
+    /// Positions that it needs.
+    fn cells(&self) -> usize {
+        self.prompt + self.generate + self.depth
+    }
+
     /// llama-bench's name: `pp512`, `tg128 @ d4096`, `pp8+tg4`.
     pub fn name(&self) -> String {
         let test = match (self.prompt, self.generate) {
@@ -93,7 +99,9 @@ impl Progress {
     }
 }
 
-/// Measures a model in a setting, handing over each row as it is there, until `on_row` says that nobody wants more.
+/// Measures a model in a setting, handing over each row as it is there, until `on_row` says that nobody wants more. As
+/// for llama-bench, each test has a context of its size; what fails is told, and the others are still measured. Answers
+/// whether all were.
 pub fn measure(
     file: &ModelFile,
     path: &str,
@@ -102,39 +110,20 @@ pub fn measure(
     manner: &Manner,
     progress: &mut Progress,
     on_row: &mut dyn FnMut(Row) -> bool,
-) -> Result<()> {
-    let cells = tests.iter().map(|test| test.prompt + test.generate + test.depth).max();
-    let options = ContextOptions {
-        cells: Some(cells.unwrap_or(1)),
-        sequences: 1,
-        chunk: setting.batch.min(setting.ubatch),
-        // Only the last token of a step wants logits.
-        outputs: Some(1),
-        key_type: setting.key_type,
-        value_type: setting.value_type,
-    };
-    let load = LoadOptions {
-        precision: setting.precision,
-        map: setting.map,
-        ..LoadOptions::from(options.clone())
-    };
+) -> Result<bool> {
     let start = Instant::now();
-    let model = models::load_file(&setting.device, file.clone(), &load)?;
-    let mut context = model.context(&options)?;
-    let load_ns = start.elapsed().as_nanos() as u64;
-    let memory = context.memory();
-    if manner.verbose {
-        output::say(format_args!(
-            "{path}: context {}, weights {}, cache {}, compute {}, staging {}; on {}",
-            context.cells(),
-            output::bytes(memory.weights),
-            output::bytes(memory.kv),
-            output::bytes(memory.compute),
-            output::bytes(memory.staging),
-            context.device_name(),
-        ));
-    }
+    let model = match load(file, setting, tests) {
+        Ok(model) => model,
+        Err(error) => {
+            progress.test += tests.len();
+            return Err(error);
+        }
+    };
+    let model_ns = start.elapsed().as_nanos() as u64;
     let (gguf, spec) = (&model.file().gguf, &model.file().spec);
+    let mut all = true;
+    // Tests of one size, one after another, share a context.
+    let mut open: Option<(usize, Context, u64)> = None;
     for test in tests {
         progress.test += 1;
         // As for llama-bench, prompts of embedding models are measured; they generate nothing.
@@ -144,6 +133,27 @@ pub fn measure(
             output::say(format_args!("{} is left out: {error}", test.name()));
             continue;
         }
+        let cells = test.cells();
+        let same = open.take_if(|(size, ..)| *size == cells);
+        // What another test needed is given back before.
+        open = None;
+        let (mut context, load_ns) = if let Some((_, context, load_ns)) = same {
+            (context, load_ns)
+        } else {
+            let start = Instant::now();
+            match model.context(&options(setting, cells)) {
+                Ok(context) => {
+                    let load_ns = model_ns + start.elapsed().as_nanos() as u64;
+                    say_memory(path, &context, manner);
+                    (context, load_ns)
+                }
+                Err(error) => {
+                    say_error(path, Some(test), &error.into());
+                    all = false;
+                    continue;
+                }
+            }
+        };
         let mut row = Row {
             name: format!("{} {} {}", spec.architecture, size_label(gguf), quantization(gguf)),
             size: tensor_bytes(gguf),
@@ -163,15 +173,99 @@ pub fn measure(
             samples_ns: Vec::new(),
             time: String::new(),
             load_ns,
-            memory: memory.total(),
+            memory: context.memory().total(),
             precision: model.precision(),
         };
-        repeat(&mut context, &mut row, manner, progress, spec.vocabulary)?;
+        if let Err(error) = repeat(&mut context, &mut row, manner, progress, spec.vocabulary) {
+            say_error(path, Some(test), &error);
+            all = false;
+            continue;
+        }
+        open = Some((cells, context, load_ns));
         if !on_row(row) {
             break;
         }
     }
-    Ok(())
+    Ok(all)
+}
+
+/// The context of a test of so many tokens.
+fn options(setting: &Setting, cells: usize) -> ContextOptions {
+    ContextOptions {
+        cells: Some(cells),
+        sequences: 1,
+        chunk: setting.batch.min(setting.ubatch),
+        // Only the last token of a step wants logits.
+        outputs: Some(1),
+        key_type: setting.key_type,
+        value_type: setting.value_type,
+    }
+}
+
+/// Loads the model for the largest test that fits: loading refuses a context that does not.
+fn load(file: &ModelFile, setting: &Setting, tests: &[Test]) -> Result<Arc<Model>> {
+    let mut sizes: Vec<usize> = tests.iter().map(Test::cells).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let smallest = sizes.first().copied().unwrap_or(1);
+    for cells in sizes.into_iter().rev() {
+        let context = options(setting, cells);
+        let of_its_size = engine::load::predict(file, &setting.device, &context).is_err();
+        let load = LoadOptions {
+            precision: setting.precision,
+            map: setting.map,
+            ..LoadOptions::from(context)
+        };
+        match models::load_file(&setting.device, file.clone(), &load) {
+            Ok(model) => return Ok(model),
+            Err(error) => {
+                let fits = !matches!(
+                    error.downcast_ref::<engine::Error>(),
+                    Some(engine::Error::DoesNotFit { .. })
+                );
+                if cells == smallest || fits && !of_its_size {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    anyhow::bail!("there is no test")
+}
+
+/// Says what a context takes, if that is asked for.
+fn say_memory(path: &str, context: &Context, manner: &Manner) {
+    if !manner.verbose {
+        return;
+    }
+    let memory = context.memory();
+    output::say(format_args!(
+        "{path}: context {}, weights {}, cache {}, compute {}, staging {}; on {}",
+        context.cells(),
+        output::bytes(memory.weights),
+        output::bytes(memory.kv),
+        output::bytes(memory.compute),
+        output::bytes(memory.staging),
+        context.device_name(),
+    ));
+}
+
+/// Says what a model, or one test of it, failed of.
+pub fn say_error(path: &str, test: Option<&Test>, error: &anyhow::Error) {
+    let test = test.map_or_else(String::new, |test| format!("{}: ", test.name()));
+    output::say(format_args!("error: {path}: {test}{}", in_tokens(&format!("{error:#}"))));
+}
+
+/// An error's text with its advice on `--ctx`, which this command has not, as one on the tests.
+fn in_tokens(error: &str) -> String {
+    for before in ["a --ctx of ", "--ctx "] {
+        let Some((head, tail)) = error.split_once(before) else { continue };
+        let digits = tail.bytes().take_while(u8::is_ascii_digit).count();
+        if digits > 0 {
+            let (number, rest) = tail.split_at(digits);
+            return format!("{head}a test of {number} tokens in all (-p, -n and -d){rest}");
+        }
+    }
+    error.replace("--ctx", "-p, -n and -d")
 }
 
 /// Runs one test: a warm-up as llama-bench's (the prompt, or one token, at no depth), then the repetitions.
@@ -226,4 +320,27 @@ fn repeat(
     }
     row.samples_ns = samples;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_names_options_of_this_command() {
+        for (error, said) in [
+            (
+                "--ctx 34304 would fit (this context has 60000)",
+                "a test of 34304 tokens in all (-p, -n and -d) would fit (this context has 60000)",
+            ),
+            (
+                "too large; a --ctx of 256 would fit",
+                "too large; a test of 256 tokens in all (-p, -n and -d) would fit",
+            ),
+            ("use a smaller --ctx", "use a smaller -p, -n and -d"),
+            ("no context fits", "no context fits"),
+        ] {
+            assert_eq!(in_tokens(error), said);
+        }
+    }
 }

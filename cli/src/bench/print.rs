@@ -129,10 +129,11 @@ impl Printer {
         self.print(&text)
     }
 
-    /// Prints what the format ends with, if there was a row.
+    /// Prints what the format ends with.
     pub fn end(&self) -> Result<()> {
         match self.format {
             Format::Json if self.rows > 0 => self.print("\n]\n"),
+            Format::Json => self.print("[]\n"),
             _ => Ok(()),
         }
     }
