@@ -62,6 +62,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             at = t * params.row + params.offset + channel;
             inputs[{BEFORE}] = values[at];
         }
+#ifdef SEES_AHEAD
+        // What comes after the last token is no part of the state.
+        if t == step.tokens {
+#unroll i BEFORE
+            state[first + {i}u * params.channels] = inputs[{i}];
+#end
+        }
+#endif
 #ifdef BIAS
         var y = bias[channel];
 #else
@@ -87,7 +95,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         values[at] = y;
 #endif
     }
+#ifndef SEES_AHEAD
 #unroll i BEFORE
     state[first + {i}u * params.channels] = inputs[{i}];
 #end
+#endif
 }
