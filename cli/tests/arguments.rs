@@ -399,7 +399,7 @@ fn layers_choose_the_device() {
 fn odd_machines_and_files() {
     let model = tiny("llama.gguf");
     let directory = std::env::temp_dir().to_str().unwrap().to_string();
-    fails(&["run", &directory, "x"], &["is a folder"]);
+    fails(&["run", &directory, "x"], &["a folder, not a model"]);
     fails(&["run", "/dev/null", "x"], &["/dev/null", "not a GGUF file"]);
     fails(&["perplexity", &model, "/no/such/book"], &["/no/such/book"]);
     fails(&["perplexity", &model, &directory], &[&directory]);
