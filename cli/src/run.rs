@@ -151,9 +151,10 @@ fn words(args: &Args) -> Result<(ModelName, Option<String>)> {
         None if std::io::stdin().is_terminal() => None,
         None => {
             let text = tokenize::read_stdin()?;
-            if text.is_empty() {
+            // Nothing is named at all: no reason to fetch a model for it.
+            if text.is_empty() && args.model.is_none() && args.model_option.is_none() {
                 bail!(
-                    "no prompt: stdin is empty; write one behind the model's name, with -p or -f, or start a chat in a terminal"
+                    "no prompt: stdin is empty; write one behind a model's name, with -p or -f, or start a chat in a terminal"
                 );
             }
             Some(text)

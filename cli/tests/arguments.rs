@@ -232,7 +232,7 @@ fn a_mistyped_option_is_no_prompt() {
     misread(&["run", &model, "-item"], &["no option -item"]);
     misread(&["run", &model, "-temp", "0"], &["no -temp", "--temp"]);
     misread(&["run", &model, "--raw", "-n", "1", "-pps"], &["-pps"]);
-    fails(&["run", &model], &["no prompt"]);
+    fails(&["run"], &["no prompt"]);
     misread(&["embed", &model, "text", "--rew"], &["'--rew'", "--raw"]);
     misread(&["tokenize", &model, "--jsn"], &["'--jsn'", "--json"]);
     fails(&["run", &model, "one", "-p", "two"], &["2 prompts", "one", "two"]);
