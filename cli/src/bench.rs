@@ -26,8 +26,7 @@ use print::{Columns, Format, Printer, To};
 use row::Row;
 
 /// Measure prompt processing (pp) and generation (tg), with llama-bench's options and columns.
-// A flag is a bool.
-#[allow(clippy::struct_excessive_bools)]
+#[allow(clippy::struct_excessive_bools, reason = "a flag is a bool")]
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  engine bench smollm2:135m\n  engine bench a.gguf b.gguf -p 64 -n 16 -r 3 -o json\n  engine bench a.gguf -p 512 -n 128 -pg 512,128 -d 0,4096 -dev cpu,vulkan:0\n  engine bench --synthetic llama-8b:q4_k_m\n\nValues take lists, numbers ranges too: -p 128,512  -n 16-64*2  -t 1-4+1; an option may be given several times. Every combination is measured."
@@ -208,7 +207,7 @@ fn run_profile(args: &Args) -> Result<ExitCode> {
     let models = subjects(args)?.into_iter().map(|subject| (subject.file, subject.path));
     let request = profile::Request {
         models: models.collect(),
-        device: &devices[0].name,
+        device: &devices[0],
         precision: args.precision.class(),
         prompts: joined(&args.prompt, 512),
         generate: joined(&args.generate, 128).iter().any(|&tokens| tokens > 0),

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use engine::executor::Precision;
+use engine::gpu::GpuOptions;
 use engine::kv::KvType;
 use engine::model::spec::Spec;
 use engine::{ContextOptions, Device, DeviceOptions};
@@ -175,13 +176,23 @@ impl Wanted {
 
     /// Opens it. Where `auto` falls back to the CPU, says so on stderr.
     pub fn open(&self, precision: Precision, threads: Option<usize>) -> Result<Device> {
+        self.open_with(precision, threads, GpuOptions::default())
+    }
+
+    /// The same with more that is asked of a GPU.
+    pub fn open_with(
+        &self,
+        precision: Precision,
+        threads: Option<usize>,
+        gpu: GpuOptions,
+    ) -> Result<Device> {
         let options = DeviceOptions {
             name: Some(self.name.clone()),
             threads,
-            gpu: engine::gpu::GpuOptions {
+            gpu: GpuOptions {
                 memory_limit: memory_limit()?,
                 cooperative: precision == Precision::F16Tiles,
-                ..Default::default()
+                ..gpu
             },
         };
         let device = Device::open(&options).map_err(|error| {

@@ -65,8 +65,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut context = model.context(&options)?;
     let most = args.chunks.and_then(Limit::most);
     let measured = engine::perplexity::measure(
+        &model,
         &mut context,
-        &tokenizer,
         &ids,
         chunk,
         most,

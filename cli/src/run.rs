@@ -22,8 +22,7 @@ use crate::values::{self, Limit, Seed};
 use crate::{catalogue, models, output, tokenize};
 
 /// Answer a prompt, or chat.
-// A flag is a bool.
-#[allow(clippy::struct_excessive_bools)]
+#[allow(clippy::struct_excessive_bools, reason = "a flag is a bool")]
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  engine run smollm2:135m \"Why is the sky blue?\"\n  engine run model.gguf --raw --temp 0 -n 20 \"Once upon a time\"\n  engine run                     (chats with the default model)\n\nA prompt may begin with a dash where it has no option's shape: \"- item\", \"-5 + 3\"; any prompt may stand behind --"

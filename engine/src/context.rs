@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use crate::cpu::{CpuExecutor, CpuLoops, CpuWeights};
 use crate::executor::{Executor, Memory, Selection, Sizes};
-use crate::gpu::profile::StepProfile;
 use crate::gpu::{GpuExecutor, GpuWeights};
 use crate::kv::{Group, KvTable, KvType};
 use crate::model::spec::MOST_IN_A_STEP;
 use crate::model::{ModelFile, Spec};
 use crate::plan::Plan;
+use crate::profile::StepProfile;
 use crate::select::Sampling;
 use crate::step::{Input, SequenceId, StepToken};
 use crate::{Error, Result};
@@ -144,8 +144,6 @@ pub struct Context {
     row: usize,
     /// Whether sequences have states, which cannot be taken back.
     stateful: bool,
-    /// The file, to ask what the model is for.
-    file: ModelFile,
 }
 
 impl Context {
@@ -188,12 +186,7 @@ impl Context {
         let table = if stateful { table.with_states() } else { table };
         let vocabulary = model.spec.vocabulary;
         let row = if model.spec.pooling.is_some() { model.spec.embedding } else { vocabulary };
-        Self { executor, table, sizes, vocabulary, row, stateful, file: model.clone() }
-    }
-
-    /// An error if the model makes embeddings, not logits.
-    pub fn language_model(&self) -> Result<()> {
-        self.file.language_model()
+        Self { executor, table, sizes, vocabulary, row, stateful }
     }
 
     /// Computes a step and answers a row of logits for each token that wants them. Tokens continue their

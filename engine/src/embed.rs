@@ -1,10 +1,7 @@
 //! A text's embedding: the states of its tokens made one vector.
 
-use gguf::Gguf;
-
 use crate::model::ModelFile;
 use crate::model::spec::{Pooling, Spec};
-use crate::model::weights::read_f32;
 use crate::step::{SequenceId, StepToken};
 use crate::{Context, Error, Model, Result};
 
@@ -55,34 +52,8 @@ pub fn embed(model: &Model, context: &mut Context, ids: &[u32]) -> Result<Vec<f3
     for x in &mut sum {
         *x /= count;
     }
-    let vector = projected(&model.file().gguf, sum)?;
+    let vector = model.projection()?.apply(sum);
     Ok(vector.into_iter().map(|x| x as f32).collect())
-}
-
-/// The layers that some files have behind the pooling (`dense_2`, which may have a bias, then `dense_3`), applied.
-fn projected(file: &Gguf, mut vector: Vec<f64>) -> Result<Vec<f64>> {
-    for name in ["dense_2", "dense_3"] {
-        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-        let Some(tensor) = file.tensor(&weight) else { continue };
-        if tensor.row_length() != vector.len() as u64 || tensor.elements() == 0 {
-            return Err(Error::Model {
-                file: file.source(tensor).name().into(),
-                why: format!(
-                    "tensor {weight} has the shape {:?} for vectors of {}; the file is damaged or was converted wrongly",
-                    tensor.shape,
-                    vector.len()
-                ),
-            });
-        }
-        let matrix = read_f32(file, &weight)?;
-        let bias = if file.tensor(&bias).is_some() { Some(read_f32(file, &bias)?) } else { None };
-        let product = matrix.chunks_exact(vector.len()).enumerate().map(|(row, weights)| {
-            let sum: f64 = weights.iter().zip(&vector).map(|(&w, x)| f64::from(w) * x).sum();
-            sum + bias.as_ref().and_then(|bias| bias.get(row)).map_or(0.0, |&b| f64::from(b))
-        });
-        vector = product.collect();
-    }
-    Ok(vector)
 }
 
 /// How many numbers a model's embeddings have.

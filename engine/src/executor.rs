@@ -1,8 +1,8 @@
 //! What a context asks of a device, whichever it is.
 
-use crate::gpu::profile::StepProfile;
 use crate::kv::{KvTable, KvType, Prepared};
 use crate::model::spec::Spec;
+use crate::profile::StepProfile;
 use crate::select::Sampling;
 use crate::step::SequenceId;
 use crate::{Error, Result};

@@ -5,7 +5,7 @@
 //! - [`choice`]: which kernel multiplies a matrix. [`lower`]: ops to dispatches, pure. [`pipelines`]: variants compiled and self-tested.
 //! - [`self_test`]: checks kernels on first use. [`tune`]: measures them.
 //! - [`executor`]: a context's buffers, and the recording and submission of steps.
-//! - [`profile`]: what each dispatch of a step took, by the device's clock. [`roofline`]: what the device can do at most.
+//! - [`roofline`]: what the device can do at most.
 
 pub mod adapter;
 mod budget;
@@ -14,7 +14,6 @@ pub mod executor;
 pub mod layout;
 pub mod lower;
 mod pipelines;
-pub mod profile;
 pub mod roofline;
 pub mod self_test;
 mod sizes;

@@ -6,7 +6,7 @@
 //! - [`reference`]: the ops in naive f64, the oracle. [`gpu`] and [`cpu`]: the executors.
 //! - [`kv`]: which cell holds a position's keys and values.
 //! - [`context`]: sequences on a device, step by step. [`session`]: a conversation in one of them.
-//! - [`synthetic`]: models made up for measurements.
+//! - [`synthetic`]: models made up for measurements. [`profile`]: what each dispatch of a step took.
 //! - [`tokenizer`], [`chat`], [`select`]: text to ids, messages to text, logits to an id.
 //!
 //! ```no_run
@@ -46,6 +46,7 @@ pub mod model;
 pub mod perplexity;
 pub mod plan;
 pub mod probe;
+pub mod profile;
 pub mod reference;
 pub mod select;
 pub mod session;

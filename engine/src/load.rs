@@ -12,6 +12,7 @@ use crate::executor::{Memory, Precision};
 use crate::gpu::choice::Caps;
 use crate::gpu::{self, GpuWeights, self_test, tune};
 use crate::model::ModelFile;
+use crate::model::projection::Projection;
 use crate::plan::Plan;
 use crate::tokenizer::Tokenizer;
 use crate::{Context, ContextOptions, Error, Result};
@@ -69,6 +70,7 @@ pub struct Model {
     device: Device,
     weights: Weights,
     tokenizer: OnceLock<Arc<Tokenizer>>,
+    projection: OnceLock<Projection>,
     warnings: Vec<String>,
     precision: Precision,
 }
@@ -131,6 +133,7 @@ impl Model {
             device: device.clone(),
             weights,
             tokenizer: OnceLock::new(),
+            projection: OnceLock::new(),
             warnings,
             precision,
         }))
@@ -154,6 +157,15 @@ impl Model {
     /// What the self-test found wrong with the device, for stderr.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// The layers behind an embedding model's pooling, read on first use.
+    pub(crate) fn projection(&self) -> Result<&Projection> {
+        if let Some(projection) = self.projection.get() {
+            return Ok(projection);
+        }
+        let projection = Projection::read(&self.file)?;
+        Ok(self.projection.get_or_init(|| projection))
     }
 
     /// The tokenizer that the file describes, built on first use.

@@ -3,6 +3,7 @@
 mod arch;
 mod keys;
 mod pad;
+pub(crate) mod projection;
 pub mod rope;
 pub mod spec;
 pub mod weights;

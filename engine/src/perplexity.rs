@@ -2,8 +2,7 @@
 //! length, each on its own, of which the second half counts.
 
 use crate::step::{SequenceId, StepToken};
-use crate::tokenizer::Tokenizer;
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Model, Result};
 
 /// What was measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,14 +48,15 @@ impl Sums {
 /// Measures a model on the ids of a text, in chunks of `length` tokens of which at most `most` are computed; `on_chunk`
 /// gets what is known after each, and how many there will be. Each chunk starts with BOS where the tokenizer adds it.
 pub fn measure(
+    model: &Model,
     context: &mut Context,
-    tokenizer: &Tokenizer,
     ids: &[u32],
     length: usize,
     most: Option<usize>,
     on_chunk: &mut dyn FnMut(Perplexity, usize),
 ) -> Result<Perplexity> {
-    context.language_model()?;
+    model.file().language_model()?;
+    let tokenizer = model.tokenizer()?;
     if most == Some(0) {
         return Err(Error::Option("no chunk is to be computed: ask for at least one".into()));
     }

@@ -3,5 +3,6 @@
 pub mod devices;
 pub mod golden;
 pub mod made;
+pub mod random;
 pub mod real;
 pub mod stepper;

@@ -5,6 +5,7 @@ use gguf::{Format, Gguf, TensorType, Value, Writer};
 use serde::Deserialize;
 
 use crate::golden::folder;
+use crate::random::Random;
 
 /// The widths of a made model; none: as the base has them.
 #[derive(Debug, Clone, Copy, Default)]
@@ -251,13 +252,8 @@ impl Recipe {
             name.bytes().chain(self.name.bytes()).fold(0xcbf2_9ce4_8422_2325u64, |hash, b| {
                 (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
             });
-        let mut random = seed | 1;
-        let mut uniform = || {
-            random ^= random >> 12;
-            random ^= random << 25;
-            random ^= random >> 27;
-            (random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        };
+        let mut random = Random(seed | 1);
+        let mut uniform = || (random.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
         let columns = shape[0] as f32;
         let (middle, spread) = match name {
             _ if name.ends_with("ssm_a") => (-1.0, 0.5),

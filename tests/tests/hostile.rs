@@ -12,19 +12,8 @@ use engine::step::{SequenceId, StepToken};
 use engine::tokenizer::{EncodeOptions, Tokenizer};
 use engine::{Context, ContextOptions};
 use engine_tests::golden::Tiny;
+use engine_tests::random::Random;
 use gguf::{BytesSource, Gguf, Header};
-
-/// A small generator of reproducible numbers (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n
-    }
-}
 
 /// Reads a file as far as it goes; the error's text where it does not go on.
 fn use_file(bytes: Vec<u8>) -> Result<(), String> {

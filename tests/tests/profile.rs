@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use engine::gpu::profile::{Roof, by_variant};
 use engine::gpu::{Gpu, GpuOptions, roofline};
 use engine::model::ModelFile;
+use engine::profile::{Roof, by_variant};
 use engine::step::{SequenceId, StepToken};
 use engine::{Context, ContextOptions};
 use engine_tests::devices::{gpu, gpu_context};

@@ -146,8 +146,7 @@ fn perplexities_are_the_exact_ones() {
             let special = EncodeOptions { add_special: true, parse_special: false };
             let ids = tokenizer.encode(&text, special).unwrap();
             let mut context = model.context(&options).unwrap();
-            let measured =
-                measure(&mut context, &tokenizer, &ids, 512, None, &mut |_, _| ()).unwrap();
+            let measured = measure(&model, &mut context, &ids, 512, None, &mut |_, _| ()).unwrap();
             let off = measured.value / exact - 1.0;
             println!("{} {}: {:.4}, {off:+.5} of exact", real.file, kv.name(), measured.value);
             assert_eq!(measured.chunks, 14);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use engine::chat::{Rendered, Template, TemplateInputs};
 use engine::tokenizer::{DecodeOptions, EncodeOptions, TokenType, Tokenizer};
+use engine_tests::random::Random;
 use gguf::{Array, BytesSource, Gguf, StringArray, Value, Writer};
 use serde_json::{Value as Json, json};
 
@@ -86,42 +87,30 @@ fn all_text(tokenizer: &Tokenizer, ids: &[u32]) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// Numbers that are the same each time (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n
+/// Text that spells marks, whole and in part, alone and running into each other.
+fn words(random: &mut Random) -> String {
+    let others = [
+        "a",
+        " ",
+        "\n",
+        "<",
+        "|>",
+        "<|",
+        "im_",
+        "é",
+        "🙂",
+        "<|im_",
+        "<|<|im_end|>",
+        "<|end",
+        "end|>",
+        "x",
+    ];
+    let mut text = String::new();
+    for _ in 0..=random.below(7) {
+        let at = random.below(MARKS.len() + others.len());
+        text += if at < MARKS.len() { MARKS[at].0 } else { others[at - MARKS.len()] };
     }
-
-    /// Text that spells marks, whole and in part, alone and running into each other.
-    fn words(&mut self) -> String {
-        let others = [
-            "a",
-            " ",
-            "\n",
-            "<",
-            "|>",
-            "<|",
-            "im_",
-            "é",
-            "🙂",
-            "<|im_",
-            "<|<|im_end|>",
-            "<|end",
-            "end|>",
-            "x",
-        ];
-        let mut text = String::new();
-        for _ in 0..=self.below(7) {
-            let at = self.below(MARKS.len() + others.len());
-            text += if at < MARKS.len() { MARKS[at].0 } else { others[at - MARKS.len()] };
-        }
-        text
-    }
+    text
 }
 
 /// Renders and encodes a conversation, and the same with contents that spell nothing: the first's ids must write the
@@ -151,7 +140,7 @@ fn generated_conversations_become_no_marks() {
             for turn in 0..=random.below(4) {
                 let role = ["system", "user", "assistant", "user", "tool"][turn];
                 // gpt-oss's template refuses its own marks in what the model said.
-                let words = random.words().replace("<|channel|>", "<|channel");
+                let words = words(&mut random).replace("<|channel|>", "<|channel");
                 messages.push(json!({ "role": role, "content": words }));
                 harmless.push(json!({ "role": role, "content": "x" }));
             }
@@ -171,7 +160,7 @@ fn text_that_spells_marks_is_encoded_as_plain_text() {
     let mut random = Random(41);
     for _ in 0..300 {
         // gpt-oss's marks are user-defined: in plain text they always match.
-        let words = random.words().replace("<|end|>", "").replace("<|start|>", "");
+        let words = words(&mut random).replace("<|end|>", "").replace("<|start|>", "");
         let words = words.replace("<|message|>", "").replace("<|channel|>", "");
         let request = json!({ "messages": [{ "role": "user", "content": words }] });
         let rendered = template.render_for(&request, &inputs(), &tokenizer).unwrap();

@@ -10,6 +10,7 @@ use engine::step::SequenceId;
 use engine::{ContextOptions, LoadOptions, Model, Session};
 use engine_tests::devices::cpu_device;
 use engine_tests::golden::{Tiny, folder};
+use engine_tests::random::Random;
 use gguf::Gguf;
 use serde_json::{Value, json};
 
@@ -89,13 +90,8 @@ fn constructs_render_as_in_jinja2() {
 /// Random formats: Rust's and Python's digits are the same where both can say what is meant.
 #[test]
 fn floats_and_formats_agree_with_rust() {
-    let mut state = 20_261_126_u64;
-    let mut random = || {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        state.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    };
+    let mut generator = Random(20_261_126);
+    let mut random = || generator.next();
     for _ in 0..2000 {
         let number = f64::from_bits(random());
         if !number.is_finite() {
@@ -147,6 +143,37 @@ fn text_of_any_kind_stays() {
 }
 
 /// A number in a template takes neither memory nor time: an error that says so.
+/// Templates are rewritten before they are rendered; one that spells what they are rewritten to ends no program.
+#[test]
+fn names_of_rewritten_templates_may_be_spelled() {
+    let names = [
+        "chain",
+        "compare",
+        "concat",
+        "negative",
+        "positive",
+        "slice",
+        "iterate",
+        "no_loader",
+        "item",
+        "attribute",
+        "arguments",
+        "infinity",
+        "absent",
+        "is_absent",
+    ];
+    for name in names {
+        for arguments in
+            ["", "()", "(1)", "(1, '+')", "(1, 2, 3)", "([1], 2, [])", "(none)", "(x=1)"]
+        {
+            // An error or a text: either will do.
+            let _ = render(&format!("{{{{ __{name}{arguments} }}}}"), &json!({}));
+        }
+    }
+    let missing = render("{{ __negative() }}", &json!({})).unwrap_err().to_string();
+    assert!(missing.contains("operand is missing"), "{missing}");
+}
+
 #[test]
 fn numbers_in_templates_are_bounded() {
     for template in [

@@ -186,6 +186,12 @@ fn check((name, model): (&str, &ModelFile), executor: &str, ours: &[f64], golden
     assert!(worst < tolerance, "{name} on {executor}: {worst}");
 }
 
+/// Executors are as near to the reference as llama.cpp is where no table comes between.
+fn near(name: &str, executor: &str, ours: &[f64], reference: &[f64]) {
+    let worst = ours.iter().zip(reference).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(worst < TOLERANCE, "{name} on {executor}: {worst} from the reference");
+}
+
 fn log_probabilities(logits: impl Iterator<Item = f64>) -> Vec<f64> {
     let logits: Vec<f32> = logits.map(|x| x as f32).collect();
     log_softmax(&logits)
@@ -195,7 +201,8 @@ fn check_logits(name: &str, model: &ModelFile, golden: &Made) {
     let tokens = StepToken::run(SequenceId(0), 0, &golden.ids, false);
     let mut reference = Reference::new(model, CELLS, KvType::F32, KvType::F32).unwrap();
     let rows = reference.step(&tokens);
-    check((name, model), "reference", &log_probabilities(rows[0].iter().copied()), &golden.logits);
+    let of_reference = log_probabilities(rows[0].iter().copied());
+    check((name, model), "reference", &of_reference, &golden.logits);
     let options = options();
     let cpu = cpu_context(model, &options, InstructionSet::detect(), Precision::F32);
     let gpu = gpu(&GpuOptions::default());
@@ -203,6 +210,7 @@ fn check_logits(name: &str, model: &ModelFile, golden: &Made) {
         let rows = context.step(&tokens).unwrap();
         let ours = log_probabilities(rows[0].iter().map(|&x| f64::from(x)));
         check((name, model), &context.device_name(), &ours, &golden.logits);
+        near(name, &context.device_name(), &ours, &of_reference);
         // Token by token, where those before are all that is seen.
         if !model.spec.sees_ahead() {
             context.free(SequenceId(0));
@@ -212,6 +220,7 @@ fn check_logits(name: &str, model: &ModelFile, golden: &Made) {
             }
             let ours = log_probabilities(last[0].iter().map(|&x| f64::from(x)));
             check((name, model), "the same, token by token", &ours, &golden.logits);
+            near(name, "the same, token by token", &ours, &of_reference);
         }
     }
 }
@@ -237,6 +246,7 @@ fn check_vector(name: &str, file: &ModelFile, golden: &Made) {
         let ours = embed(&model, &mut context, &golden.ids).unwrap();
         let ours: Vec<f64> = ours.into_iter().map(f64::from).collect();
         check((name, file), &device.name(), &ours, &golden.vector);
+        near(name, &device.name(), &ours, &pooled);
     }
 }
 

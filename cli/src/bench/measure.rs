@@ -1,5 +1,6 @@
 //! Measuring: the tests of one model in one setting.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -210,7 +211,7 @@ fn load(file: &ModelFile, setting: &Setting, tests: &[Test]) -> Result<Arc<Model
     let smallest = sizes.first().copied().unwrap_or(1);
     for cells in sizes.into_iter().rev() {
         let context = options(setting, cells);
-        let of_its_size = engine::load::predict(file, &setting.device, &context).is_err();
+        let is_refused = engine::load::predict(file, &setting.device, &context).is_err();
         let load = LoadOptions {
             precision: setting.precision,
             map: setting.map,
@@ -219,11 +220,12 @@ fn load(file: &ModelFile, setting: &Setting, tests: &[Test]) -> Result<Arc<Model
         match models::load_file(&setting.device, file.clone(), &load) {
             Ok(model) => return Ok(model),
             Err(error) => {
-                let fits = !matches!(
+                let is_too_large = matches!(
                     error.downcast_ref::<engine::Error>(),
                     Some(engine::Error::DoesNotFit { .. })
                 );
-                if cells == smallest || fits && !of_its_size {
+                // A smaller size helps against nothing else.
+                if cells == smallest || !(is_too_large || is_refused) {
                     return Err(error);
                 }
             }
@@ -268,6 +270,13 @@ fn in_tokens(error: &str) -> String {
     error.replace("--ctx", "-p, -n and -d")
 }
 
+/// Ids for these positions: any will do, and a fixed sequence makes runs alike.
+pub fn made_up_ids(positions: Range<usize>, vocabulary: usize) -> Vec<u32> {
+    positions
+        .map(|position| (position.wrapping_mul(2_654_435_761) >> 7) as u32 % vocabulary as u32)
+        .collect()
+}
+
 /// Runs one test: a warm-up as llama-bench's (the prompt, or one token, at no depth), then the repetitions.
 fn repeat(
     context: &mut Context,
@@ -279,8 +288,6 @@ fn repeat(
     std::thread::sleep(manner.delay);
     row.time = chrono::DateTime::<chrono::Utc>::from(SystemTime::now())
         .to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-    // Any ids will do; a fixed sequence makes runs alike.
-    let id = |index: usize| (index.wrapping_mul(2_654_435_761) >> 7) as u32 % vocabulary as u32;
     let sequence = SequenceId(0);
     // The logits are read from the device, as llama-bench does, but kept nowhere.
     let step = |context: &mut Context, tokens: &[StepToken]| {
@@ -288,7 +295,7 @@ fn repeat(
     };
     // Tokens of a prompt are handed over in batches.
     let prompt = |context: &mut Context, from: usize, count: usize| -> Result<()> {
-        let ids: Vec<u32> = (from..from + count).map(id).collect();
+        let ids = made_up_ids(from..from + count, vocabulary);
         for (index, ids) in ids.chunks(row.batch).enumerate() {
             step(context, &StepToken::run(sequence, from + index * row.batch, ids, false))?;
         }
@@ -304,7 +311,8 @@ fn repeat(
         prompt(context, depth, row.prompt)?;
         let from = depth + row.prompt;
         for position in from..from + generate {
-            step(context, &StepToken::run(sequence, position, &[id(position)], true))?;
+            let ids = made_up_ids(position..position + 1, vocabulary);
+            step(context, &StepToken::run(sequence, position, &ids, true))?;
         }
         Ok(start.elapsed().as_nanos() as u64)
     };

@@ -6,14 +6,16 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use engine::executor::Precision;
-use engine::gpu::profile::{Roof, StepProfile, VariantTime, by_variant, median};
 use engine::gpu::roofline::{self, Roofline};
 use engine::gpu::{Gpu, GpuOptions};
 use engine::model::ModelFile;
+use engine::profile::{Roof, StepProfile, VariantTime, by_variant, median};
 use engine::step::{SequenceId, StepToken};
-use engine::{Context, ContextOptions, Device, DeviceOptions, LoadOptions};
+use engine::{Context, ContextOptions, Device, LoadOptions};
 use serde_json::{Value, json};
 
+use super::measure::{Test, made_up_ids};
+use crate::options::Wanted;
 use crate::{models, output};
 
 /// What is measured instead of speeds.
@@ -46,8 +48,8 @@ fn positive(text: &str) -> Result<f64, String> {
 pub struct Request<'a> {
     /// The models, opened, each with its name.
     pub models: Vec<(ModelFile, String)>,
-    /// The device's name.
-    pub device: &'a str,
+    /// The device.
+    pub device: &'a Wanted,
     /// How exactly products are computed.
     pub precision: Precision,
     /// Lengths of prompts, each a step; 0: none.
@@ -112,20 +114,12 @@ pub fn run(args: &ProfileArgs, request: &Request) -> Result<ExitCode> {
 }
 
 fn open(request: &Request) -> Result<Arc<Gpu>> {
-    let options = DeviceOptions {
-        name: Some(request.device.to_string()),
-        threads: None,
-        gpu: GpuOptions {
-            timestamps: true,
-            cooperative: request.precision == Precision::F16Tiles,
-            ..GpuOptions::default()
-        },
-    };
-    match Device::open(&options)? {
+    let timed = GpuOptions { timestamps: true, ..GpuOptions::default() };
+    match request.device.open_with(request.precision, None, timed)? {
         Device::Gpu(gpu) => Ok(gpu),
         Device::Cpu { .. } => bail!(
             "--profile and --roofline measure a GPU, and --device {} is the CPU; `engine devices` lists what there is",
-            request.device
+            request.device.name
         ),
     }
 }
@@ -169,11 +163,9 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// `count` tokens from `start` on; any ids will do, a fixed sequence makes runs alike.
+    /// `count` tokens from `start` on.
     fn step(&self, start: usize, count: usize) -> Vec<StepToken> {
-        let id = |index: usize| (index.wrapping_mul(2_654_435_761) >> 7) as u32;
-        let ids: Vec<u32> =
-            (start..start + count).map(|index| id(index) % self.vocabulary as u32).collect();
+        let ids = made_up_ids(start..start + count, self.vocabulary);
         StepToken::run(SequenceId(0), start, &ids, false)
     }
 
@@ -219,8 +211,8 @@ impl Run<'_> {
 
 impl Case {
     fn test(&self) -> String {
-        let test = if self.tokens == 1 { "tg".into() } else { format!("pp{}", self.tokens) };
-        if self.depth == 0 { test } else { format!("{test} @ d{}", self.depth) }
+        let (prompt, generate) = if self.tokens == 1 { (0, 1) } else { (self.tokens, 0) };
+        Test { prompt, generate, depth: self.depth }.name()
     }
 
     /// Nanoseconds from a step's first dispatch to its last.

@@ -73,6 +73,11 @@ struct Absent;
 
 impl Object for Absent {}
 
+/// The only operand: a template may spell such a name itself, and give it none.
+fn operand(arguments: &[Value]) -> Result<&Value, Error> {
+    arguments.first().ok_or_else(|| failed("an operand is missing"))
+}
+
 /// The functions that rewritten expressions call.
 fn add_operators(environment: &mut Environment) {
     type Operator = fn(&[Value]) -> Result<Value, Error>;
@@ -80,12 +85,12 @@ fn add_operators(environment: &mut Environment) {
         ("__chain", operators::chain),
         ("__compare", operators::compare_chain),
         ("__concat", operators::concat),
-        ("__negative", |arguments| operators::negative(&arguments[0])),
-        ("__positive", |arguments| operators::positive(&arguments[0])),
+        ("__negative", |arguments| operators::negative(operand(arguments)?)),
+        ("__positive", |arguments| operators::positive(operand(arguments)?)),
         ("__slice", operators::slice),
-        ("__iterate", |arguments| items(&arguments[0]).map(Value::from)),
+        ("__iterate", |arguments| items(operand(arguments)?).map(Value::from)),
         ("__no_loader", |arguments| {
-            Err(failed(format!("{}: there are no other templates", arguments[0])))
+            Err(failed(format!("{}: there are no other templates", operand(arguments)?)))
         }),
     ];
     for (name, operator) in operators {

@@ -143,7 +143,7 @@ pub struct GpuOptions {
     /// Whether cooperative matrices may be used where the adapter has them: experimental in wgpu, and only class
     /// f16-tiles has a use for them.
     pub cooperative: bool,
-    /// Whether the device's clock is to be read where it can be, as [`super::profile`] does.
+    /// Whether the device's clock is to be read where it can be, as [`crate::profile`] wants it.
     pub timestamps: bool,
     /// Take the device to have no more than this many free bytes.
     pub memory_limit: Option<u64>,
@@ -185,6 +185,18 @@ pub struct Gpu {
 }
 
 impl Gpu {
+    /// Refuses a device whose clock cannot be read: one that has none, or was opened without
+    /// [`GpuOptions::timestamps`].
+    pub fn need_timestamps(&self) -> Result<()> {
+        if self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+            return Ok(());
+        }
+        Err(Error::Device(format!(
+            "{} ({}) gives no timestamps, without which no dispatch can be timed; `engine tune --verbose` times each product's kernels by the host's clock",
+            self.name, self.driver
+        )))
+    }
+
     /// Opens an adapter.
     pub fn open(adapter: &AdapterInfo, options: &GpuOptions) -> Result<Arc<Self>> {
         let mut wanted = OPTIONAL_FEATURES;

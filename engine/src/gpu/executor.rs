@@ -19,7 +19,6 @@ use super::lower::{
     lower_selection,
 };
 use super::pipelines::Pipeline;
-use super::profile::StepProfile;
 use super::sizes::{
     BufferSizes, RECENT_BYTES, SELECTED_SLOTS, SELECTION_BYTES, SELECTIONS_IN_FLIGHT, TOKEN_WORDS,
     block_bytes,
@@ -29,6 +28,7 @@ use crate::executor::{Executor, Memory, Selection, Sizes};
 use crate::kv::{BLOCK, Group, KvTable, Prepared};
 use crate::model::rope::Rope;
 use crate::plan::{Placement, Plan, ValueId, place};
+use crate::profile::StepProfile;
 use crate::select::Sampling;
 use crate::step::Input;
 use crate::{Error, Result};

@@ -11,7 +11,7 @@ use wgpu::BufferUsages as Usage;
 use super::adapter::Gpu;
 use super::choice::Family;
 use super::pipelines::Pipeline;
-use super::profile::{Roof, median};
+use crate::profile::{Roof, median};
 use crate::{Error, Result};
 
 /// What was measured.

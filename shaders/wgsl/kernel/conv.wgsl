@@ -48,9 +48,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let turns = step.tokens;
 #endif
     for (var t = 0u; t < turns; t++) {
+#ifdef SEES_AHEAD
+        let is_token = t < step.tokens;
+#else
+        let is_token = true;
+#endif
         var at = 0u;
         inputs[{BEFORE}] = 0.0;
-        if t < step.tokens {
+        if is_token {
             if tokens[t].slot != workgroup.y {
                 continue;
             }

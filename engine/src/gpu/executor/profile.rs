@@ -3,8 +3,8 @@
 use super::{GpuExecutor, SUBMIT_WORK};
 use crate::Result;
 use crate::gpu::lower::cost::Costs;
-use crate::gpu::profile::{DispatchTime, StepProfile};
 use crate::kv::{KvTable, Prepared};
+use crate::profile::{DispatchTime, StepProfile};
 
 /// The most dispatches whose two times go into one set of queries.
 const SET: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;

@@ -10,23 +10,7 @@ use crate::executor::Sizes;
 use crate::gpu::layout::Layout;
 use crate::kv::Prepared;
 use crate::plan::{KvLayer, Op, Plan, Rows, ValueId};
-
-/// The work of a dispatch, or of several.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// Bytes read and written: each weight, activation, key and value once, however often the kernel comes back to
-    /// it. The step's own numbers (ids, tables, counts) are left out, being few.
-    pub bytes: u64,
-    /// Multiplications with an addition in products, in attention and in recurrences.
-    pub multiply_adds: u64,
-}
-
-impl std::ops::AddAssign for Cost {
-    fn add_assign(&mut self, other: Self) {
-        self.bytes += other.bytes;
-        self.multiply_adds += other.multiply_adds;
-    }
-}
+use crate::profile::Cost;
 
 /// Counts what the dispatches of a step cost.
 pub struct Costs<'a> {

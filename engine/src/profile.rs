@@ -8,22 +8,20 @@ use std::collections::BTreeMap;
 
 use shaders::Variant;
 
-use super::adapter::Gpu;
-use crate::{Error, Result};
+/// The work of a dispatch, or of several.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Bytes read and written: each weight, activation, key and value once, however often the kernel comes back to
+    /// it. The step's own numbers (ids, tables, counts) are left out, being few.
+    pub bytes: u64,
+    /// Multiplications with an addition in products, in attention and in recurrences.
+    pub multiply_adds: u64,
+}
 
-pub use super::lower::cost::Cost;
-
-impl Gpu {
-    /// Refuses a device whose clock cannot be read: one that has none, or was opened without
-    /// [`super::GpuOptions::timestamps`].
-    pub fn need_timestamps(&self) -> Result<()> {
-        if self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
-            return Ok(());
-        }
-        Err(Error::Device(format!(
-            "{} ({}) gives no timestamps, without which no dispatch can be timed; `engine tune --verbose` times each product's kernels by the host's clock",
-            self.name, self.driver
-        )))
+impl std::ops::AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.multiply_adds += other.multiply_adds;
     }
 }
 
