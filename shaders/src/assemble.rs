@@ -20,6 +20,13 @@ pub fn names_in(folder: &str) -> impl Iterator<Item = &'static str> {
     FILES.iter().filter_map(move |(name, _)| name.strip_prefix(folder)?.strip_prefix('/'))
 }
 
+/// Whether the file of `kernel` declares an override constant of this name.
+pub fn declares_override(kernel: &str, name: &str) -> bool {
+    let file = format!("kernel/{kernel}");
+    let declaration = format!("override {name}:");
+    FILES.iter().any(|(name, text)| *name == file && text.contains(&declaration))
+}
+
 /// Assembles the text of `kernel` with `defines` defined, `#import format` meaning `format`, and `numbers` in
 /// place of their names.
 pub fn assemble(

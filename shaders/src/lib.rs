@@ -98,6 +98,15 @@ impl Variant {
         self
     }
 
+    /// Whether naga's checks of each access may be left out. The kernels named here take every index from their grid
+    /// and their params, clamped to the rows and tokens that exist, and their loops end at counts from params; where one
+    /// reads an index from a buffer (the block of keys in `attention`) its text clamps it. With `EXPERTS` rows are
+    /// chosen by what a route says, so that the checks stay.
+    pub fn is_trusted(&self) -> bool {
+        const TRUSTED: [&str; 3] = ["matvec", "lanewise", "matmul"];
+        TRUSTED.contains(&self.kernel) && !self.defines.contains("EXPERTS")
+    }
+
     /// Assembles, checks and reflects the variant.
     pub fn build(&self) -> Result<Kernel, Error> {
         let error = |why: String| Error::Source { kernel: self.to_string(), why };
@@ -125,6 +134,35 @@ impl Variant {
         let bindings = reflect_bindings(&module).map_err(error)?;
         let params = reflect_params(&module);
         Ok(Kernel { variant: self.clone(), source, module, info, bindings, params })
+    }
+}
+
+impl std::str::FromStr for Variant {
+    type Err = Error;
+
+    /// Reads what [`Variant`] displays: `matvec.q4_k+SUBGROUP ROWS=4 LANES=64`. Numbers that the kernel declares as
+    /// `override` are constants, the others numbers of the text. Meant for tools: the names are kept for the life of
+    /// the program.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let keep = |name: &str| -> &'static str { Box::leak(name.to_string().into_boxed_str()) };
+        let mut words = text.split_whitespace();
+        let mut head = words.next().unwrap_or_default().split('+');
+        let name = head.next().unwrap_or_default();
+        let (kernel, format) = name.split_once('.').map_or((name, None), |(k, f)| (k, Some(f)));
+        let mut variant = Variant::new(keep(kernel));
+        variant.format = format.map(keep);
+        variant.defines = head.map(keep).collect();
+        for word in words {
+            let number = word.split_once('=').and_then(|(name, n)| Some((name, n.parse().ok()?)));
+            let Some((name, number)) = number else {
+                let why = format!("{word}: NAME=NUMBER is wanted");
+                return Err(Error::Source { kernel: text.into(), why });
+            };
+            let is_constant = assemble::declares_override(kernel, name);
+            let into = if is_constant { &mut variant.constants } else { &mut variant.numbers };
+            into.insert(keep(name), number);
+        }
+        Ok(variant)
     }
 }
 
@@ -252,6 +290,37 @@ impl Kernel {
         let (module, info) = self.resolved()?;
         let options = naga::back::spv::Options {
             lang_version: (1, 3),
+            ..naga::back::spv::Options::default()
+        };
+        let pipeline = naga::back::spv::PipelineOptions {
+            shader_stage: naga::ShaderStage::Compute,
+            entry_point: "main".into(),
+        };
+        naga::back::spv::write_vec(&module, &info, &options, Some(&pipeline))
+            .map_err(|why| self.error(why.to_string()))
+    }
+
+    /// SPIR-V as wgpu 30 gives it to a driver of Vulkan 1.3 with robust access to buffers, the variant's constants set: what
+    /// statistics by a vendor's compiler must be made from.
+    pub fn spirv_as_wgpu(&self) -> Result<Vec<u32>, Error> {
+        use naga::proc::BoundsCheckPolicy::{Restrict, Unchecked};
+        let (module, info) = self.resolved()?;
+        let trusted = self.variant.is_trusted();
+        let options = naga::back::spv::Options {
+            lang_version: (1, 6),
+            flags: naga::back::spv::WriterFlags::empty(),
+            bounds_check_policies: naga::proc::BoundsCheckPolicies {
+                index: if trusted { Unchecked } else { Restrict },
+                buffer: Unchecked,
+                image_load: Unchecked,
+                binding_array: Unchecked,
+            },
+            // As the pipelines ask for.
+            zero_initialize_workgroup_memory:
+                naga::back::spv::ZeroInitializeWorkgroupMemoryMode::None,
+            force_loop_bounding: !trusted,
+            emit_int_div_checks: !trusted,
+            fake_missing_bindings: true,
             ..naga::back::spv::Options::default()
         };
         let pipeline = naga::back::spv::PipelineOptions {

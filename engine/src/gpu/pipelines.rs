@@ -10,9 +10,6 @@ use shaders::{Binding, BindingKind, Params, Variant};
 use super::adapter::Gpu;
 use crate::{Error, Result, cache};
 
-/// Kernels that read no index from a buffer: naga's checks of each access are left out.
-const TRUSTED: [&str; 3] = ["matvec", "lanewise", "matmul"];
-
 /// A compiled variant.
 pub struct Pipeline {
     pub(super) pipeline: wgpu::ComputePipeline,
@@ -131,10 +128,10 @@ impl Pipelines {
             label: Some(&label),
             source: wgpu::ShaderSource::Wgsl(kernel.source.as_str().into()),
         };
-        let module = if TRUSTED.contains(&variant.kernel) {
-            // SAFETY: these kernels take every index from their grid and their params, clamped to the rows
-            // and tokens that exist; tests hold grids and params against the buffers' sizes. Their
-            // loops end at counts from params.
+        let module = if variant.is_trusted() {
+            // SAFETY: a trusted variant takes every index from its grid and its params, clamped to the rows and
+            // tokens that exist, and clamps what it reads from buffers; tests hold grids and params against the
+            // buffers' sizes. Its loops end at counts from params.
             unsafe {
                 gpu.device.create_shader_module_trusted(
                     descriptor,
