@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use engine::gpu::choice::{Caps, ProductKernel, ProductShape};
+use engine::gpu::choice::{Caps, ProductKernel, ProductShape, Take};
 use engine::gpu::tune::{self, Measurement};
 use engine::plan::Plan;
 use engine::{ContextOptions, Device, synthetic};
@@ -108,9 +108,13 @@ fn line(shape: &ProductShape, measurement: &Measurement) -> String {
 
 fn describe(kernel: ProductKernel) -> String {
     match kernel {
-        ProductKernel::Matvec { lanes, rows, tokens, split } => {
-            let split = if split { ", split groups" } else { "" };
-            format!("matvec {lanes} lanes, {rows} rows, {tokens} tokens{split}")
+        ProductKernel::Matvec { lanes, rows, tokens, take } => {
+            let take = match take {
+                Take::Group => "",
+                Take::Quarter => ", quarters",
+                Take::Quad => ", quarters of four",
+            };
+            format!("matvec {lanes} lanes, {rows} rows, {tokens} tokens{take}")
         }
         ProductKernel::Lanewise { lanes, rows, tokens } => {
             format!("lanewise {lanes} lanes, {rows} rows, {tokens} tokens")

@@ -5,12 +5,14 @@
 //! - [`choice`]: which kernel multiplies a matrix. [`lower`]: ops to dispatches, pure. [`pipelines`]: variants compiled and self-tested.
 //! - [`self_test`]: checks kernels on first use. [`tune`]: measures them.
 //! - [`executor`]: a context's buffers, and the recording and submission of steps.
+//! - `halves`: whether it converts halves exactly.
 //! - [`roofline`]: what the device can do at most.
 
 pub mod adapter;
 mod budget;
 pub mod choice;
 pub mod executor;
+mod halves;
 pub mod layout;
 pub mod lower;
 mod pipelines;

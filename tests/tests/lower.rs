@@ -157,6 +157,10 @@ fn every_dispatch_is_complete_and_within_limits() {
         }
     }
     println!("{count} dispatches, {} kernels", kernels.len());
+    // A variant's name says all of it.
+    for variant in kernels.keys() {
+        assert_eq!(variant.to_string().parse::<Variant>().unwrap(), *variant);
+    }
     let inputs = |kernel: &&Kernel| kernel.variant.defines.contains("UNIFORM_INPUT");
     assert!(kernels.values().filter(inputs).count() > 10);
 }

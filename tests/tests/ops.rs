@@ -40,7 +40,7 @@ fn check(name: &str, probe: &Probe, gpu: &Arc<Gpu>, caps: &[Caps]) -> f64 {
 fn all_caps(gpu: &Gpu) -> Vec<Caps> {
     let offered = gpu.caps.clone();
     let buffers = in_buffers(&offered);
-    let plain = Caps { subgroups: false, ..buffers.clone() };
+    let plain = Caps { subgroups: false, native_halves: false, ..buffers.clone() };
     if !offered.subgroups {
         return vec![plain];
     }
@@ -69,6 +69,7 @@ fn shapes(format: Format) -> Vec<(usize, usize, usize)> {
     let mut shapes = vec![
         (unit, 2, 1),
         (3 * unit, 7, 3),
+        (2304, 65, 1),
         (2304, 65, 8),
         (unit, 63, 9),
         (768, 64, 31),

@@ -1,5 +1,6 @@
 //! The self-test: a faulty kernel is caught, named and replaced.
 
+use engine::gpu::choice::Caps;
 use engine::gpu::{GpuOptions, self_test};
 use engine::model::ModelFile;
 use engine::plan::Plan;
@@ -13,20 +14,24 @@ fn fault(text: &str, instead: &str) -> GpuOptions {
 }
 
 fn verdict(options: &GpuOptions) -> engine::Result<self_test::Verdict> {
-    let model = ModelFile::open(Tiny::load("gemma3").path()).unwrap();
-    let sizes = ContextOptions::default().sizes(&model.spec).unwrap();
-    let plan = Plan::new(&model, sizes.cells).unwrap();
-    let gpu = gpu(options);
-    self_test::run(&gpu, &plan, &sizes, &gpu.caps, false)
+    verdict_on("gemma3", options, Caps::clone)
 }
 
 /// The same with the kernels of a graphics card instead of those of a software driver.
 fn verdict_of_card(options: &GpuOptions) -> engine::Result<self_test::Verdict> {
-    let model = ModelFile::open(Tiny::load("gemma3").path()).unwrap();
+    verdict_on("gemma3", options, card)
+}
+
+fn verdict_on(
+    model: &str,
+    options: &GpuOptions,
+    caps: impl Fn(&Caps) -> Caps,
+) -> engine::Result<self_test::Verdict> {
+    let model = ModelFile::open(Tiny::load(model).path()).unwrap();
     let sizes = ContextOptions::default().sizes(&model.spec).unwrap();
     let plan = Plan::new(&model, sizes.cells).unwrap();
     let gpu = gpu(options);
-    self_test::run(&gpu, &plan, &sizes, &card(&gpu.caps), false)
+    self_test::run(&gpu, &plan, &sizes, &caps(&gpu.caps), false)
 }
 
 #[test]
@@ -61,6 +66,28 @@ fn a_fault_of_rows_by_lane_is_worked_around() {
     assert!(!verdict.caps.lanewise && verdict.caps.subgroups && verdict.caps.tiles, "{verdict:?}");
     assert!(verdict.warnings[0].contains("lanewise"), "{verdict:?}");
     assert!(verdict.warnings.iter().any(|w| w.contains("rows by lane")), "{verdict:?}");
+}
+
+/// A driver that flushes subnormal halves: found before anything is tested, and then not relied on.
+#[test]
+fn halves_that_are_flushed_are_converted_by_integers() {
+    assert!(gpu(&GpuOptions::default()).caps.native_halves);
+    let flushed = "select(unpack2x16float(bits), vec2<f32>(0.0), abs(unpack2x16float(bits)) < vec2<f32>(0x1p-14f))";
+    let options = fault("unpack2x16float(bits)", flushed);
+    assert!(!gpu(&options).caps.native_halves);
+    let verdict = verdict_of_card(&options).unwrap();
+    assert!(!verdict.caps.native_halves && verdict.caps.tiles, "{verdict:?}");
+    assert!(!verdict.warnings.iter().any(|w| w.contains("times its bound")), "{verdict:?}");
+}
+
+/// One that flushes them only where the conversion is part of a product.
+#[test]
+fn halves_that_are_flushed_in_a_product_are_converted_by_integers() {
+    let wrong = "unpack2x16float(even & 0x000f0000u)";
+    let options = fault("unpack2x16float(even & 0x000f000fu)", wrong);
+    let verdict = verdict_on("llama-w256.Q4_K_M", &options, card).unwrap();
+    assert!(!verdict.caps.native_halves && verdict.caps.subgroups, "{verdict:?}");
+    assert!(verdict.warnings.iter().any(|w| w.contains("halves converted")), "{verdict:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use wgpu::{Backend, Backends, DeviceType};
 
 use super::budget;
 use super::choice::{Caps, Family};
+use super::halves;
 use super::pipelines::Pipelines;
 use crate::{Error, Result};
 
@@ -261,7 +262,7 @@ impl Gpu {
             adapter.limits.max_compute_workgroups_per_dimension,
         );
         caps.cooperative = cooperative;
-        Ok(Arc::new(Self {
+        let mut gpu = Self {
             name: adapter.name.clone(),
             id: adapter.id.clone(),
             driver: adapter.driver.clone(),
@@ -273,7 +274,9 @@ impl Gpu {
             adapter: adapter.adapter.clone(),
             memory_limit: options.memory_limit,
             fault,
-        }))
+        };
+        gpu.caps.native_halves = halves::are_native(&gpu);
+        Ok(Arc::new(gpu))
     }
 
     /// The first thing that went wrong on the device, as an error.

@@ -69,6 +69,8 @@ pub struct Caps {
     pub texture_weights: bool,
     /// Whether products read small inputs as uniforms instead of storage.
     pub uniform_inputs: bool,
+    /// Whether `unpack2x16float` gives every half exactly, the subnormal too.
+    pub native_halves: bool,
     /// How exactly products are computed.
     pub precision: Precision,
     /// Attention of few tokens over this many positions is split into parts.
@@ -119,6 +121,30 @@ pub struct ProductShape {
     pub count: Count,
 }
 
+/// What a lane of a mat-vec kernel takes of a row in a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Take {
+    /// A group: 32 neighbouring weights.
+    Group,
+    /// A quarter of a group, so that four lanes share it.
+    Quarter,
+    /// A quarter of each of four neighbouring groups, whose scales are decoded once; of one token, or it takes more
+    /// registers than there are.
+    Quad,
+}
+
+impl Take {
+    /// The name that the kernel's text asks for.
+    pub fn define(self) -> Option<&'static str> {
+        match self {
+            Self::Group => None,
+            Self::Quarter => Some("SPLIT"),
+            Self::Quad => Some("QUADS"),
+        }
+    }
+}
+
 /// A kernel in a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "kernel", rename_all = "lowercase")]
@@ -131,8 +157,8 @@ pub enum ProductKernel {
         rows: u32,
         /// Tokens of a workgroup.
         tokens: u32,
-        /// Whether four lanes share a group.
-        split: bool,
+        /// What a lane takes in a turn.
+        take: Take,
     },
     /// Each lane has rows of its own.
     Lanewise {
@@ -212,6 +238,7 @@ impl Caps {
             selection: true,
             texture_weights: by_vectors,
             uniform_inputs: by_vectors,
+            native_halves: true,
             precision: Precision::F32,
             split_from: 512,
             tuned: BTreeMap::new(),
@@ -224,9 +251,8 @@ impl Caps {
         let one = shape.count == Count::One;
         let several = kernel.workgroup_tokens() > 1;
         let fits = match kernel {
-            // Rounding to bytes needs a whole group's inputs in a lane.
-            ProductKernel::Matvec { split, .. } => {
-                !split || (shape.format.has_codes() && !self.precision.rounds_inputs(shape.format))
+            ProductKernel::Matvec { take, .. } => {
+                self.can_take(take, shape.format, shape.columns) && (take != Take::Quad || !several)
             }
             ProductKernel::Lanewise { lanes, .. } => self.can_lanewise() && lanes >= 8,
             ProductKernel::Matmul => self.tiles && !one,
@@ -257,6 +283,28 @@ impl Caps {
             Family::Nvidia | Family::Amd => 128,
         };
         (workgroups / tiles.max(1)).clamp(1, MOST_PARTS)
+    }
+
+    /// Whether a lane of a mat-vec kernel may take so much of rows in a format.
+    fn can_take(&self, take: Take, format: Format, columns: usize) -> bool {
+        // Rounding to bytes needs a whole group's inputs in a lane.
+        let parts = format.has_codes() && !self.precision.rounds_inputs(format);
+        match take {
+            Take::Group => true,
+            Take::Quarter => parts,
+            Take::Quad => parts && columns.is_multiple_of(128),
+        }
+    }
+
+    /// What a lane takes of rows in a format, by default.
+    pub fn take(&self, format: Format, columns: usize, tokens: u32) -> Take {
+        // Four groups a lane halve the width of Intel's instructions (docs/kernels.md).
+        let quads = tokens == 1 && !matches!(self.family, Family::Intel | Family::Software);
+        let best = if quads { Take::Quad } else { Take::Quarter };
+        [best, Take::Quarter]
+            .into_iter()
+            .find(|&take| self.can_take(take, format, columns))
+            .unwrap_or(Take::Group)
     }
 
     fn can_lanewise(&self) -> bool {
@@ -314,9 +362,12 @@ impl Caps {
         if tiles {
             return ProductKernel::Matmul;
         }
-        let split = shape.format.has_codes() && !self.precision.rounds_inputs(shape.format);
+        let tokens = if shape.count == Count::One { 1 } else { 4 };
+        let take = self.take(shape.format, shape.columns, tokens);
         let rows: u32 = match (self.family, shape.format) {
             (Family::Software, _) => 8,
+            // What a lane holds of the inputs serves two rows.
+            _ if take == Take::Quad => 2,
             (Family::Other, _) => 4,
             (Family::Nvidia | Family::Amd, Format::Q8_0) | (_, Format::F32) => 1,
             _ => 2,
@@ -326,9 +377,8 @@ impl Caps {
             && shape.rows <= 8192
             && shape.columns >= 1024;
         let lanes = if wide { (lanes * 4).min(128) } else { lanes };
-        let tokens = if shape.count == Count::One { 1 } else { 4 };
         let rows = if shape.gated { rows.div_ceil(2) } else { rows };
-        ProductKernel::Matvec { lanes, rows, tokens, split }
+        ProductKernel::Matvec { lanes, rows, tokens, take }
     }
 
     /// The kernels worth measuring for a product, the default first.
@@ -347,8 +397,8 @@ impl Caps {
             for lanes in [lanes, lanes * 2, lanes * 4] {
                 for rows in [1, 2, 4, 8] {
                     for &tokens in tokens {
-                        for split in [false, true] {
-                            all.push(ProductKernel::Matvec { lanes, rows, tokens, split });
+                        for take in [Take::Quad, Take::Quarter, Take::Group] {
+                            all.push(ProductKernel::Matvec { lanes, rows, tokens, take });
                         }
                     }
                 }

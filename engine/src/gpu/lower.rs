@@ -339,6 +339,7 @@ impl Lowering<'_> {
         };
         let variant = keys.into_iter().chain(values).fold(variant, Variant::define);
         variant
+            .define_if(self.caps.native_halves, "NATIVE_HALVES")
             .define_if(self.key_type.has_scales(), "KEYS_SCALED")
             .define_if(self.value_type.has_scales(), "VALUES_SCALED")
     }
@@ -364,11 +365,20 @@ impl Lowering<'_> {
             })
             .chain([table])
             .collect();
-        let mut variant = Variant::new(kernel).format(matrix.format.file_stem());
+        let mut variant = Variant::new(kernel)
+            .format(matrix.format.file_stem())
+            .define_if(self.caps.native_halves, "NATIVE_HALVES");
         if self.layout.textures {
             variant = variant.define("TEXTURE").number("TEXTURE_SHIFT", TEXTURE_SHIFT);
         }
         (variant, planes)
+    }
+
+    /// How kernels bind a matrix: a texture once, a buffer by vec4s and by words.
+    fn weights_of(&self, part: &Part) -> Vec<(&'static str, Resource)> {
+        let names: &[_] =
+            if self.layout.textures { &["weights"] } else { &["weights", "weight_words"] };
+        names.iter().map(|&name| (name, Resource::Matrix(part.buffer))).collect()
     }
 
     /// The shape of a product of a part's rows.
@@ -408,11 +418,11 @@ impl Lowering<'_> {
             ("out_offset", part.first_row as u32),
             ("per_output", u32::from(value.rows == Rows::Outputs)),
         ]);
-        let mut bindings = vec![
-            ("weights", Resource::Matrix(part.buffer)),
+        let mut bindings = self.weights_of(part);
+        bindings.extend([
             ("input", Resource::Value(input.norm.map_or(input.value, |norm| norm.input))),
             ("out", Resource::Value(out)),
-        ];
+        ]);
         if let Some(id) = bias {
             bindings.push(("bias", Resource::Vector(id)));
         }
@@ -435,10 +445,10 @@ impl Lowering<'_> {
         let uniform = kernel.can_fuse() && self.fits_uniform(value.rows, matrix.columns);
         let variant = variant.define_if(uniform, "UNIFORM_INPUT");
         let (variant, needs_step) = match kernel {
-            ProductKernel::Matvec { lanes, rows, tokens, split } => {
+            ProductKernel::Matvec { lanes, rows, tokens, take } => {
+                let variant = take.define().into_iter().fold(variant, Variant::define);
                 let variant = variant
                     .define_if(self.caps.subgroups, "SUBGROUP")
-                    .define_if(split, "SPLIT")
                     .define_if(tokens > 1, "SEVERAL")
                     .number("MATRICES", 1)
                     .number("ROWS", rows)

@@ -76,12 +76,17 @@ pub fn run(
     Ok(Verdict { caps, warnings, from_cache: false })
 }
 
-/// What may still be used where a case came out wrong: with weights and inputs in storage buffers, without the
-/// kernel, else without subgroups.
+/// What may still be used where a case came out wrong: with weights and inputs in storage buffers, with halves
+/// converted by integers, without the kernel, else without subgroups.
 fn without(caps: &Caps, case: &Case) -> Option<Caps> {
     let reads_weights = !matches!(case, Case::Norm(..) | Case::Attention(_));
     if reads_weights && (caps.texture_weights || caps.uniform_inputs) {
         return Some(Caps { texture_weights: false, uniform_inputs: false, ..caps.clone() });
+    }
+    // Converted by themselves halves were right; within a kernel a compiler may do it otherwise.
+    let reads_halves = reads_weights || matches!(case, Case::Attention(_));
+    if reads_halves && caps.native_halves {
+        return Some(Caps { native_halves: false, ..caps.clone() });
     }
     match case {
         Case::Linear(_, ProductKernel::Lanewise { .. }) => {
@@ -104,6 +109,9 @@ fn describe(gpu: &Gpu, caps: &Caps, who: &str) -> Vec<String> {
     }
     if gpu.caps.texture_weights && !caps.texture_weights {
         words.push("weights in textures");
+    }
+    if gpu.caps.native_halves && !caps.native_halves {
+        words.push("halves converted by the driver");
     }
     if gpu.caps.lanewise && !caps.lanewise {
         words.push("rows by lane");
@@ -355,6 +363,7 @@ fn read_verdict(file: &PathBuf, caps: &Caps) -> Option<Caps> {
         subgroups: flag("subgroups", caps.subgroups)?,
         texture_weights: flag("textures", caps.texture_weights)?,
         uniform_inputs: flag("uniforms", caps.uniform_inputs)?,
+        native_halves: flag("halves", caps.native_halves)?,
         lanewise: flag("lanewise", caps.lanewise)?,
         cooperative: flag("cooperative", caps.cooperative)?,
         tiles: flag("tiles", caps.tiles)?,
@@ -366,10 +375,11 @@ fn read_verdict(file: &PathBuf, caps: &Caps) -> Option<Caps> {
 /// Keeps a verdict; where it cannot be written the next run tests again.
 fn keep_verdict(file: &PathBuf, caps: &Caps) {
     let text = format!(
-        "subgroups={} textures={} uniforms={} lanewise={} cooperative={} tiles={} selection={}\n",
+        "subgroups={} textures={} uniforms={} halves={} lanewise={} cooperative={} tiles={} selection={}\n",
         caps.subgroups,
         caps.texture_weights,
         caps.uniform_inputs,
+        caps.native_halves,
         caps.lanewise,
         caps.cooperative,
         caps.tiles,

@@ -57,15 +57,18 @@ pub(super) fn scale_and_minimum(packed: &[u8; 12], j: usize) -> (u8, u8) {
     }
 }
 
-/// A superblock's scales as kernels want them, 16 bytes: the two halves; the low four bits of the eight
-/// scales; of the eight minima; then the high two bits, scale j at bit 2j, minimum j at bit 16 + 2j.
+/// A superblock's scales as kernels want them, 16 bytes: the two halves; the low four bits of the eight scales, those
+/// of groups b and b + 4 in byte b; of the eight minima; then the high two bits: in byte b those of scale b, of scale
+/// b + 4, of minimum b, of minimum b + 4.
 pub(super) fn repack_scales(d: [u8; 2], dmin: [u8; 2], packed: &[u8; 12], out: &mut [u8]) {
     let (mut scales, mut minima, mut high) = (0u32, 0u32, 0u32);
     for j in 0..8 {
         let (scale, minimum) = scale_and_minimum(packed, j);
-        scales |= u32::from(scale & 15) << (4 * j);
-        minima |= u32::from(minimum & 15) << (4 * j);
-        high |= u32::from(scale >> 4) << (2 * j) | u32::from(minimum >> 4) << (16 + 2 * j);
+        let (byte, half) = (8 * (j % 4), j / 4);
+        scales |= u32::from(scale & 15) << (byte + 4 * half);
+        minima |= u32::from(minimum & 15) << (byte + 4 * half);
+        high |= u32::from(scale >> 4) << (byte + 2 * half);
+        high |= u32::from(minimum >> 4) << (byte + 2 * half + 4);
     }
     out[..2].copy_from_slice(&d);
     out[2..4].copy_from_slice(&dmin);

@@ -1,5 +1,4 @@
 // F16: one plane of halves.
-#import shared/half
 
 fn decode_group(group: u32) -> Group {
     let at = group * 4u;

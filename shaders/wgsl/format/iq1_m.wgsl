@@ -2,7 +2,6 @@
 // group (of each eight: high bits of its index, its direction), a byte of two scales a group, a half d a superblock.
 // Table: half a word an entry.
 #define CODES
-#import shared/half
 #import shared/ternary
 
 fn four(group: u32, i: u32) -> u32 {

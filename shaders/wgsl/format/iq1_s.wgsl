@@ -1,7 +1,7 @@
 // IQ1_S: d * (2 scale + 1) * (g +- 1/8). Planes: low bits of four indices a group, two bytes a group (high bits of the
 // indices, the scale, the direction), a half d a superblock. Table: half a word an entry.
 #define CODES
-#import shared/half
+#define ONE_SCALE
 #import shared/ternary
 
 fn four(group: u32, i: u32) -> u32 {

@@ -1,7 +1,6 @@
 // IQ2_S: d * (0.5 + scale) / 4 * +-magnitude, a scale for each 16 weights. Planes: 8 bytes a group (low bits of four
 // indices; signs), two bytes a group (high bits of the indices; two scales), a half d a superblock. Table: two words an entry.
 #define CODES
-#import shared/half
 #import shared/signs
 
 fn four(group: u32, i: u32) -> u32 {

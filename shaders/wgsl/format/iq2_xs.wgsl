@@ -1,7 +1,6 @@
 // IQ2_XS: d * (0.5 + scale) / 4 * +-magnitude, a scale for each 16 weights. Planes: 8 bytes a group (four times nine bits
 // of index and seven signs), a byte of two scales a group, a half d a superblock. Table: two words an entry.
 #define CODES
-#import shared/half
 #import shared/signs
 
 fn four(group: u32, i: u32) -> u32 {

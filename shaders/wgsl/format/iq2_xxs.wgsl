@@ -1,7 +1,7 @@
 // IQ2_XXS: d * (0.5 + scale) / 4 * +-magnitude. Planes: 8 bytes a group (four indices; four times seven signs, and the
 // scale), a half d a superblock. Table: two words an entry.
 #define CODES
-#import shared/half
+#define ONE_SCALE
 #import shared/signs
 
 fn four(group: u32, i: u32) -> u32 {

@@ -1,7 +1,7 @@
 // IQ3_S: d * (1 + 2 scale) * +-magnitude. Planes: low bits of eight indices a group, 4 bytes of signs a group, two bytes
 // a group (high bits of the indices; the scale), a half d a superblock. Table: a word an entry.
 #define CODES
-#import shared/half
+#define ONE_SCALE
 #import shared/signs
 
 fn four(group: u32, i: u32) -> u32 {

@@ -1,7 +1,7 @@
 // IQ3_XXS: d * (0.5 + scale) / 2 * +-magnitude. Planes: eight indices a group, 4 bytes a group (four times seven signs,
 // and the scale), a half d a superblock. Table: a word an entry.
 #define CODES
-#import shared/half
+#define ONE_SCALE
 #import shared/signs
 
 fn four(group: u32, i: u32) -> u32 {

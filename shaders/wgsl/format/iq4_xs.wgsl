@@ -1,6 +1,6 @@
 // IQ4_XS: d * scale * value of the code. Planes: 128 bytes of codes, 8 signed scales, a half d a superblock.
 #define CODES
-#import shared/half
+#define ONE_SCALE
 
 // As IQ4_NL.
 const VALUES: vec4<u32> = vec4<u32>(0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u);

@@ -2,9 +2,7 @@
 // and three of mantissa. Planes: 32 bytes of codes, 4 scales for 64 weights.
 #define CODES
 
-// As MXFP4.
-const VALUES: vec4<u32> = vec4<u32>(0x03020100u, 0x0c080604u, 0xfdfeff00u, 0xf4f8fafcu);
-#import shared/chosen
+#import shared/e2m1
 
 // Half of the number, since the values are doubled; 0x7f, which is none, counts as 0.
 fn eight_bit_float(bits: u32) -> f32 {

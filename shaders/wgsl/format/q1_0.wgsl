@@ -1,7 +1,8 @@
 // Q1_0: d or -d. Planes: 16 bytes of signs, a half d for 128 weights.
 #define CODES
+#define ONE_SCALE
+#define OFFSETS
 #define UNSIGNED_CODES
-#import shared/half
 
 fn codes(group: u32) -> Codes {
     return one_bit(plane_word(0u, group));

@@ -1,7 +1,11 @@
 // Q2_0: d * (code - 1). Planes: 16 bytes of codes, a half d for 64 weights.
 #define CODES
+#define ONE_SCALE
+#define OFFSETS
+#define ZERO_POINT
 #define UNSIGNED_CODES
-#import shared/half
+
+const ZERO_POINT: f32 = 1.0;
 
 fn codes(group: u32) -> Codes {
     return two_bits(plane_word(0u, group * 2u), plane_word(0u, group * 2u + 1u));

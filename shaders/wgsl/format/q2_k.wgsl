@@ -1,8 +1,8 @@
 // Q2_K: d * scale * code - dmin * minimum, a scale and a minimum for each 16 weights. Planes: 64 bytes of codes, 16
 // bytes of scales (low half) and minima (high half), the halves d and dmin a superblock.
 #define CODES
+#define OFFSETS
 #define UNSIGNED_CODES
-#import shared/half
 
 fn codes(group: u32) -> Codes {
     return two_bits(plane_word(0u, group * 2u), plane_word(0u, group * 2u + 1u));

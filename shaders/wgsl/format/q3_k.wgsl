@@ -1,8 +1,11 @@
 // Q3_K: d * scale * (code - 4), a scale for each 16 weights. Planes: 64 bytes of low bits, 32 bytes of high bits, 16
 // signed scales, a half d a superblock.
 #define CODES
+#define OFFSETS
+#define ZERO_POINT
 #define UNSIGNED_CODES
-#import shared/half
+
+const ZERO_POINT: f32 = 4.0;
 
 fn codes(group: u32) -> Codes {
     let low = two_bits(plane_word(0u, group * 2u), plane_word(0u, group * 2u + 1u));

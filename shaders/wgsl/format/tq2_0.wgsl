@@ -1,6 +1,10 @@
 // TQ2_0: d * (code - 1). Planes: 64 bytes of codes, a half d for 256 weights.
 #define CODES
-#import shared/half
+#define ONE_SCALE
+#define OFFSETS
+#define ZERO_POINT
+
+const ZERO_POINT: f32 = 1.0;
 
 fn codes(group: u32) -> Codes {
     return two_bits(plane_word(0u, group * 2u), plane_word(0u, group * 2u + 1u));

@@ -6,8 +6,11 @@
 // token's slots of weight * (product + bias) added.
 // With HEADS there are no routes: slot s of a token is the work of expert s.
 // Threads: a workgroup of LANES computes ROWS rows (x and z together) of a slot, or with DOWN of a token (y); its lanes
-// stride over the groups of a row, then their sums are added.
+// share the groups of a row (shared/row_products), then their sums are added. TOKENS is 1.
 #define EXPERTS
+#ifdef QUADS
+#define PREPARES
+#endif
 #import shared/product
 
 #ifdef HEADS
@@ -26,10 +29,6 @@ fn expert_of(slot: u32) -> u32 {
 override LANES: u32 = 32u;
 #import shared/reduce
 
-fn sum_of(v: vec4<f32>) -> f32 {
-    return (v.x + v.y) + (v.z + v.w);
-}
-
 @compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -46,9 +45,12 @@ fn main(
     let subgroups = 1u;
     let subgroup_lane = 0u;
 #endif
-    let first = (workgroup.z * workgroups.x + workgroup.x) * {ROWS}u;
+#ifdef PREPARED
+    prepare(lane, LANES);
+#endif
+    let first_row = (workgroup.z * workgroups.x + workgroup.x) * {ROWS}u;
     // Uniform: the whole workgroup leaves.
-    if first >= params.rows {
+    if first_row >= params.rows {
         return;
     }
     let groups = params.groups;
@@ -66,7 +68,7 @@ fn main(
 #endif
 #unroll m MATRICES
 #unroll r ROWS
-    var sum_{m}_{r} = 0.0;
+    var total_{m}_{r} = 0.0;
     var bias_{m}_{r} = 0.0;
 #end
 #end
@@ -75,62 +77,39 @@ fn main(
         if expert >= params.experts {
             continue;
         }
+        let row_of_x0 = slot / params.slots_per_row * groups;
+#unroll m MATRICES
+#unroll r ROWS
+        let of_expert_{m}_{r} = expert * params.expert_rows + {m}u * params.up_rows + min(first_row + {r}u, last);
+        let row_{m}_{r} = (params.first_row + of_expert_{m}_{r}) * groups;
+        var sum_{m}_{r}_0 = 0.0;
+#end
+#end
+#import shared/row_products
 #ifdef DOWN
         let weight = bitcast<f32>(routes[2u * slot + 1u]);
 #else
         let weight = 1.0;
 #endif
-        let x_at = slot / params.slots_per_row * groups;
 #unroll m MATRICES
 #unroll r ROWS
-        let of_expert_{m}_{r} = expert * params.expert_rows + {m}u * params.up_rows + min(first + {r}u, last);
-        let row_{m}_{r} = (params.first_row + of_expert_{m}_{r}) * groups;
+        total_{m}_{r} = fma(weight, sum_{m}_{r}_0, total_{m}_{r});
 #ifdef BIAS
         bias_{m}_{r} = fma(weight, bias[params.first_bias + of_expert_{m}_{r}], bias_{m}_{r});
 #endif
 #end
 #end
-        for (var g = lane; g < groups; g += LANES) {
-#unroll k 8
-            let x{k} = input[(x_at + g) * 8u + {k}u] * weight;
-#end
-#ifdef CODES
-            let x_sum = vec2<f32>(sum_of((x0 + x1) + (x2 + x3)), sum_of((x4 + x5) + (x6 + x7)));
-#endif
-#unroll m MATRICES
-#unroll r ROWS
-            {
-#ifdef CODES
-                let s = scales(row_{m}_{r} + g);
-                let c = codes(row_{m}_{r} + g);
-#unroll k 4
-                let w{k} = codes_to_floats(c.low[{k}]);
-                let v{k} = codes_to_floats(c.high[{k}]);
-#end
-                let low = fma(w0, x0, w1 * x1) + fma(w2, x2, w3 * x3);
-                let high = fma(v0, x4, v1 * x5) + fma(v2, x6, v3 * x7);
-                sum_{m}_{r} += s.scale.x * sum_of(low) + s.scale.y * sum_of(high) + dot(s.offset, x_sum);
-#else
-                let w = decode_group(row_{m}_{r} + g);
-                let low = fma(w[0], x0, w[1] * x1) + fma(w[2], x2, w[3] * x3);
-                let high = fma(w[4], x4, w[5] * x5) + fma(w[6], x6, w[7] * x7);
-                sum_{m}_{r} += sum_of(low + high);
-#endif
-            }
-#end
-#end
-        }
     }
 #unroll r ROWS
     {
-        let sum = workgroup_sum(sum_0_{r}, lane, subgroup, subgroups, subgroup_lane);
-        var y = (sum * params.scale + bias_0_{r}) * params.factor;
+        let sum = workgroup_sum(total_0_{r}, lane, subgroup, subgroups, subgroup_lane);
+        var y = (sum * (1.0 / SUM_UNIT) * params.scale + bias_0_{r}) * params.factor;
 #ifdef GATED
-        let up = workgroup_sum(sum_1_{r}, lane, subgroup, subgroups, subgroup_lane);
-        y = gate_times_up(y, (up * params.scale + bias_1_{r}) * params.factor);
+        let up = workgroup_sum(total_1_{r}, lane, subgroup, subgroups, subgroup_lane);
+        y = gate_times_up(y, (up * (1.0 / SUM_UNIT) * params.scale + bias_1_{r}) * params.factor);
 #endif
-        if lane == {r}u && first + {r}u <= last {
-            put(workgroup.y * params.out_stride + params.out_offset + first + {r}u, y);
+        if lane == {r}u && first_row + {r}u <= last {
+            put(workgroup.y * params.out_stride + params.out_offset + first_row + {r}u, y);
         }
     }
 #end

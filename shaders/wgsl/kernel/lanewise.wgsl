@@ -19,10 +19,6 @@
 
 override LANES: u32 = 32u;
 
-fn sum_of(v: vec4<f32>) -> f32 {
-    return (v.x + v.y) + (v.z + v.w);
-}
-
 @compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,

@@ -22,6 +22,35 @@ fn codes(group: u32) -> Codes {
 }
 
 fn code_words(group: u32, q: u32) -> vec2<u32> {
-    let word = words_at(group)[q];
+    let word = plane_word(0u, group * 4u + q);
     return vec2<u32>(chosen_word(word), chosen_word(word >> 4u));
 }
+
+#ifdef PREPARES
+#ifndef OWN_EIGHTS
+#define OWN_EIGHTS
+#define PREPARED
+const CODE_UNIT: f32 = 1.0;
+const HIGH_UNIT: f32 = 1.0;
+
+// The values as floats: one read of workgroup memory takes the place of the selections. Sixteen neighbours lie in as
+// many banks, so that lanes do not wait for each other.
+var<workgroup> values: array<f32, 16>;
+
+// Every invocation of a workgroup must call it before its first eight_codes.
+fn prepare(lane: u32, lanes: u32) {
+    for (var i = lane; i < 16u; i += lanes) {
+        values[i] = signed_byte(VALUES[i / 4u] >> (8u * (i % 4u)));
+    }
+    workgroupBarrier();
+}
+
+fn eight_codes(group: u32, q: u32) -> Eight {
+    let word = plane_word(0u, group * 4u + q);
+    return Eight(
+        vec4<f32>(values[word & 15u], values[(word >> 8u) & 15u], values[(word >> 16u) & 15u], values[(word >> 24u) & 15u]),
+        vec4<f32>(values[(word >> 4u) & 15u], values[(word >> 12u) & 15u], values[(word >> 20u) & 15u], values[word >> 28u]),
+    );
+}
+#endif
+#endif

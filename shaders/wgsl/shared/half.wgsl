@@ -1,7 +1,17 @@
 // IEEE halves by integer arithmetic. unpack2x16float may flush subnormal halves to zero, and the scales of
 // K-quants often are subnormal; pack2x16float may round either way.
 
-// The half in the low 16 bits of `bits` as f32, exactly.
+// The half in the low 16 bits of `bits` as f32, exactly. NATIVE_HALVES: the device was seen to do that by unpack2x16float,
+// for every half.
+#ifdef NATIVE_HALVES
+fn half_to_float(bits: u32) -> f32 {
+    return unpack2x16float(bits).x;
+}
+
+fn halves_to_floats(bits: u32) -> vec2<f32> {
+    return unpack2x16float(bits);
+}
+#else
 fn half_to_float(bits: u32) -> f32 {
     let magnitude = bits & 0x7fffu;
     let normal = bitcast<f32>((magnitude << 13u) + 0x38000000u);
@@ -14,6 +24,7 @@ fn half_to_float(bits: u32) -> f32 {
 fn halves_to_floats(bits: u32) -> vec2<f32> {
     return vec2<f32>(half_to_float(bits), half_to_float(bits >> 16u));
 }
+#endif
 
 // f32 to the nearest half, ties to even; beyond the range: infinity.
 fn float_to_half(value: f32) -> u32 {

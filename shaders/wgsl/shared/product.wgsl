@@ -68,6 +68,17 @@ fn input_rows() -> u32 {
 #import format
 #import shared/activation
 
+fn sum_of(v: vec4<f32>) -> f32 {
+    return (v.x + v.y) + (v.z + v.w);
+}
+
+// The unit of a row's sums in mat-vec kernels, an exact power of two.
+#ifdef QUADS
+const SUM_UNIT: f32 = CODE_UNIT;
+#else
+const SUM_UNIT: f32 = 1.0;
+#endif
+
 // What becomes of a sum: scaled, with its bias, multiplied, through the activation.
 fn finish(sum: f32, bias_row: u32) -> f32 {
     var y = sum * params.scale;

@@ -6,9 +6,14 @@
 //   codes(group) -> Codes: the group's 32 codes, signed bytes.
 //   code_words(group, q) -> vec2<u32>: the codes of weights 4q to 4q + 3, and of 16 + 4q to 16 + 4q + 3.
 //   scales(group) -> Scales: weight = scale * code + offset, in each half of the group.
-// Where no code is negative it defines UNSIGNED_CODES too.
-// decode_group(group) -> Group, the weights as floats, follows from them (shared/codes); a format of floats
-// has only that.
+// It defines UNSIGNED_CODES where no code is negative, ONE_SCALE where both halves of a group have the same scale and offset,
+// OFFSETS where an offset is other than 0; where that is -ZERO_POINT * scale, a constant, ZERO_POINT too.
+// From these follow (shared/codes) what mat-vec kernels read, unless the format says it in fewer instructions:
+//   eight_codes(group, q) -> Eight: the codes that code_words(group, q) holds, as floats in units of CODE_UNIT, the high
+//     ones in units of HIGH_UNIT * CODE_UNIT (OWN_EIGHTS where the format has its own).
+//     PREPARED: after prepare(lane, lanes), in kernels that define PREPARES.
+//   quad_scales(quad) -> QuadScales: the scales of groups 4 * quad to 4 * quad + 3 (OWN_QUAD_SCALES).
+// and decode_group(group) -> Group, the weights as floats; a format of floats has only that.
 
 #ifdef TEXTURE
 @group(0) @binding(0) var weights: texture_storage_2d<rgba32uint, read>;
@@ -20,11 +25,16 @@ fn words_at(index: u32) -> vec4<u32> {
 #else
 @group(0) @binding(0) var<storage, read> weights: array<vec4<u32>>;
 
+// The same buffer word by word: what a lane wants of it is often less than a vec4.
+@group(0) @binding(10) var<storage, read> weight_words: array<u32>;
+
 // Vec4 number `index`.
 fn words_at(index: u32) -> vec4<u32> {
     return weights[index];
 }
 #endif
+
+#import shared/half
 
 alias Group = array<vec4<f32>, 8>;
 
@@ -34,6 +44,12 @@ struct Codes { low: vec4<u32>, high: vec4<u32> }
 // Of weights 0 to 15 in x, 16 to 31 in y.
 struct Scales { scale: vec2<f32>, offset: vec2<f32> }
 
+// Eight codes as floats: weights 4q to 4q + 3 of a group, and 16 + 4q to 16 + 4q + 3.
+struct Eight { low: vec4<f32>, high: vec4<f32> }
+
+// Of four neighbouring groups: of weights 0 to 15 in `low`, 16 to 31 in `high` (with ONE_SCALE not read).
+struct QuadScales { low: vec4<f32>, high: vec4<f32>, low_offset: vec4<f32>, high_offset: vec4<f32> }
+
 // Half number `index` of the plane at `plane`, in the low 16 bits.
 fn plane_half(plane: u32, index: u32) -> u32 {
     return plane_word(plane, index >> 1u) >> ((index & 1u) * 16u);
@@ -41,12 +57,21 @@ fn plane_half(plane: u32, index: u32) -> u32 {
 
 // Word number `index` of the plane at `plane`.
 fn plane_word(plane: u32, index: u32) -> u32 {
+#ifdef TEXTURE
     return words_at(plane + (index >> 2u))[index & 3u];
+#else
+    return weight_words[plane * 4u + index];
+#endif
 }
 
 // Byte number `index` of the plane at `plane`.
 fn plane_byte(plane: u32, index: u32) -> u32 {
     return (plane_word(plane, index >> 2u) >> ((index & 3u) * 8u)) & 255u;
+}
+
+// Halves 4 * quad to 4 * quad + 3 of the plane at `plane`, as floats.
+fn quad_halves(plane: u32, quad: u32) -> vec4<f32> {
+    return vec4<f32>(halves_to_floats(plane_word(plane, quad * 2u)), halves_to_floats(plane_word(plane, quad * 2u + 1u)));
 }
 
 // A byte as a signed number.
@@ -58,30 +83,6 @@ fn signed_byte(byte: u32) -> f32 {
 fn table_word(index: u32) -> u32 {
     return plane_word(params.table, index);
 }
-
-// Four codes in signed bytes as floats.
-fn codes_to_floats(bytes: u32) -> vec4<f32> {
-    let word = bitcast<i32>(bytes);
-    return vec4<f32>(f32((word << 24u) >> 24u), f32((word << 16u) >> 24u), f32((word << 8u) >> 24u), f32(word >> 24u));
-}
-
-// Four codes as floats, each as large as it is where it stands in the word, which takes fewer shifts; times
-// SPREAD_FACTORS, exact powers of two, they are the codes. For kernels that have the factors applied to their inputs.
-#ifdef UNSIGNED_CODES
-const SPREAD_FACTORS: vec4<f32> = vec4<f32>(1.0, 0x1p-8f, 0x1p-16f, 0x1p-24f);
-
-fn codes_to_spread_floats(bytes: u32) -> vec4<f32> {
-    let word = bitcast<i32>(bytes);
-    return vec4<f32>(f32(word & 0x7f), f32(word & 0x7f00), f32(word & 0x7f0000), f32(word & 0x7f000000));
-}
-#else
-const SPREAD_FACTORS: vec4<f32> = vec4<f32>(0x1p-24f);
-
-fn codes_to_spread_floats(bytes: u32) -> vec4<f32> {
-    let words = vec4<u32>(bytes << 24u, bytes << 16u, bytes << 8u, bytes) & vec4<u32>(0xff000000u);
-    return vec4<f32>(bitcast<vec4<i32>>(words));
-}
-#endif
 
 // Codes of four bits, in the order of all planes: byte j holds weight j low, weight j + 16 high.
 fn nibbles(codes: vec4<u32>) -> Codes {

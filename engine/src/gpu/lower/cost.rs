@@ -45,7 +45,9 @@ impl Costs<'_> {
         // The choice of an id belongs to no op of the plan.
         let Some(op) = self.plan.ops.get(dispatch.op) else { return Cost::default() };
         let product = self.product(op, dispatch);
-        let bytes = dispatch.bindings.iter().map(|(_, resource)| match *resource {
+        // A matrix that is bound by words too is read once.
+        let read = dispatch.bindings.iter().filter(|(name, _)| *name != "weight_words");
+        let bytes = read.map(|(_, resource)| match *resource {
             Resource::Matrix(buffer) => self.weight_bytes(op, buffer, dispatch, product),
             Resource::Vector(id) => self.layout.vectors[id.0].length as u64 * 4,
             Resource::Value(id) => self.value_bytes(op, id, product),

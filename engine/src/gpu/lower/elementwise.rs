@@ -30,14 +30,15 @@ impl Lowering<'_> {
                 ("vocabulary", self.plan.weight(table).rows as u32),
                 ("scale", scale.to_bits()),
             ]);
+            let mut bindings = self.weights_of(part);
+            bindings.extend([
+                ("tokens", Resource::Tokens),
+                ("selected", Resource::Selected),
+                ("out", Resource::Value(value)),
+            ]);
             out.push(Dispatch {
                 variant,
-                bindings: vec![
-                    ("weights", Resource::Matrix(part.buffer)),
-                    ("tokens", Resource::Tokens),
-                    ("selected", Resource::Selected),
-                    ("out", Resource::Value(value)),
-                ],
+                bindings,
                 params,
                 grid: [
                     Extent::Fixed((groups as u32).div_ceil(LANES)),

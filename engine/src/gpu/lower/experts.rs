@@ -3,7 +3,8 @@
 use shaders::Variant;
 
 use super::{Dispatch, Extent, GROUP, LANES, Lowering, Resource, activated};
-use crate::gpu::choice::{Count, ProductKernel};
+use crate::executor::Precision;
+use crate::gpu::choice::{Caps, Count, ProductKernel};
 use crate::gpu::layout::{Part, VectorId};
 use crate::model::spec::{Gating, Routing};
 use crate::plan::{Op, Rows, ValueId};
@@ -288,11 +289,18 @@ impl Lowering<'_> {
     /// A product whose slots each read their weights.
     fn by_slot(&self, product: &Product, routes: ValueId, rows: usize, up_rows: usize) -> Dispatch {
         let mut dispatch = self.with_experts(product, "expert_matvec", rows, up_rows);
-        dispatch.variant = dispatch
-            .variant
+        let matrix = &self.layout.matrices[product.part.buffer];
+        // Bytes are not made here.
+        let exact = Caps { precision: Precision::F32, ..self.caps.clone() };
+        let take = exact.take(matrix.format, matrix.columns, 1);
+        dispatch.variant = take
+            .define()
+            .into_iter()
+            .fold(dispatch.variant, Variant::define)
             .define_if(self.caps.subgroups, "SUBGROUP")
             .number("MATRICES", 1)
             .number("ROWS", ROWS)
+            .number("TOKENS", 1)
             .constant(
                 "LANES",
                 if self.caps.subgroups { self.caps.subgroup_max.clamp(8, 64) } else { 32 },
@@ -341,11 +349,11 @@ impl Lowering<'_> {
             ("order", order_of(self.chunk, routing) as u32),
             ("first_bias", product.first_bias as u32),
         ]);
-        let mut bindings = vec![
-            ("weights", Resource::Matrix(part.buffer)),
+        let mut bindings = self.weights_of(part);
+        bindings.extend([
             ("input", Resource::Value(product.input)),
             ("out", Resource::Value(product.out)),
-        ];
+        ]);
         if let Some(bias) = product.bias {
             bindings.push(("bias", Resource::Vector(bias)));
         }
