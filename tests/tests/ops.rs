@@ -526,10 +526,12 @@ fn experts() {
     for (index, (routing, bias, activation)) in routings.into_iter().enumerate() {
         for (tokens, fused) in [(1, false), (5, true), (9, true), (70, false)] {
             let format = [Format::Q8_0, Format::MXFP4, Format::F16][(index + tokens) % 3];
+            // Rows of whole fours of groups, and others.
+            let (columns, width) = [(96, 64), (256, 128)][index % 2];
             let case = ExpertsCase {
                 format,
-                columns: 96,
-                width: 64,
+                columns,
+                width,
                 tokens,
                 routing,
                 bias,
