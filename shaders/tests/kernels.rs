@@ -1,5 +1,7 @@
 //! Every kernel in every form: valid, within the portable limits, and translatable for every API.
 
+mod compilers;
+
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
