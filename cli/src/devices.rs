@@ -7,7 +7,7 @@ use engine::cpu::{self, InstructionSet};
 use engine::gpu::{AdapterInfo, list};
 use serde_json::{Value, json};
 
-use crate::output;
+use crate::{options, output};
 
 /// List every physical adapter once, and the CPU.
 #[derive(clap::Args)]
@@ -46,7 +46,12 @@ pub fn print(as_json: bool) -> Result<ExitCode> {
             adapter.name,
             adapter.kind_name()
         ))?;
-        output::print_line(&format!("           driver {}", adapter.driver))?;
+        let also = if adapter.also.is_empty() {
+            String::new()
+        } else {
+            format!("; also by the name {}", adapter.also.join(", "))
+        };
+        output::print_line(&format!("           driver {}{also}", adapter.driver))?;
         output::print_line(&format!(
             "           binding {}, buffer {}, workgroup memory {}, {} invocations",
             output::bytes(limits.max_storage_buffer_binding_size),
@@ -66,9 +71,7 @@ pub fn print(as_json: bool) -> Result<ExitCode> {
         InstructionSet::detect().name(),
     ))?;
     if adapters.is_empty() {
-        output::say(
-            "no GPU driver found: mesa-vulkan-drivers serves AMD and Intel, NVIDIA's own serves NVIDIA",
-        );
+        output::say(format_args!("no GPU found. {}", options::why_no_gpu()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -111,6 +114,7 @@ fn describe(adapter: &AdapterInfo) -> Value {
         "name": adapter.name,
         "kind": adapter.kind_name(),
         "driver": adapter.driver,
+        "also": adapter.also,
         "free_bytes": adapter.free_bytes,
         "features": features(adapter),
         "subgroup_min_size": adapter.info.subgroup_min_size,

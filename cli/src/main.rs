@@ -19,6 +19,7 @@ mod models;
 mod options;
 mod output;
 mod perplexity;
+mod platform;
 mod pull;
 mod quantize;
 mod run;
@@ -32,6 +33,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+
+use platform::Platform;
 
 /// Runs GGUF language models on any GPU, or on the CPU.
 #[derive(Parser)]
@@ -94,7 +97,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         output::say_text(text);
     } else if let Err(failure) = error.print().and_then(|()| std::io::stdout().flush())
         && !error.use_stderr()
-        && failure.kind() != std::io::ErrorKind::BrokenPipe
+        && !Platform::HERE.is_closed_pipe(&failure)
     {
         output::say(format_args!("error: stdout: {failure}"));
         return ExitCode::FAILURE;

@@ -1,5 +1,6 @@
 //! Options that several commands share: the device, the context.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use anyhow::{Result, anyhow, bail};
@@ -11,12 +12,13 @@ use engine::model::spec::Spec;
 use engine::{ContextOptions, Device, DeviceOptions};
 
 use crate::output;
+use crate::platform::Platform;
 use crate::values::{self, Threads};
 
 /// Which device.
 #[derive(Args, Clone)]
 pub struct DeviceArgs {
-    /// auto, cpu, a stable name (vulkan:0) or a part of a device's name [default: auto] [env: ENGINE_DEVICE] (also -dev)
+    /// auto, cpu, a stable name (vulkan:0, dx12:0) or a part of a device's name [default: auto] [env: ENGINE_DEVICE] (also -dev)
     #[arg(long)]
     device: Option<String>,
     /// Layers on the GPU: 0 is the CPU; all of the model's, -1, auto or all is the device (also -ngl)
@@ -205,11 +207,22 @@ impl Wanted {
         })?;
         if self.name == "auto" && device.is_cpu() {
             output::say(format_args!(
-                "no GPU found: running on the CPU ({}). A GPU needs its Vulkan driver: mesa-vulkan-drivers for AMD and Intel, NVIDIA's own for NVIDIA; see `engine devices`",
-                device.name()
+                "no GPU found: running on the CPU ({}). {}; see `engine devices`",
+                device.name(),
+                why_no_gpu()
             ));
         }
         Ok(device)
+    }
+}
+
+/// Why no GPU was found, as far as it can be told: what the environment leaves out, else what a GPU needs.
+pub fn why_no_gpu() -> Cow<'static, str> {
+    match engine::gpu::excluded_by_environment() {
+        Some(apis) => {
+            format!("WGPU_BACKEND is {apis:?}, which leaves none of vulkan, metal and dx12").into()
+        }
+        None => Platform::HERE.driver_advice().into(),
     }
 }
 

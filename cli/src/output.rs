@@ -7,11 +7,13 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
-use std::io::{ErrorKind, IsTerminal as _, Write, stderr, stdout};
+use std::io::{IsTerminal as _, Write, stderr, stdout};
 use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::Value;
+
+use crate::platform::Platform;
 
 /// Stdout did not take what was written.
 #[derive(Debug)]
@@ -80,7 +82,7 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<StdoutError>())
-        .any(|StdoutError(error)| error.kind() == ErrorKind::BrokenPipe)
+        .any(|StdoutError(error)| Platform::HERE.is_closed_pipe(error))
 }
 
 /// Whether a terminal would act on a character instead of showing it: C0 and C1 controls (an escape sequence begins

@@ -18,6 +18,7 @@ use serde_json::json;
 
 use crate::models::ModelName;
 use crate::options::{ContextArgs, DeviceArgs, PrecisionArgs};
+use crate::platform::Platform;
 use crate::values::{self, Limit, Seed};
 use crate::{catalogue, models, output, tokenize};
 
@@ -302,11 +303,13 @@ impl Run<'_> {
         Ok(if generation.stop == Stop::Cancelled { ExitCode::from(130) } else { ExitCode::SUCCESS })
     }
 
-    /// A minimal chat: a line a turn, until Ctrl+D or /bye.
+    /// A minimal chat: a line a turn, until stdin ends or /bye.
     fn chat(&mut self) -> Result<ExitCode> {
         output::say(format_args!(
-            "{} on {}. Ctrl+C stops an answer, Ctrl+D or /bye leaves.",
-            self.name, self.device
+            "{} on {}. Ctrl+C stops an answer, {} or /bye leaves.",
+            self.name,
+            self.device,
+            Platform::HERE.end_of_input()
         ));
         let mut lines = std::io::stdin().lock().lines();
         loop {

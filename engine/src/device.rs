@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::cpu::{self, InstructionSet};
-use crate::gpu::{AdapterInfo, Gpu, GpuOptions, list};
+use crate::gpu::{AdapterInfo, Gpu, GpuOptions, list_all};
 use crate::{Error, Result};
 
 /// Which device, and how it is used.
@@ -35,28 +35,29 @@ pub enum Device {
 
 impl Device {
     /// Opens a device. `auto` takes a discrete GPU, else an integrated one, else the CPU; a software
-    /// driver only when it is named.
+    /// driver only when it is named. A stable name (`dx12:0`) chooses that API even where another shows the same GPU.
     pub fn open(options: &DeviceOptions) -> Result<Self> {
         let name = options.name.as_deref().unwrap_or("auto");
         if name == "cpu" {
             return Self::cpu(options);
         }
-        let adapters = list();
+        let every = list_all();
         if name == "auto" {
-            return match best(&adapters) {
+            return match best(&every) {
                 Some(adapter) => Gpu::open(adapter, &options.gpu).map(Self::Gpu),
                 None => Self::cpu(options),
             };
         }
         let wanted = name.to_lowercase();
-        let chosen = adapters.iter().find(|adapter| adapter.id == wanted).or_else(|| {
-            adapters.iter().find(|adapter| adapter.name.to_lowercase().contains(&wanted))
+        let chosen = every.iter().find(|adapter| adapter.id == wanted).or_else(|| {
+            let mut listed = every.iter().filter(|adapter| !adapter.is_twin);
+            listed.find(|adapter| adapter.name.to_lowercase().contains(&wanted))
         });
         if let Some(adapter) = chosen {
             return Gpu::open(adapter, &options.gpu).map(Self::Gpu);
         }
         let mut known: Vec<String> =
-            adapters.iter().map(|adapter| format!("{} ({})", adapter.id, adapter.name)).collect();
+            every.iter().map(|adapter| format!("{} ({})", adapter.id, adapter.name)).collect();
         known.push("cpu".into());
         Err(Error::Device(format!(
             "there is no device {name:?}; there are: {}; or say auto",
@@ -115,5 +116,6 @@ fn best(adapters: &[AdapterInfo]) -> Option<&AdapterInfo> {
         wgpu::DeviceType::Other => Some(3),
         wgpu::DeviceType::Cpu => None,
     };
-    adapters.iter().filter(|adapter| rank(adapter).is_some()).min_by_key(|adapter| rank(adapter))
+    let usable = |adapter: &&AdapterInfo| !adapter.is_twin && rank(adapter).is_some();
+    adapters.iter().filter(usable).min_by_key(|adapter| rank(adapter))
 }

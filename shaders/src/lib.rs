@@ -8,6 +8,7 @@
 //! This crate knows naga; never wgpu, never models.
 
 mod assemble;
+mod native;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,6 +16,7 @@ use std::fmt;
 use naga::{AddressSpace, StorageAccess};
 
 pub use assemble::names_in;
+pub use native::{METAL_VERSIONS, SHADER_MODELS, ShaderModel, Text};
 
 /// Why a kernel variant could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,13 @@ pub const MAX_STORAGE_BUFFERS: usize = 8;
 pub const MAX_WORKGROUP_BYTES: u32 = 16384;
 /// The most invocations of a workgroup: the limit that every adapter has.
 pub const MAX_INVOCATIONS: u32 = 256;
+
+/// What naga lets the kernels use.
+const CAPABILITIES: naga::valid::Capabilities = naga::valid::Capabilities::SUBGROUP
+    .union(naga::valid::Capabilities::SHADER_FLOAT16)
+    .union(naga::valid::Capabilities::COOPERATIVE_MATRIX)
+    // unpack2x16float: no feature of WebGPU, every adapter has it.
+    .union(naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32);
 
 /// Which kernel, in which form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,18 +122,11 @@ impl Variant {
         let source = assemble::assemble(self.kernel, self.format, &self.defines, &self.numbers)?;
         let module = naga::front::wgsl::parse_str(&source)
             .map_err(|parse| error(parse.emit_to_string(&source)))?;
-        let info = naga::valid::Validator::new(
-            naga::valid::ValidationFlags::all(),
-            naga::valid::Capabilities::SUBGROUP
-                | naga::valid::Capabilities::SHADER_FLOAT16
-                | naga::valid::Capabilities::COOPERATIVE_MATRIX
-                // unpack2x16float: no feature of WebGPU, every adapter has it.
-                | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32,
-        )
-        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
-        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
-        .validate(&module)
-        .map_err(|invalid| error(invalid.emit_to_string(&source)))?;
+        let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), CAPABILITIES)
+            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+            .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+            .validate(&module)
+            .map_err(|invalid| error(invalid.emit_to_string(&source)))?;
         for name in self.constants.keys() {
             if !module.overrides.iter().any(|(_, constant)| constant.name.as_deref() == Some(name))
             {
@@ -329,35 +331,6 @@ impl Kernel {
         };
         naga::back::spv::write_vec(&module, &info, &options, Some(&pipeline))
             .map_err(|why| self.error(why.to_string()))
-    }
-
-    /// Metal's language, version 2.4.
-    pub fn msl(&self) -> Result<String, Error> {
-        let (module, info) = self.resolved()?;
-        let options = naga::back::msl::Options {
-            lang_version: (2, 4),
-            fake_missing_bindings: true,
-            ..naga::back::msl::Options::default()
-        };
-        let pipeline = naga::back::msl::PipelineOptions::default();
-        naga::back::msl::write_string(&module, &info, &options, &pipeline)
-            .map(|(text, _)| text)
-            .map_err(|why| self.error(why.to_string()))
-    }
-
-    /// Direct3D's language, shader model 6.6.
-    pub fn hlsl(&self) -> Result<String, Error> {
-        let (module, info) = self.resolved()?;
-        let options = naga::back::hlsl::Options {
-            shader_model: naga::back::hlsl::ShaderModel::V6_6,
-            ..naga::back::hlsl::Options::default()
-        };
-        let pipeline = naga::back::hlsl::PipelineOptions::default();
-        let mut text = String::new();
-        naga::back::hlsl::Writer::new(&mut text, &options, &pipeline)
-            .write(&module, &info, None)
-            .map_err(|why| self.error(why.to_string()))?;
-        Ok(text)
     }
 }
 

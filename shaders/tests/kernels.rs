@@ -1,9 +1,14 @@
 //! Every kernel in every form: valid, within the portable limits, and translatable for every API.
 
+mod compilers;
+
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use shaders::{MAX_INVOCATIONS, MAX_WORKGROUP_BYTES, Variant, names_in};
+use shaders::{
+    BindingKind, Kernel, MAX_INVOCATIONS, MAX_WORKGROUP_BYTES, METAL_VERSIONS, SHADER_MODELS,
+    ShaderModel, Variant, names_in,
+};
 
 /// Every variant that the engine can ask for: each kernel with each format and set of defines.
 fn variants() -> Vec<Variant> {
@@ -135,6 +140,12 @@ fn variants() -> Vec<Variant> {
     all
 }
 
+/// The shader models that a kernel may be asked for in.
+fn models(kernel: &Kernel) -> Vec<ShaderModel> {
+    let has_subgroups = kernel.uses_subgroups();
+    SHADER_MODELS.into_iter().filter(|&model| model > ShaderModel::V5_1 || !has_subgroups).collect()
+}
+
 #[test]
 fn every_kernel_has_its_variants_here() {
     for kernel in names_in("kernel") {
@@ -154,9 +165,61 @@ fn every_variant_is_valid_and_portable() {
         if kernel.is_cooperative() {
             continue;
         }
-        kernel.msl().unwrap_or_else(|error| panic!("{error}"));
-        kernel.hlsl().unwrap_or_else(|error| panic!("{error}"));
+        for version in METAL_VERSIONS {
+            kernel.msl(version).unwrap_or_else(|error| panic!("{error}"));
+        }
+        for model in models(&kernel) {
+            kernel.hlsl(model).unwrap_or_else(|error| panic!("{error}"));
+        }
     }
+}
+
+/// The texts for Direct3D and Metal are those of wgpu-hal: registers counted by class, nothing zeroed, and checks where the
+/// variant is not trusted.
+#[test]
+fn native_texts_are_as_wgpu_makes_them() {
+    let texts = |variant: &Variant| {
+        let kernel = variant.build().unwrap_or_else(|error| panic!("{error}"));
+        let hlsl = kernel.hlsl(ShaderModel::V5_1).unwrap_or_else(|error| panic!("{error}"));
+        let msl = kernel.msl((2, 4)).unwrap_or_else(|error| panic!("{error}"));
+        assert!(hlsl.text.contains(&format!("void {}(", hlsl.entry)), "{variant}: {}", hlsl.entry);
+        assert!(msl.text.contains(&format!("kernel void {}(", msl.entry)), "{variant}");
+        // Zeroing is asked for by the invocation's number, and begins with a barrier.
+        assert!(!hlsl.text.contains("__local_invocation_id"), "{variant}");
+        assert!(!msl.text.contains("__local_invocation_id"), "{variant}");
+        // Each class of registers is counted from 0 in the order of the bindings.
+        let mut expected = Vec::new();
+        for (class, kinds) in [
+            ("b", &[BindingKind::Uniform][..]),
+            ("t", &[BindingKind::ReadOnly]),
+            ("u", &[BindingKind::ReadWrite, BindingKind::Texture]),
+        ] {
+            let of_class = kernel.bindings.iter().filter(|binding| kinds.contains(&binding.kind));
+            expected.extend(
+                of_class
+                    .enumerate()
+                    .map(|(n, binding)| (binding.name.clone(), format!("register({class}{n})"))),
+            );
+        }
+        for (name, register) in expected {
+            let lines: Vec<_> = hlsl.text.lines().filter(|line| line.contains(&register)).collect();
+            assert!(
+                lines.len() == 1 && lines[0].contains(&name),
+                "{variant}: {name} at {register}: {lines:?}"
+            );
+        }
+        (hlsl.text, msl.text)
+    };
+    let matvec = Variant::new("matvec").format("q4_0").number("MATRICES", 1);
+    let matvec = matvec.number("ROWS", 2).number("TOKENS", 1);
+    let (hlsl, msl) = texts(&matvec);
+    assert!(!hlsl.contains("loop_bound") && !msl.contains("loop_bound"));
+    let (hlsl, msl) = texts(&Variant::new("matmul").format("q4_0").define("EXPERTS"));
+    assert!(hlsl.contains("loop_bound") && msl.contains("loop_bound"));
+    let (hlsl, msl) = texts(&Variant::new("norm"));
+    assert!(hlsl.contains("loop_bound") && msl.contains("loop_bound"));
+    assert!(!Variant::new("norm").build().unwrap().uses_subgroups());
+    assert!(Variant::new("norm").define("SUBGROUP").build().unwrap().uses_subgroups());
 }
 
 /// SPIR-V through spirv-val, where it is installed (`tests/run` installs it).

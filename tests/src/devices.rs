@@ -5,7 +5,7 @@ use std::sync::Arc;
 use engine::cpu::{CpuLoops, CpuWeights, InstructionSet};
 use engine::executor::Precision;
 use engine::gpu::choice::{Caps, Family};
-use engine::gpu::{Gpu, GpuOptions, GpuWeights, list};
+use engine::gpu::{Gpu, GpuOptions, GpuWeights, list_all};
 use engine::model::ModelFile;
 use engine::plan::Plan;
 use engine::{Context, ContextOptions};
@@ -16,7 +16,7 @@ use engine::{Context, ContextOptions};
 /// If there is none: every kernel must be tested. `tests/run` installs a software Vulkan.
 pub fn gpu(options: &GpuOptions) -> Arc<Gpu> {
     let wanted = std::env::var("ENGINE_TEST_DEVICE").ok();
-    let adapters = list();
+    let adapters = list_all();
     let adapter = adapters.iter().find(|adapter| match &wanted {
         Some(name) => adapter.id == *name || adapter.name.contains(name.as_str()),
         None => adapter.is_software(),

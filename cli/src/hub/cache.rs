@@ -272,9 +272,48 @@ fn collect(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<String>) {
     }
 }
 
-/// Links a snapshot's file to its blob, relatively as huggingface_hub does; a hard link or a copy where
-/// such links are not to be had.
+/// A way to put a blob's file into a snapshot.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// A relative link, as huggingface_hub makes.
+    #[cfg(unix)]
+    Symlink,
+    /// A second name of the same file.
+    HardLink,
+    /// The file itself moves, and the blob is no more: as huggingface_hub does where there are no links.
+    Move,
+}
+
+impl Way {
+    /// What is tried, in order; Windows keeps symbolic links to developers. Never a copy: a model would lie there
+    /// twice.
+    const HERE: &[Self] = &[
+        #[cfg(unix)]
+        Self::Symlink,
+        Self::HardLink,
+        Self::Move,
+    ];
+
+    fn place(self, blob: &Path, link: &Path, file: &str) -> std::io::Result<()> {
+        match self {
+            #[cfg(unix)]
+            Self::Symlink => {
+                let up = "../".repeat(file.split('/').count() + 1);
+                let name = blob.file_name().unwrap_or_default();
+                std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(name), link)
+            }
+            Self::HardLink => fs::hard_link(blob, link),
+            Self::Move => fs::rename(blob, link),
+        }
+    }
+}
+
+/// Puts a blob's file into a snapshot: a link where links are to be had, else the file itself.
 pub fn link_to(blob: &Path, link: &Path, file: &str) -> Result<()> {
+    place_by(Way::HERE, blob, link, file)
+}
+
+fn place_by(ways: &[Way], blob: &Path, link: &Path, file: &str) -> Result<()> {
     if let Some(parent) = link.parent() {
         fs::create_dir_all(parent).with_context(|| cannot_write(parent))?;
     }
@@ -282,22 +321,15 @@ pub fn link_to(blob: &Path, link: &Path, file: &str) -> Result<()> {
     if fs::symlink_metadata(link).is_ok() && !link.exists() {
         fs::remove_file(link).with_context(|| cannot_write(link))?;
     }
-    let up = "../".repeat(file.split('/').count() + 1);
-    let name = blob.file_name().context("a blob has a name")?;
-    let target = Path::new(&up).join("blobs").join(name);
-    #[cfg(unix)]
-    match std::os::unix::fs::symlink(&target, link) {
-        Ok(()) => return Ok(()),
-        // Another program was faster.
-        Err(_) if link.exists() => return Ok(()),
-        Err(_) => {}
+    let mut last = Ok(());
+    for way in ways {
+        last = way.place(blob, link, file);
+        // Another program may have been faster.
+        if last.is_ok() || link.exists() {
+            return Ok(());
+        }
     }
-    let _ = &target;
-    if fs::hard_link(blob, link).is_ok() {
-        return Ok(());
-    }
-    fs::copy(blob, link).with_context(|| cannot_write(link))?;
-    Ok(())
+    last.with_context(|| cannot_write(link))
 }
 
 /// The sentence for a place that cannot be written.
@@ -314,6 +346,36 @@ mod tests {
             std::env::temp_dir().join(format!("engine-hub-cache-{}-{name}", std::process::id()));
         _ = fs::remove_dir_all(&root);
         (Cache { root: root.clone() }, root)
+    }
+
+    /// Wherever links fail there is one copy all the same, and nothing is fetched a second time.
+    #[test]
+    fn a_blob_lies_there_once() {
+        let (cache, root) = cache("ways");
+        let blob = root.join("models--u--r/blobs/e7a6");
+        let ways: &[(&[Way], bool)] =
+            &[(Way::HERE, true), (&[Way::HardLink, Way::Move], true), (&[Way::Move], false)];
+        for (number, (ways, blob_stays)) in ways.iter().enumerate() {
+            let file = "sub/m-Q8_0.gguf";
+            let link = cache.snapshot("u/r", &format!("c{number}")).join(file);
+            write_whole(&blob, b"a model").unwrap();
+            place_by(ways, &blob, &link, file).unwrap();
+            assert_eq!(fs::read(&link).unwrap(), b"a model", "{ways:?}");
+            assert_eq!(blob.exists(), *blob_stays, "{ways:?}");
+            // Blob and file are one: what is written to one is read from the other.
+            if *blob_stays {
+                fs::write(&blob, b"changed").unwrap();
+                assert_eq!(fs::read(&link).unwrap(), b"changed", "{ways:?}");
+            }
+        }
+        // Another program was faster: what it made stays.
+        let (blob, link) = (root.join("blob"), root.join("link"));
+        fs::write(&blob, b"ours").unwrap();
+        fs::write(&link, b"theirs").unwrap();
+        place_by(&[Way::HardLink, Way::Move], &blob, &link, "link").unwrap();
+        assert_eq!(fs::read(&link).unwrap(), b"theirs");
+        assert!(place_by(&[Way::Move], &root.join("nothing"), &root.join("s/c/f"), "f").is_err());
+        fs::remove_dir_all(root).unwrap();
     }
 
     fn put(root: &Path, commit: &str, files: &[&str]) {

@@ -18,6 +18,10 @@ pub use wgpu::Features;
 pub struct AdapterInfo {
     /// The stable name: API and number, `vulkan:0`.
     pub id: String,
+    /// The stable names of the same device under other APIs, by which it can be asked for too.
+    pub also: Vec<String>,
+    /// Whether a better API shows the same device, so that only its own name chooses this adapter.
+    pub is_twin: bool,
     /// The driver's name for it.
     pub name: String,
     /// What kind of device it is.
@@ -64,10 +68,37 @@ fn api_name(backend: Backend) -> &'static str {
     }
 }
 
+/// The APIs that kernels run on.
+const APIS: Backends = Backends::VULKAN.union(Backends::METAL).union(Backends::DX12);
+
+/// What `WGPU_BACKEND` says if it leaves no API: words for a message.
+pub fn excluded_by_environment() -> Option<String> {
+    named_by_environment().filter(|names| apis(Some(names)).is_empty())
+}
+
+/// `WGPU_BACKEND`, wgpu's own variable; none if it is empty.
+fn named_by_environment() -> Option<String> {
+    std::env::var("WGPU_BACKEND").ok().filter(|names| !names.trim().is_empty())
+}
+
+/// The APIs that are asked for adapters: all, or those of them that are named (`vulkan`, `metal`, `dx12`, several with
+/// commas).
+fn apis(wanted: Option<&str>) -> Backends {
+    match wanted {
+        Some(names) => APIS & Backends::from_comma_list(names),
+        None => APIS,
+    }
+}
+
 /// Every physical adapter once, Vulkan and Metal before DX12; GL never.
 pub fn list() -> Vec<AdapterInfo> {
+    list_all().into_iter().filter(|adapter| !adapter.is_twin).collect()
+}
+
+/// The same with the twins: the same device under each API that shows it, Vulkan and Metal before DX12.
+pub fn list_all() -> Vec<AdapterInfo> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = Backends::VULKAN | Backends::METAL | Backends::DX12;
+    descriptor.backends = apis(named_by_environment().as_deref());
     // No validation of indirect calls: it clamps limits, and there are none here.
     descriptor.flags = wgpu::InstanceFlags::empty();
     let instance = wgpu::Instance::new(descriptor);
@@ -77,27 +108,24 @@ pub fn list() -> Vec<AdapterInfo> {
         Backend::Metal => 1,
         _ => 2,
     });
-    let mut listed: Vec<AdapterInfo> = Vec::new();
-    let mut numbers = std::collections::HashMap::new();
-    for adapter in adapters {
-        let info = adapter.get_info();
-        // The same device under a later API: same identity, or same bus address where both give one.
-        let twin = listed.iter().any(|seen| {
-            seen.info.backend != info.backend
-                && seen.info.vendor == info.vendor
-                && seen.info.device == info.device
-                && (seen.info.device_pci_bus_id.is_empty()
-                    || info.device_pci_bus_id.is_empty()
-                    || seen.info.device_pci_bus_id == info.device_pci_bus_id)
-        });
-        if twin {
-            continue;
-        }
-        let number = numbers.entry(info.backend).or_insert(0u32);
-        let id = format!("{}:{number}", api_name(info.backend));
-        *number += 1;
-        listed.push(AdapterInfo {
-            id,
+    let infos: Vec<wgpu::AdapterInfo> = adapters.iter().map(wgpu::Adapter::get_info).collect();
+    let ids = ids(&infos);
+    let twins = twins(&infos);
+    let also = |index: usize| -> Vec<String> {
+        ids.iter()
+            .zip(&twins)
+            .filter(|(_, twin)| **twin == Some(index))
+            .map(|(id, _)| id.clone())
+            .collect()
+    };
+    adapters
+        .into_iter()
+        .zip(infos)
+        .enumerate()
+        .map(|(index, (adapter, info))| AdapterInfo {
+            id: ids[index].clone(),
+            also: also(index),
+            is_twin: twins[index].is_some(),
             name: info.name.clone(),
             kind: info.device_type,
             driver: format!("{} {}", info.driver, info.driver_info).trim().into(),
@@ -106,9 +134,44 @@ pub fn list() -> Vec<AdapterInfo> {
             features: adapter.features(),
             info,
             adapter,
-        });
+        })
+        .collect()
+}
+
+/// The stable name of each adapter: its API and its number among all that this API shows, twins counted, so that a
+/// name does not depend on what other APIs show.
+fn ids(adapters: &[wgpu::AdapterInfo]) -> Vec<String> {
+    let id = |(index, adapter): (usize, &wgpu::AdapterInfo)| {
+        let before = adapters[..index].iter().filter(|other| other.backend == adapter.backend);
+        format!("{}:{}", api_name(adapter.backend), before.count())
+    };
+    adapters.iter().enumerate().map(id).collect()
+}
+
+/// For each adapter the one before it, of another API, that is the same device: same identity, and same bus address where
+/// both APIs give one. Of several alike without an address the first that has no twin of this API yet.
+fn twins(adapters: &[wgpu::AdapterInfo]) -> Vec<Option<usize>> {
+    let mut twins: Vec<Option<usize>> = Vec::new();
+    for (index, adapter) in adapters.iter().enumerate() {
+        let same: Vec<usize> = (0..index)
+            .filter(|&first| {
+                let seen = &adapters[first];
+                twins[first].is_none()
+                    && seen.backend != adapter.backend
+                    && (seen.vendor, seen.device) == (adapter.vendor, adapter.device)
+                    && (seen.device_pci_bus_id.is_empty()
+                        || adapter.device_pci_bus_id.is_empty()
+                        || seen.device_pci_bus_id == adapter.device_pci_bus_id)
+            })
+            .collect();
+        let is_free = |first: &&usize| {
+            !(0..index).any(|other| {
+                twins[other] == Some(**first) && adapters[other].backend == adapter.backend
+            })
+        };
+        twins.push(same.iter().find(is_free).or(same.first()).copied());
     }
-    listed
+    twins
 }
 
 /// An adapter with no driver under it, which computes nothing: for measuring what the host spends.
@@ -122,6 +185,8 @@ pub fn without_driver() -> Option<AdapterInfo> {
     let info = adapter.get_info();
     Some(AdapterInfo {
         id: "none:0".into(),
+        also: vec![],
+        is_twin: false,
         name: "no driver".into(),
         kind: info.device_type,
         driver: String::new(),
@@ -196,6 +261,14 @@ impl Gpu {
             "{} ({}) gives no timestamps, without which no dispatch can be timed; `engine tune --verbose` times each product's kernels by the host's clock",
             self.name, self.driver
         )))
+    }
+
+    /// What tells this device's kernels from others' in what is kept from run to run: the API, the adapter, its driver, and
+    /// whether there are subgroups, which on DX12 depends on the compiler that lies beside the program.
+    pub(super) fn identity(&self) -> String {
+        let api = self.id.split(':').next().unwrap_or_default();
+        let subgroups = if self.caps.subgroups { "subgroups" } else { "no subgroups" };
+        format!("{api} {} {} {subgroups}", self.name, self.driver)
     }
 
     /// Opens an adapter.
@@ -371,4 +444,82 @@ impl Gpu {
 /// What a buffer for `bytes` bytes takes.
 pub(super) fn buffer_bytes(bytes: u64) -> u64 {
     bytes.max(16).next_multiple_of(16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An adapter of an API, a device's number and a bus address.
+    fn adapter(backend: Backend, device: u32, bus: &str) -> wgpu::AdapterInfo {
+        let mut info = wgpu::AdapterInfo::new(DeviceType::DiscreteGpu, backend);
+        (info.vendor, info.device) = (0x10de, device);
+        info.device_pci_bus_id = bus.into();
+        info
+    }
+
+    #[test]
+    fn twins_are_one_device_under_two_apis() {
+        use Backend::{Dx12, Metal, Vulkan};
+        for (what, adapters, expected) in [
+            ("one card", vec![(Vulkan, 1, "0:1"), (Dx12, 1, "0:1")], vec![None, Some(0)]),
+            ("no address", vec![(Vulkan, 1, "0:1"), (Dx12, 1, "")], vec![None, Some(0)]),
+            ("another device", vec![(Vulkan, 1, "0:1"), (Dx12, 2, "0:1")], vec![None, None]),
+            (
+                "a second card, which Vulkan does not show",
+                vec![(Vulkan, 1, "0:1"), (Dx12, 1, "0:1"), (Dx12, 1, "0:2")],
+                vec![None, Some(0), None],
+            ),
+            ("two alike under one API", vec![(Vulkan, 1, ""), (Vulkan, 1, "")], vec![None, None]),
+            (
+                "two alike, in another order",
+                vec![(Vulkan, 1, "0:1"), (Vulkan, 1, "0:2"), (Dx12, 1, "0:2"), (Dx12, 1, "0:1")],
+                vec![None, None, Some(1), Some(0)],
+            ),
+            (
+                "two alike without an address",
+                vec![(Vulkan, 1, "0:1"), (Vulkan, 1, "0:2"), (Dx12, 1, ""), (Dx12, 1, "")],
+                vec![None, None, Some(0), Some(1)],
+            ),
+            (
+                "shown twice by an API without addresses",
+                vec![(Vulkan, 1, "0:1"), (Dx12, 1, ""), (Dx12, 1, "")],
+                vec![None, Some(0), Some(0)],
+            ),
+            ("DX12 alone", vec![(Dx12, 1, ""), (Dx12, 2, "")], vec![None, None]),
+            (
+                "three APIs",
+                vec![(Vulkan, 1, ""), (Metal, 1, ""), (Dx12, 1, "")],
+                vec![None, Some(0), Some(0)],
+            ),
+        ] {
+            let adapters: Vec<_> =
+                adapters.into_iter().map(|(api, device, bus)| adapter(api, device, bus)).collect();
+            assert_eq!(twins(&adapters), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn names_count_all_of_an_api() {
+        use Backend::{Dx12, Vulkan};
+        let adapters = [(Vulkan, 1), (Vulkan, 2), (Dx12, 2), (Dx12, 3)];
+        let adapters: Vec<_> =
+            adapters.into_iter().map(|(api, device)| adapter(api, device, "")).collect();
+        // The first of DX12 is a twin, and yet has its number.
+        assert_eq!(ids(&adapters), ["vulkan:0", "vulkan:1", "dx12:0", "dx12:1"]);
+    }
+
+    #[test]
+    fn the_environment_chooses_among_the_apis() {
+        assert_eq!(apis(None), APIS);
+        for (names, expected) in [
+            ("dx12", Backends::DX12),
+            ("Vulkan, metal", Backends::VULKAN | Backends::METAL),
+            ("vk,d3d12,gl", Backends::VULKAN | Backends::DX12),
+            ("gl", Backends::empty()),
+            ("cuda", Backends::empty()),
+        ] {
+            assert_eq!(apis(Some(names)), expected, "{names}");
+        }
+    }
 }

@@ -343,10 +343,10 @@ fn selection_failure(gpu: &Arc<Gpu>, vocabulary: usize, caps: &Caps) -> Result<O
     Ok((wrong > 1).then(|| format!("the choice of ids is wrong {wrong} times of 3")))
 }
 
-/// Where the verdict on these cases lies: adapter, driver, version and cases make its name.
+/// Where the verdict on these cases lies: API, adapter, driver, version and cases make its name.
 fn verdict_file(gpu: &Gpu, cases: &[Case], vocabulary: usize) -> Option<PathBuf> {
     let version = env!("CARGO_PKG_VERSION");
-    let what = format!("{} {} {version} {vocabulary} {cases:?}", gpu.name, gpu.driver);
+    let what = format!("{} {version} {vocabulary} {cases:?}", gpu.identity());
     let hash = cache::hash(&what);
     Some(cache::folder()?.join("self-test").join(format!("{hash:016x}")))
 }

@@ -278,9 +278,9 @@ struct Kept {
     kernel: ProductKernel,
 }
 
-/// Where the verdicts of this adapter, driver and version lie; none without a cache folder.
+/// Where the verdicts of this API, adapter, driver and version lie; none without a cache folder.
 pub fn file(gpu: &Gpu) -> Option<PathBuf> {
-    let what = format!("{} {} {}", gpu.name, gpu.driver, env!("CARGO_PKG_VERSION"));
+    let what = format!("{} {}", gpu.identity(), env!("CARGO_PKG_VERSION"));
     let name = format!("{:016x}.json", cache::hash(&what));
     Some(cache::folder()?.join("tune").join(name))
 }
