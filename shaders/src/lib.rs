@@ -8,6 +8,9 @@
 //! This crate knows naga; never wgpu, never models.
 
 mod assemble;
+mod browsers;
+mod every;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,6 +18,7 @@ use std::fmt;
 use naga::{AddressSpace, StorageAccess};
 
 pub use assemble::names_in;
+pub use every::every_variant;
 
 /// Why a kernel variant could not be built.
 #[derive(Debug, thiserror::Error)]
