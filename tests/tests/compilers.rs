@@ -6,6 +6,9 @@
 //! `docs/kernels.md` anew. Read the difference before it is committed: a number that grew needs a reason.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use engine_tests::compilers::slots::{Slots, measure};
 use engine_tests::compilers::{ASSEMBLY, CHIPS, Compiled, Driver, NEWER_CHIPS, browsers, plans};
@@ -161,4 +164,48 @@ fn browsers_take_every_kernel() {
     let text = text.as_mut().unwrap();
     text.wgsl = text.wgsl.replace("enable subgroups;", "");
     assert_eq!(browsers::refused(&script, std::slice::from_ref(text)).unwrap().len(), 1);
+}
+
+/// SPIR-V read by another program than naga, for every variant there is: what spirv-cross cannot follow, a driver's compiler
+/// may not either. Debian's of 2023 does not know cooperative matrices.
+#[test]
+fn spirv_cross_reads_every_kernel() {
+    if !is_full() {
+        return;
+    }
+    if Command::new("spirv-cross").arg("--help").output().is_err() {
+        return println!("SKIPPED: spirv-cross is not installed");
+    }
+    let folder = std::env::temp_dir().join(format!("engine-spirv-cross-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let kernels = built(every_variant());
+    let next = AtomicUsize::new(0);
+    let faults = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for thread in 0..std::thread::available_parallelism().map_or(1, |count| count.get()) {
+            let (kernels, next, faults) = (&kernels, &next, &faults);
+            let file = folder.join(format!("{thread}.spv"));
+            scope.spawn(move || {
+                while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if kernel.is_cooperative() {
+                        continue;
+                    }
+                    let words = kernel.spirv().unwrap();
+                    let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+                    std::fs::write(&file, bytes).unwrap();
+                    let read = Command::new("spirv-cross")
+                        .args(["--msl", "--msl-version", "20400"])
+                        .arg(&file)
+                        .output()
+                        .unwrap();
+                    if !read.status.success() {
+                        let why = String::from_utf8_lossy(&read.stderr).into_owned();
+                        faults.lock().unwrap().push(format!("{}: {why}", kernel.variant));
+                    }
+                }
+            });
+        }
+    });
+    std::fs::remove_dir_all(folder).unwrap();
+    none(&faults.into_inner().unwrap());
 }
