@@ -9,7 +9,6 @@
 
 mod assemble;
 mod browsers;
-mod every;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +17,6 @@ use std::fmt;
 use naga::{AddressSpace, StorageAccess};
 
 pub use assemble::names_in;
-pub use every::every_variant;
 
 /// Why a kernel variant could not be built.
 #[derive(Debug, thiserror::Error)]

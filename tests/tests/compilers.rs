@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use engine_tests::compilers::slots::{Slots, measure};
 use engine_tests::compilers::{ASSEMBLY, CHIPS, Compiled, Driver, NEWER_CHIPS, browsers, plans};
-use shaders::{Kernel, Variant, every_variant};
+use shaders::{Kernel, Variant};
 
 fn is_full() -> bool {
     std::env::var_os("ENGINE_TEST_FULL").is_some()
@@ -25,7 +25,7 @@ fn built(variants: impl IntoIterator<Item = Variant>) -> Vec<Kernel> {
 
 /// The kernels that plans ask for by default on AMD's cards.
 fn amd_kernels() -> Vec<Kernel> {
-    built(plans::default_variants(&plans::amd()))
+    built(plans::default_variants())
 }
 
 /// Compiles kernels for chips, each chip on a thread.
@@ -154,7 +154,7 @@ fn browsers_take_every_kernel() {
         Ok(script) => script,
         Err(why) => return println!("SKIPPED: {why}"),
     };
-    let kernels = if is_full() { built(every_variant()) } else { amd_kernels() };
+    let kernels = if is_full() { built(plans::every_variant()) } else { amd_kernels() };
     let texts = browsers::texts(&kernels);
     let refused = browsers::refused(&script, &texts).unwrap();
     println!("Tint takes {} kernels of {}", texts.len() - refused.len(), texts.len());
@@ -178,7 +178,7 @@ fn spirv_cross_reads_every_kernel() {
     }
     let folder = std::env::temp_dir().join(format!("engine-spirv-cross-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let kernels = built(every_variant());
+    let kernels = built(plans::every_variant());
     let next = AtomicUsize::new(0);
     let faults = Mutex::new(Vec::new());
     std::thread::scope(|scope| {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use engine::executor::Precision;
 use engine::gpu::choice::{Caps, Family};
 use engine::gpu::layout::Layout;
 use engine::gpu::lower::{Lowering, StepClass, lower_selection};
@@ -10,7 +11,7 @@ use engine::model::ModelFile;
 use engine::plan::Plan;
 use shaders::Variant;
 
-use crate::golden::{folder, tiny_names};
+use crate::golden::{embedding_names, folder, tiny_names};
 
 /// Ten models that between them have the usual formats, shapes and kinds of layers: dense ones, experts, windows, recurrent
 /// layers, latent attention, an encoder. Synthetic ones have the shapes of real models (`engine synth` lists them), the
@@ -45,11 +46,26 @@ pub fn amd() -> Caps {
     Caps::new(Family::Amd, Some((32, 64)), (2 << 30) - 4, 65_535)
 }
 
+/// Every card and class of precision that changes what is asked for.
+fn every_caps() -> Vec<Caps> {
+    let of = |family, subgroups| Caps::new(family, subgroups, 1 << 30, 65_535);
+    let nvidia = of(Family::Nvidia, Some((32, 32)));
+    vec![
+        nvidia.clone(),
+        amd(),
+        of(Family::Intel, Some((8, 32))),
+        of(Family::Apple, Some((32, 32))),
+        of(Family::Other, None),
+        Caps { precision: Precision::Int8, ..nvidia.clone() },
+        Caps { precision: Precision::F16Tiles, ..nvidia },
+    ]
+}
+
 /// Every variant of a model's plan: one token at a short and at a long context, a few tokens, a prompt, the choice of ids.
 ///
 /// # Panics
 /// If the model has no plan.
-pub fn variants(model: &ModelFile, caps: &Caps) -> BTreeSet<Variant> {
+pub fn variants(model: &ModelFile, caps: &Caps, kv_type: KvType) -> BTreeSet<Variant> {
     let plan = Plan::new(model, model.spec.context_length.min(4096)).unwrap();
     let layout = Layout::new(&plan, caps).unwrap();
     let class = StepClass::of;
@@ -64,8 +80,8 @@ pub fn variants(model: &ModelFile, caps: &Caps) -> BTreeSet<Variant> {
             plan: &plan,
             layout: &layout,
             caps,
-            key_type: KvType::F16,
-            value_type: KvType::F16,
+            key_type: kv_type,
+            value_type: kv_type,
             table_blocks: [64, 20],
             blocks: [64, 20],
             chunk: 512,
@@ -80,10 +96,29 @@ pub fn variants(model: &ModelFile, caps: &Caps) -> BTreeSet<Variant> {
     variants
 }
 
-/// Every variant of the plans of [`MODELS`], and of the goldens that have the other block formats.
-pub fn default_variants(caps: &Caps) -> BTreeSet<Variant> {
+/// Every variant that an AMD card is asked for by default: of the plans of [`MODELS`], and of the goldens that have the other
+/// block formats.
+pub fn default_variants() -> BTreeSet<Variant> {
     let goldens = tiny_names();
     let formats = goldens.iter().filter(|name| name.starts_with("llama") && name.contains('.'));
     let models = MODELS.iter().copied().chain(formats.map(String::as_str));
-    models.flat_map(|name| variants(&open(name), caps)).collect()
+    models.flat_map(|name| variants(&open(name), &amd(), KvType::F16)).collect()
+}
+
+/// Every variant of every golden's plan and of those of [`MODELS`], for cards of all makers, each precision, each type of
+/// keys and values.
+pub fn every_variant() -> BTreeSet<Variant> {
+    let goldens: Vec<String> = tiny_names().into_iter().chain(embedding_names()).collect();
+    let names: BTreeSet<&str> =
+        MODELS.iter().copied().chain(goldens.iter().map(String::as_str)).collect();
+    let mut all = BTreeSet::new();
+    for model in names.into_iter().map(open) {
+        for caps in every_caps() {
+            all.extend(variants(&model, &caps, KvType::F16));
+        }
+        for kv_type in [KvType::F32, KvType::Bf16, KvType::Q8_0, KvType::Q4_0] {
+            all.extend(variants(&model, &amd(), kv_type));
+        }
+    }
+    all
 }
