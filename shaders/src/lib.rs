@@ -8,7 +8,9 @@
 //! This crate knows naga; never wgpu, never models.
 
 mod assemble;
+mod browsers;
 mod native;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,5 +1,6 @@
 //! What the whole-program tests share: goldens, tolerances, and a face for every executor.
 
+pub mod compilers;
 pub mod devices;
 pub mod golden;
 pub mod made;

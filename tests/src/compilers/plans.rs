@@ -1,0 +1,124 @@
+//! The kernels that models' plans ask for on a maker's cards, lowered without one.
+
+use std::collections::BTreeSet;
+
+use engine::executor::Precision;
+use engine::gpu::choice::{Caps, Family};
+use engine::gpu::layout::Layout;
+use engine::gpu::lower::{Lowering, StepClass, lower_selection};
+use engine::kv::KvType;
+use engine::model::ModelFile;
+use engine::plan::Plan;
+use shaders::Variant;
+
+use crate::golden::{embedding_names, folder, tiny_names};
+
+/// Ten models that between them have the usual formats, shapes and kinds of layers: dense ones, experts, windows, recurrent
+/// layers, latent attention, an encoder. Synthetic ones have the shapes of real models (`engine synth` lists them), the
+/// others are goldens.
+pub const MODELS: [&str; 10] = [
+    "synthetic llama-8b:q4_k_m",
+    "synthetic llama-8b:q8_0",
+    "synthetic llama-1b:q4_0",
+    "synthetic smollm2-135m",
+    "synthetic gemma3-4b:q4_k_m",
+    "synthetic gpt-oss-20b/2",
+    "qwen3moe-w256.Q4_K_M",
+    "deepseek2-v3",
+    "qwen35-w256.Q4_K_M",
+    "bert",
+];
+
+/// Opens a model of [`MODELS`], or a golden.
+///
+/// # Panics
+/// If there is none of this name.
+pub fn open(name: &str) -> ModelFile {
+    match name.strip_prefix("synthetic ") {
+        Some(name) => engine::synthetic::open(name),
+        None => ModelFile::open(folder().join("tiny").join(format!("{name}.gguf"))),
+    }
+    .unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// An AMD card as Mesa's driver shows it.
+pub fn amd() -> Caps {
+    Caps::new(Family::Amd, Some((32, 64)), (2 << 30) - 4, 65_535)
+}
+
+/// Every card and class of precision that changes what is asked for.
+fn every_caps() -> Vec<Caps> {
+    let of = |family, subgroups| Caps::new(family, subgroups, 1 << 30, 65_535);
+    let nvidia = of(Family::Nvidia, Some((32, 32)));
+    vec![
+        nvidia.clone(),
+        amd(),
+        of(Family::Intel, Some((8, 32))),
+        of(Family::Apple, Some((32, 32))),
+        of(Family::Other, None),
+        Caps { precision: Precision::Int8, ..nvidia.clone() },
+        Caps { precision: Precision::F16Tiles, ..nvidia },
+    ]
+}
+
+/// Every variant of a model's plan: one token at a short and at a long context, a few tokens, a prompt, the choice of ids.
+///
+/// # Panics
+/// If the model has no plan.
+pub fn variants(model: &ModelFile, caps: &Caps, kv_type: KvType) -> BTreeSet<Variant> {
+    let plan = Plan::new(model, model.spec.context_length.min(4096)).unwrap();
+    let layout = Layout::new(&plan, caps).unwrap();
+    let class = StepClass::of;
+    let mut variants = BTreeSet::new();
+    for class in [
+        class(1, 1),
+        StepClass { long: true, ..class(1, 1) },
+        StepClass { long: true, together: false, ..class(4, 4) },
+        class(512, 1),
+    ] {
+        let lowering = Lowering {
+            plan: &plan,
+            layout: &layout,
+            caps,
+            key_type: kv_type,
+            value_type: kv_type,
+            table_blocks: [64, 20],
+            blocks: [64, 20],
+            chunk: 512,
+            sequences: 1,
+            class,
+        };
+        variants.extend(lowering.lower().unwrap().into_iter().map(|dispatch| dispatch.variant));
+    }
+    for keep in [1, 64] {
+        variants.extend(lower_selection(&plan, keep).into_iter().map(|dispatch| dispatch.variant));
+    }
+    variants
+}
+
+/// Every variant that an AMD card is asked for by default: of the plans of [`MODELS`], and of the goldens that have the other
+/// block formats.
+pub fn default_variants() -> BTreeSet<Variant> {
+    let goldens = tiny_names();
+    let formats = goldens.iter().filter(|name| name.starts_with("llama") && name.contains('.'));
+    let models = MODELS.iter().copied().chain(formats.map(String::as_str));
+    models.flat_map(|name| variants(&open(name), &amd(), KvType::F16)).collect()
+}
+
+/// Every variant of every golden's plan and of those of [`MODELS`], for cards of all makers, each precision, each type of
+/// keys and values.
+pub fn every_variant() -> BTreeSet<Variant> {
+    let goldens: Vec<String> = tiny_names().into_iter().chain(embedding_names()).collect();
+    let names: BTreeSet<&str> =
+        MODELS.iter().copied().chain(goldens.iter().map(String::as_str)).collect();
+    let mut all = BTreeSet::new();
+    for model in names.into_iter().map(open) {
+        for caps in every_caps() {
+            all.extend(variants(&model, &caps, KvType::F16));
+        }
+        for kv_type in [KvType::F32, KvType::Bf16, KvType::Q8_0, KvType::Q4_0] {
+            all.extend(variants(&model, &amd(), kv_type));
+        }
+    }
+    all
+}
