@@ -528,16 +528,8 @@ fn experts() {
             let format = [Format::Q8_0, Format::MXFP4, Format::F16][(index + tokens) % 3];
             // Rows of whole fours of groups, and others.
             let (columns, width) = [(96, 64), (256, 128)][index % 2];
-            let case = ExpertsCase {
-                format,
-                columns,
-                width,
-                tokens,
-                routing,
-                bias,
-                activation,
-                fused,
-            };
+            let case =
+                ExpertsCase { format, columns, width, tokens, routing, bias, activation, fused };
             let probe = Probe::experts(&case).unwrap();
             worst = worst.max(check(&format!("{case:?}"), &probe, &gpu, &caps));
         }

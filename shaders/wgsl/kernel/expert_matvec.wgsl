@@ -9,6 +9,9 @@
 // share the groups of a row (shared/row_products), then their sums are added. TOKENS is 1.
 #define EXPERTS
 #ifdef QUADS
+#define SPLIT
+#endif
+#ifdef SPLIT
 #define PREPARES
 #endif
 #import shared/product

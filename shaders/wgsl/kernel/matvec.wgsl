@@ -9,6 +9,9 @@
 // Threads: a workgroup of LANES computes ROWS rows of TOKENS tokens (z); its lanes share the groups of a row
 // (shared/row_products), then their sums are added. Workgroups: x and y together over the rows.
 #ifdef QUADS
+#define SPLIT
+#endif
+#ifdef SPLIT
 #define PREPARES
 #endif
 #import shared/product

@@ -73,7 +73,7 @@ fn sum_of(v: vec4<f32>) -> f32 {
 }
 
 // The unit of a row's sums in mat-vec kernels, an exact power of two.
-#ifdef QUADS
+#ifdef SPLIT
 const SUM_UNIT: f32 = CODE_UNIT;
 #else
 const SUM_UNIT: f32 = 1.0;

@@ -99,24 +99,29 @@
         let high{t} = input[(row_of_x{t} + g) * 8u + 4u + q];
 #endif
 #ifdef OFFSETS
-        let x_sum{t} = vec2<f32>(sum_of(low{t}), sum_of(high{t}));
+#ifdef ONE_SCALE
+        let x_sum{t} = CODE_UNIT * sum_of(low{t} + high{t});
+#else
+        let x_sum{t} = CODE_UNIT * vec2<f32>(sum_of(low{t}), sum_of(high{t}));
+#endif
 #endif
 #end
 #unroll m MATRICES
 #unroll r ROWS
         {
             let s = scales(row_{m}_{r} + g);
-            let words = code_words(row_{m}_{r} + g, q);
-            let a = codes_to_floats(words.x);
-            let b = codes_to_floats(words.y);
+            let e = eight_codes(row_{m}_{r} + g, q);
 #unroll t TOKENS
 #ifdef ONE_SCALE
-            sum_{m}_{r}_{t} += s.scale.x * (dot(a, low{t}) + dot(b, high{t}));
-#else
-            sum_{m}_{r}_{t} += s.scale.x * dot(a, low{t}) + s.scale.y * dot(b, high{t});
+            sum_{m}_{r}_{t} += s.scale.x * fma(dot(e.high, high{t}), 1.0 / HIGH_UNIT, dot(e.low, low{t}));
+#ifdef OFFSETS
+            sum_{m}_{r}_{t} += s.offset.x * x_sum{t};
 #endif
+#else
+            sum_{m}_{r}_{t} += s.scale.x * dot(e.low, low{t}) + s.scale.y * dot(e.high, high{t});
 #ifdef OFFSETS
             sum_{m}_{r}_{t} += dot(s.offset, x_sum{t});
+#endif
 #endif
 #end
         }
