@@ -36,11 +36,16 @@ struct Params {
 #endif
 }
 
+#ifdef ROUNDED
+@group(0) @binding(1) var<storage, read> bytes: array<vec4<u32>>;
+@group(0) @binding(9) var<storage, read> x_scales: array<vec2<f32>>;
+#else
 #ifdef UNIFORM_INPUT
 // Where all rows that a step can have fit into 64 KiB: some drivers read uniforms faster.
 @group(0) @binding(1) var<uniform> input: array<vec4<f32>, 4096>;
 #else
 @group(0) @binding(1) var<storage, read> input: array<vec4<f32>>;
+#endif
 #endif
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
 @group(0) @binding(3) var<uniform> params: Params;

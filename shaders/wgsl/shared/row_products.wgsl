@@ -2,7 +2,8 @@
 //   lane; groups, of a row; row_m_r: the first group of row r of matrix m; row_of_x{t}: of input row t;
 //   sum_m_r_t: where the products are added, in units of SUM_UNIT (shared/product); with NORM squares{t}, where the input's squares are.
 // What a lane takes in a turn: with QUADS eight weights of each of four neighbouring groups, whose scales are read once;
-// with SPLIT eight weights of a group; so that four neighbouring lanes share what they read. Else a whole group.
+// with SPLIT eight weights of a group; so that four neighbouring lanes share what they read. Else a whole group; with ROUNDED of an input that is bytes and their
+// scales already (kernel/round_input).
 #ifdef QUADS
     for (var i = lane; i < groups; i += LANES) {
         let quad = i / 4u;
@@ -131,6 +132,18 @@
 #else
     for (var g = lane; g < groups; g += LANES) {
 #unroll t TOKENS
+#ifdef ROUNDED
+        let low_bytes{t} = bytes[(row_of_x{t} + g) * 2u];
+        let high_bytes{t} = bytes[(row_of_x{t} + g) * 2u + 1u];
+        let x_scale{t} = x_scales[row_of_x{t} + g];
+#unroll k 4
+        let bytes{t}_{k} = low_bytes{t}[{k}];
+#end
+        let bytes{t}_4 = high_bytes{t}.x;
+        let bytes{t}_5 = high_bytes{t}.y;
+        let bytes{t}_6 = high_bytes{t}.z;
+        let bytes{t}_7 = high_bytes{t}.w;
+#else
 #unroll k 8
 #ifdef NORM
         let raw{t}_{k} = input[(row_of_x{t} + g) * 8u + {k}u];
@@ -155,6 +168,9 @@
         let bytes{t}_5 = int8_bytes(x{t}_5, high_factor{t});
         let bytes{t}_6 = int8_bytes(x{t}_6, high_factor{t});
         let bytes{t}_7 = int8_bytes(x{t}_7, high_factor{t});
+#endif
+#endif
+#ifdef INT8
 #ifdef OFFSETS
         let x_sum{t} = x_scale{t} * vec2<f32>(
             f32(int8_sum(bytes{t}_0) + int8_sum(bytes{t}_1) + int8_sum(bytes{t}_2) + int8_sum(bytes{t}_3)),
