@@ -73,6 +73,8 @@ pub struct GpuExecutor {
     part_sums: wgpu::Buffer,
     part_maxima: wgpu::Buffer,
     expert_tiles: wgpu::Buffer,
+    rounded: wgpu::Buffer,
+    rounded_scales: wgpu::Buffer,
     states: Vec<wgpu::Buffer>,
     selection: wgpu::Buffer,
     recent: wgpu::Buffer,
@@ -145,6 +147,8 @@ impl GpuExecutor {
             part_maxima: gpu.buffer("part maxima", bytes.part_maxima, storage),
             states: many("state", &bytes.states),
             expert_tiles: gpu.buffer("expert tiles", bytes.expert_tiles, storage),
+            rounded: gpu.buffer("rounded inputs", bytes.rounded, storage),
+            rounded_scales: gpu.buffer("scales of rounded inputs", bytes.rounded_scales, storage),
             selection: gpu.buffer("selection", SELECTION_BYTES, Usage::UNIFORM | Usage::COPY_DST),
             recent: gpu.buffer("recent", RECENT_BYTES, storage),
             flags: gpu.buffer("flags", 4, storage),
@@ -293,6 +297,8 @@ impl GpuExecutor {
             Resource::Candidates(index) => self.candidates[index].as_entire_binding(),
             Resource::State(id) => self.states[id.0].as_entire_binding(),
             Resource::ExpertTiles => self.expert_tiles.as_entire_binding(),
+            Resource::Rounded => self.rounded.as_entire_binding(),
+            Resource::RoundedScales => self.rounded_scales.as_entire_binding(),
         }
     }
 

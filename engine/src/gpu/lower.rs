@@ -59,6 +59,10 @@ pub enum Resource {
     Candidates(usize),
     /// Slots of experts, cut into tiles.
     ExpertTiles,
+    /// A product's input rounded to bytes.
+    Rounded,
+    /// The scales of these bytes.
+    RoundedScales,
     /// A state of all sequences.
     State(StateId),
 }
@@ -196,6 +200,13 @@ struct Input {
     norm: Option<Norm>,
 }
 
+impl Input {
+    /// What a kernel reads that norms its input itself.
+    fn value_read(&self) -> ValueId {
+        self.norm.map_or(self.value, |norm| norm.input)
+    }
+}
+
 /// Weights of a group, the unit of all kernels.
 const GROUP: usize = 32;
 /// Invocations of element-wise kernels and of attention.
@@ -257,7 +268,9 @@ impl Lowering<'_> {
         let gated = matches!(epilogue, Epilogue::Gated { .. });
         let fuses = |part: &Part| {
             let shape = self.shape(part, *out, gated && parts.len() == 1);
-            self.caps.fuses_norm(&shape)
+            // Inputs that are rounded once are normed once.
+            let rounded = self.is_rounded(self.caps.product(&shape), part, *out);
+            rounded || self.caps.fuses_norm(&shape)
         };
         let weight = self.layout.vector_of(self.plan, weight);
         parts.iter().all(fuses).then_some(Norm { input, weight, epsilon })
@@ -294,6 +307,12 @@ impl Lowering<'_> {
         let bias = self.layout.biases_of(self.plan, weights, biases);
         let parts = self.layout.parts(weights);
         let from = Input { value: *input, norm };
+        // Once for all the op's products that take bytes.
+        let gated = matches!(epilogue, Epilogue::Gated { .. }) && parts.len() == 1;
+        if parts.iter().any(|part| self.is_rounded(self.kernel(part, *value, gated), part, *value))
+        {
+            out.push(self.round_input(from, *value));
+        }
         let linear = |part: &Part, value: ValueId, add: bool| {
             let kernel = self.kernel(part, value, false);
             self.product(kernel, from, part, (bias, *factor), add, value)
@@ -418,11 +437,16 @@ impl Lowering<'_> {
             ("out_offset", part.first_row as u32),
             ("per_output", u32::from(value.rows == Rows::Outputs)),
         ]);
+        let rounded = self.is_rounded(kernel, part, out);
+        // The norm of rounded inputs is done.
+        let input = if rounded { Input { norm: None, ..input } } else { input };
         let mut bindings = self.weights_of(part);
-        bindings.extend([
-            ("input", Resource::Value(input.norm.map_or(input.value, |norm| norm.input))),
-            ("out", Resource::Value(out)),
-        ]);
+        bindings.push(("out", Resource::Value(out)));
+        if rounded {
+            bindings.extend([("bytes", Resource::Rounded), ("x_scales", Resource::RoundedScales)]);
+        } else {
+            bindings.push(("input", Resource::Value(input.value_read())));
+        }
         if let Some(id) = bias {
             bindings.push(("bias", Resource::Vector(id)));
         }
@@ -442,7 +466,9 @@ impl Lowering<'_> {
             Some(name) => variant.define(name),
             None => variant,
         };
-        let uniform = kernel.can_fuse() && self.fits_uniform(value.rows, matrix.columns);
+        let variant = variant.define_if(rounded, "ROUNDED");
+        let uniform =
+            kernel.can_fuse() && !rounded && self.fits_uniform(value.rows, matrix.columns);
         let variant = variant.define_if(uniform, "UNIFORM_INPUT");
         let (variant, needs_step) = match kernel {
             ProductKernel::Matvec { lanes, rows, tokens, take } => {
@@ -473,6 +499,38 @@ impl Lowering<'_> {
         }
         let grid = self.product_grid(kernel, part.rows, value.rows);
         Dispatch { variant, bindings, params, grid, op: 0 }
+    }
+
+    /// Whether a product takes inputs that were rounded before, instead of rounding them in every workgroup.
+    fn is_rounded(&self, kernel: ProductKernel, part: &Part, out: ValueId) -> bool {
+        let format = self.layout.matrices[part.buffer].format;
+        matches!(kernel, ProductKernel::Matvec { .. })
+            && self.caps.precision.rounds_inputs(format)
+            && self.class.count(self.plan.value(out).rows) != Count::Many
+    }
+
+    /// The input of a product that writes `out` rounded to bytes, with its norm if it has one.
+    fn round_input(&self, input: Input, out: ValueId) -> Dispatch {
+        let width = self.plan.value(input.value).width as u32;
+        let mut bindings = vec![
+            ("input", Resource::Value(input.value_read())),
+            ("bytes", Resource::Rounded),
+            ("scales", Resource::RoundedScales),
+        ];
+        bindings.extend(input.norm.map(|norm| ("norm_weight", Resource::Vector(norm.weight))));
+        Dispatch {
+            variant: Variant::new("round_input")
+                .define_if(input.norm.is_some(), "NORM")
+                .define_if(self.caps.subgroups, "SUBGROUP")
+                .constant("LANES", (width / 16).next_power_of_two().clamp(32, 256)),
+            bindings,
+            params: vec![
+                ("groups", width / GROUP as u32),
+                ("epsilon", input.norm.map_or(0, |norm| norm.epsilon.to_bits())),
+            ],
+            grid: [Extent::Per(self.plan.value(out).rows, 1), Extent::Fixed(1), Extent::Fixed(1)],
+            op: 0,
+        }
     }
 
     /// Whether a product's input should be bound as a uniform: if all rows that a step of this class may have fit.

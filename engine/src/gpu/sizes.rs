@@ -5,7 +5,7 @@ use super::choice::{Caps, FEW};
 use super::layout::{Layout, UNIFORM_BYTES};
 use super::lower::{MOST_PARTS, candidate_room, tile_words};
 use crate::Result;
-use crate::executor::{Memory, Sizes};
+use crate::executor::{Memory, Precision, Sizes};
 use crate::kv::{BLOCK, Group};
 use crate::plan::{KvLayer, Op, Placement, Plan, place};
 
@@ -32,6 +32,8 @@ pub(super) struct BufferSizes {
     pub part_sums: u64,
     pub part_maxima: u64,
     pub expert_tiles: u64,
+    pub rounded: u64,
+    pub rounded_scales: u64,
     pub states: Vec<u64>,
 }
 
@@ -77,6 +79,15 @@ impl BufferSizes {
             let widest = plan.kv_layers.iter().map(width).max().unwrap_or(0);
             (widest * sizes.chunk.min(FEW) * MOST_PARTS as usize) as u64
         };
+        // Only products of few rows find their inputs rounded.
+        let widest = |op: &Op| match op {
+            Op::Linear { input, .. } => Some(plan.value(*input).width),
+            _ => None,
+        };
+        let rounded = match caps.precision {
+            Precision::Int8 => plan.ops.iter().filter_map(widest).max().unwrap_or(0) * FEW,
+            _ => 0,
+        };
         let table_words: usize = groups.iter().map(|g| g.table_blocks * sizes.sequences).sum();
         Self {
             values: placement.floats.iter().map(|&floats| least.max(floats as u64 * 4)).collect(),
@@ -95,6 +106,8 @@ impl BufferSizes {
             part_sums: part_heads(&|layer| layer.heads * layer.value_length) * 4,
             part_maxima: part_heads(&|layer| layer.heads) * 8,
             states: plan.states.iter().map(|&n| (n * sizes.sequences * 4) as u64).collect(),
+            rounded: rounded as u64,
+            rounded_scales: rounded as u64 / 16 * 4,
             expert_tiles: plan
                 .ops
                 .iter()
@@ -120,6 +133,8 @@ impl BufferSizes {
             self.part_sums,
             self.part_maxima,
             self.expert_tiles,
+            self.rounded,
+            self.rounded_scales,
         ];
         let selection = [self.candidates, self.candidates, SELECTION_BYTES, RECENT_BYTES, 4];
         Memory {
