@@ -216,11 +216,11 @@ impl Wanted {
     }
 }
 
-/// Why no GPU was found, as far as it can be told: what the environment leaves out, else what a GPU needs.
+/// Why no GPU was found, as far as it can be told: the environment asks for some APIs only, else what a GPU needs.
 pub fn why_no_gpu() -> Cow<'static, str> {
-    match engine::gpu::excluded_by_environment() {
+    match engine::gpu::apis_by_environment() {
         Some(apis) => {
-            format!("WGPU_BACKEND is {apis:?}, which leaves none of vulkan, metal and dx12").into()
+            format!("WGPU_BACKEND is {apis:?}: of vulkan, metal and dx12 no other is asked").into()
         }
         None => Platform::HERE.driver_advice().into(),
     }

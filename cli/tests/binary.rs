@@ -128,6 +128,24 @@ fn tokenize_reads_stdin_to_its_last_byte_and_files_without_tensors() {
     fails(&["run", &path, "x"], &[&path, "no weights", "inspected"]);
 }
 
+/// wgpu's own variable chooses among the APIs, and is named where it leaves nothing.
+#[test]
+fn the_environment_chooses_the_apis() {
+    for apis in ["gl", "cuda"] {
+        let output = engine(&["devices"]).env("WGPU_BACKEND", apis).output().unwrap();
+        assert!(output.status.success());
+        assert!(text(&output.stdout).starts_with("cpu "), "{}", text(&output.stdout));
+        let said = text(&output.stderr);
+        assert!(said.contains(&format!("WGPU_BACKEND is {apis:?}")), "{said}");
+        let model = tiny("llama.Q4_0.gguf");
+        fails_with(
+            engine(&["logits", &model, "--tokens", "1", "--device", "vulkan:0"])
+                .env("WGPU_BACKEND", apis),
+            &["there is no device \"vulkan:0\"; there are: cpu; or say auto"],
+        );
+    }
+}
+
 #[test]
 fn inspect_devices_and_bench() {
     let model = tiny("llama-w256.Q4_K_M.gguf");

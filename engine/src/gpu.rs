@@ -22,7 +22,7 @@ mod sizes;
 pub mod tune;
 mod upload;
 
-pub use adapter::{AdapterInfo, Gpu, GpuOptions, excluded_by_environment, list, list_all};
+pub use adapter::{AdapterInfo, Gpu, GpuOptions, apis_by_environment, list, list_all};
 pub use executor::{GpuExecutor, compile_ahead};
 pub use sizes::{SELECTED_SLOTS, predict};
 pub use upload::GpuWeights;

@@ -71,13 +71,8 @@ fn api_name(backend: Backend) -> &'static str {
 /// The APIs that kernels run on.
 const APIS: Backends = Backends::VULKAN.union(Backends::METAL).union(Backends::DX12);
 
-/// What `WGPU_BACKEND` says if it leaves no API: words for a message.
-pub fn excluded_by_environment() -> Option<String> {
-    named_by_environment().filter(|names| apis(Some(names)).is_empty())
-}
-
-/// `WGPU_BACKEND`, wgpu's own variable; none if it is empty.
-fn named_by_environment() -> Option<String> {
+/// The APIs that `WGPU_BACKEND`, wgpu's own variable, names: no other is asked for adapters. None if it is empty.
+pub fn apis_by_environment() -> Option<String> {
     std::env::var("WGPU_BACKEND").ok().filter(|names| !names.trim().is_empty())
 }
 
@@ -98,7 +93,7 @@ pub fn list() -> Vec<AdapterInfo> {
 /// The same with the twins: the same device under each API that shows it, Vulkan and Metal before DX12.
 pub fn list_all() -> Vec<AdapterInfo> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = apis(named_by_environment().as_deref());
+    descriptor.backends = apis(apis_by_environment().as_deref());
     // No validation of indirect calls: it clamps limits, and there are none here.
     descriptor.flags = wgpu::InstanceFlags::empty();
     let instance = wgpu::Instance::new(descriptor);
