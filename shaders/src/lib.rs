@@ -9,6 +9,7 @@
 
 mod assemble;
 mod browsers;
+mod cuda;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
