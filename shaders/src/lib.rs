@@ -9,6 +9,7 @@
 
 mod assemble;
 mod browsers;
+mod cuda;
 mod native;
 mod turn;
 

@@ -167,7 +167,7 @@ fn browsers_take_every_kernel() {
 }
 
 /// SPIR-V read by another program than naga, for every variant there is: what spirv-cross cannot follow, a driver's compiler
-/// may not either. Debian's of 2023 does not know cooperative matrices.
+/// may not either. Debian's of 2023 does not know cooperative matrices, nor products of packed bytes.
 #[test]
 fn spirv_cross_reads_every_kernel() {
     if !is_full() {
@@ -187,7 +187,7 @@ fn spirv_cross_reads_every_kernel() {
             let file = folder.join(format!("{thread}.spv"));
             scope.spawn(move || {
                 while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if kernel.is_cooperative() {
+                    if kernel.is_cooperative() || kernel.source.contains("dot4I8Packed") {
                         continue;
                     }
                     let words = kernel.spirv().unwrap();

@@ -107,31 +107,31 @@ impl Slots {
         measured.by_variant.iter().filter(|row| is_better(*row)).count()
     }
 
-    /// The table of `docs/kernels.md`: each kernel and format in its plainest form for one token, and for several.
+    /// The table of `docs/kernels.md`: of each format each kernel's plainest form, chip by chip.
     pub fn table(&self) -> String {
-        let mut table =
-            format!("| kernel | tokens | {} |\n|---|---:|---:|---:|\n", CHIPS.join(" | "));
-        let mut seen = std::collections::BTreeSet::new();
-        // The plainest form of a kernel has the shortest name.
-        let mut variants: Vec<(Variant, &[f64; CHIPS.len()])> = self
-            .by_variant
-            .iter()
-            .filter_map(|(name, slots)| Some((name.parse().ok()?, slots)))
-            .collect();
-        variants.sort_by_key(|(variant, _)| {
-            (variant.kernel, variant.format, variant.defines.len(), variant.numbers.clone())
-        });
-        for (variant, slots) in variants {
-            // Tiles are of 32 tokens.
-            let tokens = match variant.kernel {
-                "matmul" => 32,
-                _ => variant.numbers.get("TOKENS").copied().unwrap_or(1),
+        let columns = ["matvec", "matvec, several tokens", "expert_matvec", "matmul"];
+        // The plainest form of a kernel has the fewest defines.
+        let mut cells: BTreeMap<&str, [Option<(usize, String)>; 4]> = BTreeMap::new();
+        for (name, slots) in &self.by_variant {
+            let Ok(variant) = name.parse::<Variant>() else { continue };
+            let several = variant.defines.contains("SEVERAL");
+            let column = match variant.kernel {
+                "matvec" => usize::from(several),
+                "expert_matvec" => 2,
+                "matmul" => 3,
+                _ => continue,
             };
-            if seen.insert((variant.kernel, variant.format, tokens)) {
-                let format = variant.format.unwrap_or_default();
-                let slots = slots.map(|slot| format!("{slot:.2}")).join(" | ");
-                let _ = writeln!(table, "| {} {format} | {tokens} | {slots} |", variant.kernel);
+            let row = cells.entry(variant.format.unwrap_or_default()).or_default();
+            let length = variant.defines.len();
+            if row[column].as_ref().is_none_or(|(shortest, _)| length < *shortest) {
+                row[column] = Some((length, slots.map(|slot| format!("{slot:.2}")).join(" / ")));
             }
+        }
+        let head = columns.map(|column| format!("{column}: {}", CHIPS.join(" / "))).join(" | ");
+        let mut table = format!("| format | {head} |\n|---|---|---|---|---|\n");
+        for (format, row) in cells {
+            let row = row.map(|cell| cell.map_or_else(String::new, |(_, slots)| slots)).join(" | ");
+            let _ = writeln!(table, "| {format} | {row} |");
         }
         table
     }
@@ -174,7 +174,7 @@ mod tests {
         let name = "matvec.q4_k+SPLIT MATRICES=1 ROWS=2 TOKENS=1 LANES=64";
         let gated = "matvec.q4_k+GATED+SPLIT MATRICES=2 ROWS=1 TOKENS=1 LANES=64";
         let table = table_of(&[(name, [6.1, 6.0]), (gated, [7.0, 7.0])]).table();
-        assert!(table.ends_with("| matvec q4_k | 1 | 6.10 | 6.00 |\n"), "{table}");
+        assert!(table.ends_with("| q4_k | 6.10 / 6.00 |  |  |  |\n"), "{table}");
         assert_eq!(table.lines().count(), 3);
     }
 }
