@@ -3,6 +3,7 @@
 mod lists;
 mod measure;
 mod print;
+mod products;
 mod profile;
 mod row;
 

@@ -15,6 +15,7 @@ use engine::{Context, ContextOptions, Device, LoadOptions};
 use serde_json::{Value, json};
 
 use super::measure::{Test, made_up_ids};
+use super::products;
 use crate::options::Wanted;
 use crate::{models, output};
 
@@ -83,6 +84,8 @@ pub fn run(args: &ProfileArgs, request: &Request) -> Result<ExitCode> {
         gpu.need_timestamps()?;
     }
     let measured = roofline::measure(&gpu)?;
+    let products =
+        if args.roofline { products::measure(&gpu, request.precision)? } else { Vec::new() };
     let mut cases = Vec::new();
     if args.profile {
         for (file, name) in &request.models {
@@ -101,12 +104,14 @@ pub fn run(args: &ProfileArgs, request: &Request) -> Result<ExitCode> {
             "driver": gpu.driver,
             "precision": request.precision.name(),
             "roofline": roofline_json(&measured),
+            "products": products.iter().map(products::json).collect::<Vec<_>>(),
             "profiles": profiles,
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
     output::print_line(&format!("{} ({}, {})\n", gpu.name, gpu.id, gpu.driver))?;
     print_roofline(&measured)?;
+    products::print(&products, &roof)?;
     for case in &cases {
         case.print(&roof, request.precision)?;
     }
@@ -308,7 +313,7 @@ fn print_roofline(measured: &Roofline) -> Result<()> {
 }
 
 /// Prints a table whose first `left` columns are aligned to the left, the others to the right.
-fn print_table(header: &[&str], rows: &[Vec<String>], left: usize) -> Result<()> {
+pub(super) fn print_table(header: &[&str], rows: &[Vec<String>], left: usize) -> Result<()> {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([header[column].len()]).max().unwrap_or(0)

@@ -1,0 +1,87 @@
+//! `engine bench --roofline`: the kernels of products by format, beside what the device could do.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use engine::executor::Precision;
+use engine::gpu::Gpu;
+use engine::gpu::choice::{Caps, Count, Family, ProductShape};
+use engine::gpu::tune::{self, Measurement};
+use engine::profile::Roof;
+use gguf::Format;
+use serde_json::{Value, json};
+
+use super::profile::print_table;
+use crate::output;
+
+/// Formats whose products are measured: those that most files are made of.
+const FORMATS: [Format; 8] = [
+    Format::F16,
+    Format::Q8_0,
+    Format::Q4_0,
+    Format::Q4_K,
+    Format::Q5_K,
+    Format::Q6_K,
+    Format::IQ4_XS,
+    Format::MXFP4,
+];
+/// Rows and columns of the matrices that are measured, on a card and on a software driver.
+const SIDES: [usize; 2] = [4096, 1024];
+
+/// Measures the kernels that the device would use by default, for one token and for many, on matrices that together are
+/// more than most caches hold.
+pub fn measure(gpu: &Arc<Gpu>, precision: Precision) -> Result<Vec<Measurement>> {
+    let caps = Caps { precision, tuned: BTreeMap::new(), ..gpu.caps.clone() };
+    let side = SIDES[usize::from(caps.family == Family::Software)];
+    let shapes = FORMATS.iter().flat_map(|&format| {
+        let shape =
+            ProductShape { format, rows: side, columns: side, gated: false, count: Count::One };
+        [shape, ProductShape { count: Count::Many, ..shape }]
+    });
+    let measure = |shape: ProductShape| -> Result<Measurement> {
+        let bench = tune::Bench::new(gpu, shape)?;
+        Ok(bench.measure(&caps, caps.product(&shape), None, Duration::from_millis(200))?)
+    };
+    shapes.map(measure).collect()
+}
+
+/// One of them for programs.
+pub fn json(product: &Measurement) -> Value {
+    json!({
+        "format": product.shape.format.name(),
+        "rows": product.shape.rows,
+        "columns": product.shape.columns,
+        "tokens": product.tokens,
+        "kernel": product.kernel.name(),
+        "seconds": product.seconds,
+        "weight_bytes_per_second": product.gigabytes_per_second() * 1e9,
+        "multiply_adds_per_second": product.giga_multiply_adds() * 1e9,
+    })
+}
+
+/// Prints them as a table, beside what the device could do.
+pub fn print(products: &[Measurement], roof: &Roof) -> Result<()> {
+    let Some(first) = products.first() else { return Ok(()) };
+    let row = |product: &Measurement| {
+        let (bytes, multiply_adds) =
+            (product.gigabytes_per_second() * 1e9, product.giga_multiply_adds() * 1e9);
+        let share = (bytes / roof.bandwidth).max(multiply_adds / roof.multiply_adds);
+        vec![
+            product.shape.format.name().into(),
+            product.kernel.name().into(),
+            product.tokens.to_string(),
+            format!("{:.1}", product.seconds * 1e6),
+            format!("{:.2}", bytes / 1e9),
+            format!("{:.2}", multiply_adds / 1e9),
+            format!("{:.1} %", 100.0 * share),
+        ]
+    };
+    output::print_line(&format!(
+        "\nproducts with matrices of {} x {}, by default kernels",
+        first.shape.rows, first.shape.columns
+    ))?;
+    let header = ["format", "kernel", "tokens", "us", "GB/s", "G madd/s", "of roofline"];
+    print_table(&header, &products.iter().map(row).collect::<Vec<_>>(), 2)
+}
