@@ -11,8 +11,22 @@ template <class To, class From> FN To as_type(From from) {
     memcpy(&to, &from, sizeof(To));
     return to;
 }
+// A word of two halves, of which only floats are made.
+struct half2 { ushort low, high; };
+// A word of four signed bytes.
+struct packed_char4;
 namespace metal {
 using ::uint;
+FN float half_of(ushort bits) {
+    float f;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(bits));
+    return f;
+}
+FN ushort to_half(float f) {
+    ushort bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(f));
+    return bits;
+}
 template <class T, int N> struct V;
 template <class T> struct same { typedef T type; };
 template <class T> using S = typename same<T>::type;
@@ -22,6 +36,7 @@ template <class T> struct alignas(2 * sizeof(T)) V<T, 2> {
     FN V(T a) : x(a), y(a) {}
     FN V(T a, T b) : x(a), y(b) {}
     template <class F> FN explicit V(V<F, 2> v) : x(T(v.x)), y(T(v.y)) {}
+    FN explicit V(half2 v) : x(half_of(v.low)), y(half_of(v.high)) {}
     FN T &operator[](uint i) { return (&x)[i]; }
     FN const T &operator[](uint i) const { return (&x)[i]; }
 };
@@ -88,8 +103,13 @@ template <class T> FN V<T, 4> select(V<T, 4> n, V<T, 4> y, bool4 w) {
     return V<T, 4>(w.x ? y.x : n.x, w.y ? y.y : n.y, w.z ? y.z : n.z, w.w ? y.w : n.w); }
 FN float dot(float2 a, float2 b) { return a.x * b.x + a.y * b.y; }
 FN float dot(float4 a, float4 b) { return a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w; }
-// A word of two halves.
-FN float half_of(ushort bits) { float f; asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(bits)); return f; }
+#define EACH(name) FN float4 name(float4 a) { return float4(name(a.x), name(a.y), name(a.z), name(a.w)); }
+#define EACH_PAIR(name) \
+    FN float4 name(float4 a, float4 b) { return float4(name(a.x, b.x), name(a.y, b.y), name(a.z, b.z), name(a.w, b.w)); }
+FN float rint(float x) { return rintf(x); }
+EACH(abs) EACH(rint) EACH(exp) EACH(tanh) EACH_PAIR(min) EACH_PAIR(max)
+FN float4 clamp(float4 x, float low, float high) { return min(max(x, float4(low)), float4(high)); }
+FN half2 to_halves(float2 v) { return half2{to_half(v.x), to_half(v.y)}; }
 FN uint popcount(uint x) { return __popc(x); }
 FN uint extract_bits(uint x, uint offset, uint count) { return (x >> offset) & ((1u << count) - 1u); }
 FN float simd_sum(float x) {
@@ -100,6 +120,9 @@ FN float simd_shuffle(float x, uint lane) { return __shfl_sync(0xffffffffu, x, l
 enum class mem_flags { mem_none, mem_device, mem_threadgroup, mem_texture };
 FN void threadgroup_barrier(mem_flags) { __syncthreads(); }
 }
-// unpack2x16float is `float2(as_type<half2>(word))`.
-struct half2 { ushort low, high; };
-namespace metal { using ::half2; }
+struct packed_char4 {
+    uint word;
+    FN explicit packed_char4(metal::int4 v) : word((v.x & 255) | (v.y & 255) << 8 | (v.z & 255) << 16 | v.w << 24) {}
+    packed_char4() = default;
+};
+FN int dot4(packed_char4 a, packed_char4 b) { return __dp4a(int(a.word), int(b.word), 0); }

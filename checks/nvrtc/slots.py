@@ -108,14 +108,15 @@ def cuda_of(name_of_variant, metal):
     text = re.sub(r"^constant (?:\S+) (\w+) = (.*);$", r"#define \1 (\2)", text, flags=re.M)
     text = re.sub(r"\bconstant\b", "const", text)
     text = re.sub(r"\b(device|threadgroup|thread) (?=\w)", "", text)
-    text = re.sub(r"metal::float2\(as_type<metal::half2>\((.*?)\)\)", r"halves(\1)", text)
-    halves = "FN metal::float2 halves(uint w) { return metal::float2(metal::half_of(ushort(w)), metal::half_of(ushort(w >> 16))); }\n"
+    # dot4I8Packed and pack2x16float, as naga writes them for Metal.
+    text = re.sub(r"\( \+ (\w+)\[0\] \* (\w+)\[0\](?: \+ \1\[\d\] \* \2\[\d\]){3}\)", r"dot4(\1, \2)", text)
+    text = re.sub(r"\bhalf2\((?=\w)", "metal::to_halves(", text)
     entry = (
         f'extern "C" __global__ void __launch_bounds__({lanes}) entry({", ".join(outer)}) {{\n'
         + "\n".join(shared)
         + f"\n    {name}({', '.join(inner)});\n}}\n"
     )
-    return (HERE / "metal.cuh").read_text() + halves + text + entry
+    return (HERE / "metal.cuh").read_text() + text + entry
 
 
 def loops_of(assembly):
