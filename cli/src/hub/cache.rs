@@ -294,6 +294,7 @@ impl Way {
         Self::Move,
     ];
 
+    #[cfg_attr(not(unix), expect(unused_variables, reason = "only a relative link needs it"))]
     fn place(self, blob: &Path, link: &Path, file: &str) -> std::io::Result<()> {
         match self {
             #[cfg(unix)]
