@@ -161,6 +161,7 @@ impl Lowering<'_> {
     pub(super) fn qk_rope_store(&self, op: &Op) -> Result<Dispatch> {
         let &Op::QkRopeStore {
             qkv,
+            v,
             layer,
             q_norm,
             k_norm,
@@ -188,6 +189,7 @@ impl Lowering<'_> {
             ("values", Resource::Values(layer)),
             ("tokens", Resource::Tokens),
         ];
+        bindings.extend(v.map(|v| ("v", Resource::Value(v))));
         bindings.extend(rope.map(|rope| ("angles", Resource::Angles(rope))));
         if let (Some(q_norm), Some(k_norm)) = (q_norm, k_norm) {
             bindings.extend([("q_norm", self.vector(q_norm)), ("k_norm", self.vector(k_norm))]);
@@ -198,6 +200,7 @@ impl Lowering<'_> {
                 .constant("KEYS", self.key_type.format().id())
                 .constant("VALUES", self.value_type.format().id())
                 .define_if(self.caps.subgroups, "SUBGROUP")
+                .define_if(v.is_some(), "V_APART")
                 .define_if(q_norm.is_some(), "QK_NORM")
                 .define_if(rope.is_some(), "ROPE")
                 .define_if(temperature.is_some(), "TEMPERATURE")
