@@ -58,16 +58,19 @@ fn main() -> Result<()> {
     // The first step lowers and compiles.
     times.remove(0);
     times.sort();
+    let counts = executor.counts();
     let median: Duration = times[times.len() / 2];
     println!(
-        "{path} on {}: header {:.1} ms, load {:.0} ms, {} dispatches a token, host {:.0} us a token (median of {}), {:.2} us a dispatch",
+        "{path} on {}: header {:.1} ms, load {:.0} ms, {} dispatches, {} submits and {} writes a token, host {:.0} us a token (median of {}), {:.2} us a dispatch",
         gpu.name,
         header.as_secs_f64() * 1e3,
         load.as_secs_f64() * 1e3,
-        executor.dispatches(),
+        counts.dispatches,
+        counts.submits,
+        counts.writes,
         median.as_secs_f64() * 1e6,
         times.len(),
-        median.as_secs_f64() * 1e6 / executor.dispatches() as f64,
+        median.as_secs_f64() * 1e6 / counts.dispatches as f64,
     );
     Ok(())
 }

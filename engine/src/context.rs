@@ -267,16 +267,22 @@ impl Context {
         cancelled: &mut dyn FnMut() -> bool,
     ) -> Result<usize> {
         let mut done = 0;
+        if tokens.is_empty() {
+            self.executor.select(selection)?;
+        }
         while done < tokens.len() {
             if cancelled() {
                 return Ok(done);
             }
             let piece = &tokens[done..done + self.piece(&tokens[done..])];
             let prepared = self.table.prepare(piece)?;
-            self.executor.step(&self.table, &prepared)?;
             done += piece.len();
+            if done < tokens.len() {
+                self.executor.step(&self.table, &prepared)?;
+            } else {
+                self.executor.step_and_select(&self.table, &prepared, selection)?;
+            }
         }
-        self.executor.select(selection)?;
         Ok(done)
     }
 

@@ -129,6 +129,17 @@ pub trait Executor: Send {
         Err(Error::Device("this device does not choose ids".into()))
     }
 
+    /// Computes a step of which one token wants logits, and chooses an id from them, without waiting.
+    fn step_and_select(
+        &mut self,
+        table: &KvTable,
+        step: &Prepared,
+        selection: &Selection,
+    ) -> Result<()> {
+        self.step(table, step)?;
+        self.select(selection)
+    }
+
     /// Waits for the id of a slot, one of the last two; none if a logit was no finite number.
     fn selected(&mut self, _slot: u32) -> Result<Option<u32>> {
         Err(Error::Device("this device does not choose ids".into()))

@@ -240,8 +240,10 @@ pub enum Op {
     /// For each token: norms the heads of q and k (if weights are given), turns them by rope, stores k and
     /// v in the layer's cache. q is left turned in `qkv`; its k and v parts are used up.
     QkRopeStore {
-        /// `[q | k | v]`.
+        /// `[q | k | v]`, or without v where that is a value of its own.
         qkv: ValueId,
+        /// v, where it does not lie behind k.
+        v: Option<ValueId>,
         /// The cache and the shapes.
         layer: KvLayerId,
         /// One factor an element of a query head.
@@ -463,7 +465,7 @@ impl Op {
                 Epilogue::AddTo => (vec![input, out], vec![out]),
                 Epilogue::Gated { both, .. } => (vec![input], vec![both, out]),
             },
-            Op::QkRopeStore { qkv, .. } => (vec![qkv], vec![qkv]),
+            Op::QkRopeStore { qkv, v, .. } => (std::iter::once(qkv).chain(v).collect(), vec![qkv]),
             Op::Attention { qkv, out, .. } => (vec![qkv], vec![out]),
             Op::NormParts { value, .. } | Op::Softcap { value, .. } | Op::Scale { value, .. } => {
                 (vec![value], vec![value])

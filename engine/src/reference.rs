@@ -221,6 +221,7 @@ impl Reference {
             }
             Op::QkRopeStore {
                 qkv,
+                v: apart,
                 layer,
                 q_norm,
                 k_norm,
@@ -235,9 +236,11 @@ impl Reference {
                 let rope = rope.map(|rope| &self.plan.ropes[rope.0]);
                 let norm_of =
                     |norm: &Option<WeightId>| norm.map(|id| self.weights[id.0].as_slice());
-                for (token, row) in tokens.iter().zip(&mut values[qkv.0]) {
+                let mut rows = std::mem::take(&mut values[qkv.0]);
+                for (index, (token, row)) in tokens.iter().zip(&mut rows).enumerate() {
                     let (q, rest) = row.split_at_mut(kv.query_width());
-                    let (k, v) = rest.split_at_mut(kv.key_width());
+                    let (k, behind) = rest.split_at_mut(kv.key_width());
+                    let v = apart.map_or(&*behind, |v| values[v.0][index].as_slice());
                     for head in q.chunks_exact_mut(kv.key_length) {
                         norm_and_turn(
                             head,
@@ -275,6 +278,7 @@ impl Reference {
                     cells.keys.push(rounded(k, kv.key_length, self.kv_types.0));
                     cells.values.push(rounded(v, kv.value_length, self.kv_types.1));
                 }
+                values[qkv.0] = rows;
             }
             Op::Attention { qkv, layer, scale, softcap, sinks, causal, out } => {
                 let kv = self.plan.kv_layer(*layer);

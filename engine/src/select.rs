@@ -43,6 +43,11 @@ impl Default for Sampling {
 }
 
 impl Sampling {
+    /// Whether recent ids are made less likely.
+    pub fn has_penalty(&self) -> bool {
+        self.repeat_penalty != 1.0
+    }
+
     /// The largest logit always.
     pub fn greedy() -> Self {
         Self { temperature: 0.0, ..Self::default() }

@@ -115,7 +115,7 @@ impl Variant {
     /// reads an index from a buffer (the block of keys in `attention`) its text clamps it. With `EXPERTS` rows are
     /// chosen by what a route says, so that the checks stay.
     pub fn is_trusted(&self) -> bool {
-        const TRUSTED: [&str; 3] = ["matvec", "lanewise", "matmul"];
+        const TRUSTED: [&str; 5] = ["matvec", "lanewise", "matmul", "norm", "norm_parts"];
         TRUSTED.contains(&self.kernel) && !self.defines.contains("EXPERTS")
     }
 

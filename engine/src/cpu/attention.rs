@@ -33,6 +33,8 @@ pub(super) struct Attention<'a> {
     pub tokens: &'a [Placed],
     /// `[q | k | v]` of each token.
     pub qkv: &'a [f32],
+    /// Floats of a row of it.
+    pub qkv_width: usize,
     /// The blocks of each slot's positions, and how many entries a table has.
     pub tables: &'a [Vec<Option<u32>>],
     pub table_blocks: usize,
@@ -195,7 +197,7 @@ fn part<V: Vector>(
     let Scratch { queries: q, block, scores, part } = scratch;
     q.clear();
     for token in tile.tokens.clone() {
-        let at = token * kv.qkv_width() + tile.kv_head * per_token * kv.key_length;
+        let at = token * attention.qkv_width + tile.kv_head * per_token * kv.key_length;
         let heads = &attention.qkv[at..][..per_token * kv.key_length];
         q.extend(heads.iter().map(|x| x * attention.scale));
     }

@@ -281,6 +281,7 @@ impl CpuExecutor {
             }
             Op::QkRopeStore {
                 qkv,
+                v: apart,
                 layer,
                 q_norm,
                 k_norm,
@@ -296,7 +297,8 @@ impl CpuExecutor {
                 let norms = [q_norm, k_norm].map(|norm| norm.map(|id| self.weights.vector(id)));
                 let rope = rope.map(|rope| &self.plan.ropes[rope.0]);
                 let group = usize::from(kv.window.is_some());
-                let rows = Slots::new(&mut buffer, kv.qkv_width());
+                let width = self.plan.value(*qkv).width;
+                let rows = Slots::new(&mut buffer, width);
                 self.team.share(step.tokens.len(), ROWS_TOGETHER, &|range| {
                     for index in range {
                         let position = step.tokens[index].position;
@@ -327,13 +329,23 @@ impl CpuExecutor {
                         });
                     }
                 });
+                let apart = apart.map(|v| (v, self.take(v)));
                 let (keys, values) = (&mut self.keys[layer.0], &mut self.kv_values[layer.0]);
                 let stored = if *store { step.tokens.as_slice() } else { &[] };
-                for (token, row) in stored.iter().zip(buffer.chunks_exact(kv.qkv_width())) {
-                    let (k, v) = row[kv.query_width()..].split_at(kv.key_width());
+                for (index, (token, row)) in
+                    stored.iter().zip(buffer.chunks_exact(width)).enumerate()
+                {
+                    let (k, behind) = row[kv.query_width()..].split_at(kv.key_width());
+                    let v = match &apart {
+                        Some((_, v)) => &v[index * kv.value_width()..][..kv.value_width()],
+                        None => behind,
+                    };
                     let cell = token.cells[group] as usize;
                     keys.store(cell, k);
                     values.store(cell, v);
+                }
+                if let Some((v, buffer)) = apart {
+                    self.put(v, buffer);
                 }
                 self.put(*qkv, buffer);
                 Ok(())
@@ -353,6 +365,7 @@ impl CpuExecutor {
                     sinks: sinks.map(|sinks| self.weights.vector(sinks)),
                     tokens: &step.tokens,
                     qkv: self.value(*qkv),
+                    qkv_width: self.plan.value(*qkv).width,
                     tables: &self.tables[group],
                     table_blocks: self.groups[group].table_blocks,
                     set: self.set,

@@ -240,6 +240,8 @@ pub struct Gpu {
     pub(super) pipelines: Pipelines,
     /// Whether host and device share their memory, so that weights are written in place.
     pub(super) unified: bool,
+    /// Whether it is a card with memory of its own.
+    pub(super) is_card: bool,
     adapter: wgpu::Adapter,
     memory_limit: Option<u64>,
     fault: Arc<Mutex<Option<String>>>,
@@ -336,6 +338,7 @@ impl Gpu {
             driver: adapter.driver.clone(),
             pipelines: Pipelines::new(&device, &adapter.info, options.injected_fault.clone()),
             unified: features.contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS),
+            is_card: adapter.kind == DeviceType::DiscreteGpu,
             device,
             queue,
             caps,

@@ -364,6 +364,11 @@ impl Caps {
         }
         let tokens = if shape.count == Count::One { 1 } else { 4 };
         let take = self.take(shape.format, shape.columns, tokens);
+        // A core holds 64 subgroups of NVIDIA's and 32 workgroups; Apple's likes two subgroups a workgroup as well.
+        let lanes = match self.family {
+            Family::Nvidia | Family::Apple => lanes * 2,
+            _ => lanes,
+        };
         let rows: u32 = match (self.family, shape.format) {
             (Family::Software, _) => 8,
             // What a lane holds of the inputs serves two rows.
@@ -372,11 +377,13 @@ impl Caps {
             (Family::Nvidia | Family::Amd, Format::Q8_0) | (_, Format::F32) => 1,
             _ => 2,
         };
-        // Long rows of small matrices need more lanes to fill the card.
-        let wide = matches!(self.family, Family::Nvidia | Family::Intel)
-            && shape.rows <= 8192
-            && shape.columns >= 1024;
-        let lanes = if wide { (lanes * 4).min(128) } else { lanes };
+        // Long rows of small matrices need more lanes to fill the card. Not on Intel: eight subgroups of 16 wait twice a row
+        // for each other, for four turns of work.
+        let wide = self.family == Family::Nvidia && shape.rows <= 8192 && shape.columns >= 1024;
+        let wanted = if wide { 128 } else { lanes };
+        // More lanes than a row has turns for would stand idle.
+        let turns = shape.columns / if take == Take::Quarter { 8 } else { 32 };
+        let lanes = wanted.min((turns as u32).next_power_of_two()).max(self.subgroup_lanes());
         let rows = if shape.gated { rows.div_ceil(2) } else { rows };
         ProductKernel::Matvec { lanes, rows, tokens, take }
     }
@@ -395,7 +402,7 @@ impl Caps {
         }
         if shape.count != Count::Many {
             for lanes in [lanes, lanes * 2, lanes * 4] {
-                for rows in [1, 2, 4, 8] {
+                for rows in [2, 4, 1, 8] {
                     for &tokens in tokens {
                         for take in [Take::Quad, Take::Quarter, Take::Group] {
                             all.push(ProductKernel::Matvec { lanes, rows, tokens, take });
@@ -404,12 +411,17 @@ impl Caps {
                 }
             }
         }
-        all.extend(self.lanewise_candidates(tokens));
         all.push(ProductKernel::Matmul);
-        // More sums than this do not stay in registers.
+        // More sums and inputs than this do not stay in registers: a lane keeps a group of each token, or a quarter of
+        // one. By AMD's compiler all of eight tokens' groups spill, and by Intel's.
         let registers = |kernel: &ProductKernel| match *kernel {
-            ProductKernel::Matvec { rows, tokens, .. }
-            | ProductKernel::Lanewise { rows, tokens, .. } => {
+            ProductKernel::Matvec { rows, tokens, split, .. } => {
+                let sums = rows * tokens * if shape.gated { 2 } else { 1 };
+                let inputs = tokens * if split { 8 } else { 32 };
+                sums <= 32 && sums + inputs <= 192
+            }
+            // Only software drivers get these.
+            ProductKernel::Lanewise { rows, tokens, .. } => {
                 rows * tokens * if shape.gated { 2 } else { 1 } <= 32
             }
             ProductKernel::Matmul | ProductKernel::Cooperative { .. } => true,

@@ -3,6 +3,7 @@
 //! A plan is lowered once per class of steps; a recording holds each dispatch's pipeline and bind group, so
 //! that a step creates nothing: it writes the step's numbers, encodes one pass, submits.
 
+pub(super) mod numbers;
 mod profile;
 
 use std::collections::{BTreeSet, HashMap};
@@ -11,8 +12,9 @@ use std::sync::Arc;
 use shaders::Variant;
 use wgpu::BufferUsages as Usage;
 
+use self::numbers::{Numbers, Range};
 use super::adapter::Gpu;
-use super::choice::Caps;
+use super::choice::{Caps, Count};
 use super::layout::Layout;
 use super::lower::{
     Dispatch, Extent, Lowering, MOST_CANDIDATES, Resource, StepClass, kept_candidates,
@@ -20,8 +22,8 @@ use super::lower::{
 };
 use super::pipelines::Pipeline;
 use super::sizes::{
-    BufferSizes, RECENT_BYTES, SELECTED_SLOTS, SELECTION_BYTES, SELECTIONS_IN_FLIGHT, TOKEN_WORDS,
-    block_bytes,
+    BufferSizes, RECENT_BYTES, SELECTED_SLOTS, SELECTIONS_IN_FLIGHT, TOKEN_WORDS, block_bytes,
+    values_apart,
 };
 use super::upload::GpuWeights;
 use crate::executor::{Executor, Memory, Selection, Sizes};
@@ -36,6 +38,19 @@ use crate::{Error, Result};
 /// Multiply-adds of a submit, about: meant to take a slow integrated GPU a tenth of a second (an estimate, not
 /// yet measured on one), far below a driver's watchdog (2 s on Windows).
 const SUBMIT_WORK: u64 = 10_000_000_000;
+/// The same for cards with memory of their own, the slowest of which do 10^12 a second.
+const CARD_SUBMIT_WORK: u64 = 100_000_000_000;
+
+/// What a step took, for reports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StepCounts {
+    /// Dispatches of the plan, without those that choose an id.
+    pub dispatches: usize,
+    /// Submissions.
+    pub submits: usize,
+    /// Writes into buffers.
+    pub writes: usize,
+}
 
 /// A dispatch made ready.
 struct Recorded {
@@ -44,6 +59,20 @@ struct Recorded {
     grid: [Extent; 3],
     /// Multiply-adds per row, about.
     work: u64,
+}
+
+impl Recorded {
+    /// Encodes it for a step of so many tokens and outputs; answers whether there is anything to do.
+    fn encode(&self, pass: &mut wgpu::ComputePass, tokens: u32, outputs: u32) -> bool {
+        let [x, y, z] = self.grid.map(|extent| extent.count(tokens, outputs));
+        if x * y * z == 0 {
+            return false;
+        }
+        pass.set_pipeline(&self.pipeline.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(x, y, z);
+        true
+    }
 }
 
 /// A context's device side on a GPU.
@@ -55,12 +84,13 @@ pub struct GpuExecutor {
     groups: Vec<Group>,
     placement: Placement,
     values: Vec<wgpu::Buffer>,
+    /// Of [`values_apart`], for steps of few tokens.
+    apart: HashMap<usize, wgpu::Buffer>,
     keys: Vec<wgpu::Buffer>,
     kv_values: Vec<wgpu::Buffer>,
-    tokens: wgpu::Buffer,
-    outputs: wgpu::Buffer,
+    /// What [`Numbers`] lays out.
+    numbers: wgpu::Buffer,
     tables: wgpu::Buffer,
-    angles: Vec<wgpu::Buffer>,
     selected: wgpu::Buffer,
     step: wgpu::Buffer,
     readback: wgpu::Buffer,
@@ -68,7 +98,8 @@ pub struct GpuExecutor {
     /// Where a block waits on its way to another place in the same buffer.
     block_copy: wgpu::Buffer,
     recordings: HashMap<StepClass, Arc<Vec<Recorded>>>,
-    selections: HashMap<usize, Arc<Vec<Recorded>>>,
+    /// By the number of candidates and whether there is a penalty.
+    selections: HashMap<(usize, bool), Arc<Vec<Recorded>>>,
     candidates: [wgpu::Buffer; 2],
     part_sums: wgpu::Buffer,
     part_maxima: wgpu::Buffer,
@@ -76,15 +107,17 @@ pub struct GpuExecutor {
     rounded: wgpu::Buffer,
     rounded_scales: wgpu::Buffer,
     states: Vec<wgpu::Buffer>,
-    selection: wgpu::Buffer,
     recent: wgpu::Buffer,
     flags: wgpu::Buffer,
     /// Where selected ids come to the host, and the submission that brings each.
     id_readbacks: Vec<(wgpu::Buffer, Option<wgpu::SubmissionIndex>)>,
     memory: Memory,
     tables_written: Vec<u32>,
+    step_written: [u32; 4],
     output_rows: usize,
-    dispatches: usize,
+    /// Whether the last step's logits are on their way to `readback`.
+    logits_copied: bool,
+    counts: StepCounts,
 }
 
 impl GpuExecutor {
@@ -121,12 +154,11 @@ impl GpuExecutor {
         let many = |label: &str, sizes: &[u64]| with(label, sizes, storage);
         let executor = Self {
             values: with("value", &bytes.values, storage | uniform),
+            apart: values_apart(&plan).map(|id| id.0).zip(many("v", &bytes.apart)).collect(),
             keys: many("keys", &bytes.keys),
             kv_values: many("values", &bytes.kv_values),
-            tokens: gpu.buffer("tokens", bytes.tokens, storage),
-            outputs: gpu.buffer("outputs", bytes.outputs, storage),
+            numbers: gpu.buffer("numbers", bytes.numbers, storage),
             tables: gpu.buffer("tables", bytes.tables, storage),
-            angles: many("angles", &bytes.angles),
             selected: gpu.buffer("selected", bytes.selected, storage),
             step: gpu.buffer("step", bytes.step, Usage::UNIFORM | Usage::COPY_DST),
             readback: gpu.buffer(
@@ -149,15 +181,16 @@ impl GpuExecutor {
             expert_tiles: gpu.buffer("expert tiles", bytes.expert_tiles, storage),
             rounded: gpu.buffer("rounded inputs", bytes.rounded, storage),
             rounded_scales: gpu.buffer("scales of rounded inputs", bytes.rounded_scales, storage),
-            selection: gpu.buffer("selection", SELECTION_BYTES, Usage::UNIFORM | Usage::COPY_DST),
             recent: gpu.buffer("recent", RECENT_BYTES, storage),
             flags: gpu.buffer("flags", 4, storage),
             id_readbacks: (0..SELECTIONS_IN_FLIGHT)
                 .map(|_| (gpu.buffer("id", 8, Usage::MAP_READ | Usage::COPY_DST), None))
                 .collect(),
             tables_written: vec![u32::MAX; bytes.tables as usize / 4],
+            step_written: [u32::MAX; 4],
             output_rows: 0,
-            dispatches: 0,
+            logits_copied: false,
+            counts: StepCounts::default(),
             memory,
             gpu: gpu.clone(),
             weights,
@@ -183,7 +216,7 @@ impl GpuExecutor {
             return Ok(recording.clone());
         }
         let dispatches = self.lower(class)?;
-        let recording = Arc::new(self.record(&dispatches)?);
+        let recording = Arc::new(self.record(&dispatches, class.tokens)?);
         self.recordings.insert(class, recording.clone());
         Ok(recording)
     }
@@ -194,7 +227,9 @@ impl GpuExecutor {
         lower(&self.plan, layout, caps, &self.sizes, &self.groups, class)
     }
 
-    fn record(&self, dispatches: &[Dispatch]) -> Result<Vec<Recorded>> {
+    /// Binds the dispatches of steps of `count` tokens.
+    fn record(&self, dispatches: &[Dispatch], count: Count) -> Result<Vec<Recorded>> {
+        let numbers = Numbers::new(&self.plan, &self.sizes, count);
         let alignment =
             self.gpu.device.limits().min_uniform_buffer_offset_alignment.max(16) as usize;
         let mut starts = Vec::new();
@@ -239,7 +274,7 @@ impl GpuExecutor {
                         let kernel = dispatch.variant.to_string();
                         return Err(Error::Kernel(shaders::Error::Source { kernel, why }));
                     };
-                    self.resource(resource, binding.bytes)
+                    self.resource(resource, binding.bytes, (count, &numbers))
                 };
                 entries.push(wgpu::BindGroupEntry { binding: binding.index, resource });
             }
@@ -264,7 +299,12 @@ impl GpuExecutor {
     }
 
     /// What stands behind a resource; of a value or a vector `bytes` from its start on, or all of it if that is 0.
-    fn resource(&self, resource: Resource, bytes: u32) -> wgpu::BindingResource<'_> {
+    fn resource(
+        &self,
+        resource: Resource,
+        bytes: u32,
+        (count, numbers): (Count, &Numbers),
+    ) -> wgpu::BindingResource<'_> {
         let part = |buffer, start: usize, bytes: u64| {
             wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                 buffer,
@@ -272,6 +312,7 @@ impl GpuExecutor {
                 size: std::num::NonZeroU64::new(bytes),
             })
         };
+        let number = |range: Range| part(&self.numbers, range.start as usize, range.bytes);
         match resource {
             Resource::Matrix(index) => self.weights.matrices[index].binding(),
             Resource::Vector(id) => {
@@ -280,16 +321,19 @@ impl GpuExecutor {
                 let bytes = if bytes > 0 { u64::from(bytes) } else { all };
                 part(&self.weights.vectors, vector.start, bytes)
             }
-            Resource::Value(id) => part(self.value_buffer(id), 0, u64::from(bytes)),
+            Resource::Value(id) => {
+                let apart = self.apart.get(&id.0).filter(|_| count != Count::Many);
+                part(apart.unwrap_or(self.value_buffer(id)), 0, u64::from(bytes))
+            }
             Resource::Keys(layer) => self.keys[layer.0].as_entire_binding(),
             Resource::Values(layer) => self.kv_values[layer.0].as_entire_binding(),
-            Resource::Tokens => self.tokens.as_entire_binding(),
-            Resource::Outputs => self.outputs.as_entire_binding(),
+            Resource::Tokens => number(numbers.tokens),
+            Resource::Outputs => number(numbers.outputs),
             Resource::Tables => self.tables.as_entire_binding(),
-            Resource::Angles(rope) => self.angles[rope.0].as_entire_binding(),
+            Resource::Angles(rope) => number(numbers.angles[rope.0]),
             Resource::Selected => self.selected.as_entire_binding(),
             Resource::Step => self.step.as_entire_binding(),
-            Resource::Selection => self.selection.as_entire_binding(),
+            Resource::Selection => number(numbers.selection),
             Resource::Recent => self.recent.as_entire_binding(),
             Resource::Flags => self.flags.as_entire_binding(),
             Resource::PartSums => self.part_sums.as_entire_binding(),
@@ -306,33 +350,52 @@ impl GpuExecutor {
         &self.values[self.placement.buffer_of[id.0]]
     }
 
-    /// Copies what a step must have copied, writes its numbers. Answers its class and its dispatches.
+    /// Writes a step's numbers, and has `encoder` copy what must be copied before. Answers its class and its dispatches.
     fn begin(
         &mut self,
         table: &KvTable,
         step: &Prepared,
+        selection: Option<&Selection>,
+        encoder: &mut wgpu::CommandEncoder,
     ) -> Result<(StepClass, Arc<Vec<Recorded>>)> {
-        if !step.copies.is_empty() {
-            let mut encoder =
-                self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            for copy in &step.copies {
-                for (buffer, bytes) in self.group_buffers(copy.group) {
-                    let (from, to) = (u64::from(copy.from) * bytes, u64::from(copy.to) * bytes);
-                    // A buffer can't be copied within itself.
-                    encoder.copy_buffer_to_buffer(buffer, from, &self.block_copy, 0, bytes);
-                    encoder.copy_buffer_to_buffer(&self.block_copy, 0, buffer, to, bytes);
-                }
+        for copy in &step.copies {
+            for (buffer, bytes) in self.group_buffers(copy.group) {
+                let (from, to) = (u64::from(copy.from) * bytes, u64::from(copy.to) * bytes);
+                // A buffer can't be copied within itself.
+                encoder.copy_buffer_to_buffer(buffer, from, &self.block_copy, 0, bytes);
+                encoder.copy_buffer_to_buffer(&self.block_copy, 0, buffer, to, bytes);
             }
-            self.gpu.queue.submit([encoder.finish()]);
         }
-        self.write_step(table, step);
         let class = StepClass::of_step(step, self.weights.caps.split_from);
-        Ok((class, self.recording(class)?))
+        let recording = self.recording(class)?;
+        self.counts = StepCounts::default();
+        self.logits_copied = false;
+        self.write_tables(table);
+        self.write_step(step, selection, class.tokens);
+        Ok((class, recording))
     }
 
-    /// Writes the step's numbers: tokens, outputs, tables where they changed, angles.
-    fn write_step(&mut self, table: &KvTable, step: &Prepared) {
-        let queue = &self.gpu.queue;
+    fn write(&mut self, buffer: impl Fn(&Self) -> &wgpu::Buffer, at: u64, bytes: &[u8]) {
+        self.gpu.queue.write_buffer(buffer(self), at, bytes);
+        self.counts.writes += 1;
+    }
+
+    fn submit(&mut self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+        self.counts.submits += 1;
+        self.gpu.queue.submit([encoder.finish()])
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+    }
+
+    /// Multiply-adds of a submit, about.
+    fn submit_work(&self) -> u64 {
+        if self.gpu.is_card { CARD_SUBMIT_WORK } else { SUBMIT_WORK }
+    }
+
+    /// Writes the tables of all sequences where they changed.
+    fn write_tables(&mut self, table: &KvTable) {
         let table_starts = self.group_table_starts();
         let mut words = vec![0; self.tables_written.len()];
         for (group, &start) in table_starts.iter().enumerate() {
@@ -345,9 +408,14 @@ impl GpuExecutor {
             });
         }
         if words != self.tables_written {
-            queue.write_buffer(&self.tables, 0, bytemuck::cast_slice(&words));
+            self.write(|all| &all.tables, 0, bytemuck::cast_slice(&words));
             self.tables_written = words;
         }
+    }
+
+    /// Writes the step's numbers: the selection, outputs, tokens, angles. Of a few tokens all in one.
+    fn write_step(&mut self, step: &Prepared, selection: Option<&Selection>, count: Count) {
+        let table_starts = self.group_table_starts();
         let mut tokens = Vec::with_capacity(step.tokens.len() * TOKEN_WORDS);
         let mut outputs = Vec::new();
         for (index, token) in step.tokens.iter().enumerate() {
@@ -374,17 +442,36 @@ impl GpuExecutor {
                 outputs.push(index as u32);
             }
         }
-        queue.write_buffer(&self.tokens, 0, bytemuck::cast_slice(&tokens));
-        if !outputs.is_empty() {
-            queue.write_buffer(&self.outputs, 0, bytemuck::cast_slice(&outputs));
-        }
         self.output_rows = outputs.len();
         let counts = [step.tokens.len() as u32, outputs.len() as u32, 0, 0];
-        queue.write_buffer(&self.step, 0, bytemuck::cast_slice(&counts));
-        for (rope, buffer) in self.plan.ropes.iter().zip(&self.angles) {
-            let angles = angles_of(rope, step);
-            queue.write_buffer(buffer, 0, bytemuck::cast_slice(&angles));
+        if counts != self.step_written {
+            self.write(|all| &all.step, 0, bytemuck::cast_slice(&counts));
+            self.step_written = counts;
         }
+        let numbers = Numbers::new(&self.plan, &self.sizes, count);
+        let selection = selection.map(selection_words);
+        let angles: Vec<_> = self.plan.ropes.iter().map(|rope| angles_of(rope, step)).collect();
+        let mut parts: Vec<(Range, &[u8])> = Vec::new();
+        if let Some(words) = &selection {
+            parts.push((numbers.selection, bytemuck::cast_slice(words)));
+        }
+        parts.push((numbers.outputs, bytemuck::cast_slice(&outputs)));
+        parts.push((numbers.tokens, bytemuck::cast_slice(&tokens)));
+        for (&range, angles) in numbers.angles.iter().zip(&angles) {
+            parts.push((range, bytemuck::cast_slice(angles)));
+        }
+        parts.retain(|(_, bytes)| !bytes.is_empty());
+        if count == Count::Many {
+            for (range, bytes) in parts {
+                self.write(|all| &all.numbers, range.start, bytes);
+            }
+            return;
+        }
+        let mut all = vec![0; numbers.end as usize];
+        for (range, bytes) in parts {
+            all[range.start as usize..][..bytes.len()].copy_from_slice(bytes);
+        }
+        self.write(|executor| &executor.numbers, 0, &all);
     }
 
     /// Where each group's tables start in the buffer of tables, in words.
@@ -400,14 +487,102 @@ impl GpuExecutor {
             .collect()
     }
 
-    /// Dispatches of the last step, for reports.
-    pub fn dispatches(&self) -> usize {
-        self.dispatches
+    /// What the last step took, and choosing an id after it.
+    pub fn counts(&self) -> StepCounts {
+        self.counts
+    }
+
+    /// The dispatches that choose an id, lowered and bound on first use.
+    fn selection_recording(&mut self, sampling: &Sampling) -> Result<Arc<Vec<Recorded>>> {
+        let key = (kept_candidates(candidates(sampling)), sampling.has_penalty());
+        if let Some(recording) = self.selections.get(&key) {
+            return Ok(recording.clone());
+        }
+        let dispatches = lower_selection(&self.plan, key.0, key.1);
+        let recording = Arc::new(self.record(&dispatches, Count::One)?);
+        self.selections.insert(key, recording.clone());
+        Ok(recording)
+    }
+
+    /// Has `encoder` bring the id of a selection's slot to the host. Answers where it will be.
+    fn copy_selected(&self, slot: u32, encoder: &mut wgpu::CommandEncoder) -> usize {
+        let place = slot as usize % SELECTIONS_IN_FLIGHT;
+        let readback = &self.id_readbacks[place].0;
+        let at = u64::from(slot % SELECTED_SLOTS as u32) * 4;
+        encoder.copy_buffer_to_buffer(&self.selected, at, readback, 0, 4);
+        encoder.copy_buffer_to_buffer(&self.flags, 0, readback, 4, 4);
+        place
+    }
+
+    /// Bytes of the last step's logits.
+    fn logits_bytes(&self) -> u64 {
+        (self.output_rows * self.plan.vocabulary() * 4) as u64
+    }
+
+    /// Computes a step; with a selection has an id chosen from its logits, else has them brought to the host.
+    fn compute(
+        &mut self,
+        table: &KvTable,
+        step: &Prepared,
+        selection: Option<&Selection>,
+    ) -> Result<()> {
+        let mut encoder = self.encoder();
+        let (_, recording) = self.begin(table, step, selection, &mut encoder)?;
+        let choice = match selection {
+            Some(selection) => Some(self.selection_recording(&selection.sampling)?),
+            None => None,
+        };
+        let (tokens, outputs) = (step.tokens.len() as u32, self.output_rows as u32);
+        let most = self.submit_work();
+        let mut rest = recording.as_slice();
+        loop {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            let mut work = 0;
+            let mut count = 0;
+            for recorded in rest {
+                count += 1;
+                self.counts.dispatches += usize::from(recorded.encode(&mut pass, tokens, outputs));
+                work += recorded.work * u64::from(tokens);
+                if work > most {
+                    break;
+                }
+            }
+            rest = &rest[count..];
+            if !rest.is_empty() {
+                drop(pass);
+                let full = std::mem::replace(&mut encoder, self.encoder());
+                self.submit(full);
+                continue;
+            }
+            for recorded in choice.iter().flat_map(|choice| choice.iter()) {
+                recorded.encode(&mut pass, 1, 1);
+            }
+            break;
+        }
+        if let Some(selection) = selection {
+            let place = self.copy_selected(selection.slot, &mut encoder);
+            self.id_readbacks[place].1 = Some(self.submit(encoder));
+        } else {
+            let bytes = self.logits_bytes();
+            if bytes > 0 {
+                let logits = self.value_buffer(self.plan.logits);
+                encoder.copy_buffer_to_buffer(logits, 0, &self.readback, 0, bytes);
+                self.logits_copied = true;
+            }
+            self.submit(encoder);
+        }
+        self.gpu.check()
     }
 
     /// Writes rows of an activation, for tests of single ops.
     pub fn write_value(&self, id: ValueId, rows: &[f32]) {
-        self.gpu.queue.write_buffer(self.value_buffer(id), 0, bytemuck::cast_slice(rows));
+        let bytes = bytemuck::cast_slice(rows);
+        self.gpu.queue.write_buffer(self.value_buffer(id), 0, bytes);
+        if let Some(apart) =
+            self.apart.get(&id.0).filter(|apart| apart.size() >= bytes.len() as u64)
+        {
+            self.gpu.queue.write_buffer(apart, 0, bytes);
+        }
     }
 
     /// Reads `floats` floats of an activation, for tests of single ops.
@@ -439,7 +614,7 @@ impl GpuExecutor {
 }
 
 /// The dispatches of a class of steps of a plan.
-fn lower(
+pub(super) fn lower(
     plan: &Plan,
     layout: &Layout,
     caps: &Caps,
@@ -464,7 +639,7 @@ fn lower(
 }
 
 /// The distinct variants of some dispatches.
-fn variants(dispatches: &[Dispatch]) -> Vec<Variant> {
+pub(super) fn variants(dispatches: &[Dispatch]) -> Vec<Variant> {
     let variants: BTreeSet<_> = dispatches.iter().map(|dispatch| &dispatch.variant).collect();
     variants.into_iter().cloned().collect()
 }
@@ -481,11 +656,35 @@ pub fn compile_ahead(
     // The largest logit, and the default top-k.
     let top_ks = [1, Sampling::default().top_k];
     let mut dispatches: Vec<_> =
-        top_ks.iter().flat_map(|&k| lower_selection(plan, kept_candidates(k))).collect();
+        top_ks.iter().flat_map(|&k| lower_selection(plan, kept_candidates(k), false)).collect();
     for class in [StepClass::of(1, 1), StepClass::of(sizes.chunk, 1)] {
         dispatches.extend(lower(plan, &layout, caps, sizes, groups, class)?);
     }
     gpu.pipelines.warm(gpu, &variants(&dispatches))
+}
+
+/// How many of the likeliest ids are to be kept.
+fn candidates(sampling: &Sampling) -> usize {
+    if sampling.is_greedy() { 1 } else { sampling.top_k }
+}
+
+/// The kernels' `Selection`.
+fn selection_words(selection: &Selection) -> [u32; 12] {
+    let sampling = &selection.sampling;
+    [
+        selection.slot % SELECTED_SLOTS as u32,
+        selection.sequence.0,
+        selection.position,
+        sampling.seed as u32,
+        (sampling.seed >> 32) as u32,
+        candidates(sampling) as u32,
+        sampling.temperature.to_bits(),
+        sampling.top_p.to_bits(),
+        sampling.min_p.to_bits(),
+        sampling.repeat_penalty.to_bits(),
+        u32::from(sampling.is_greedy()),
+        0,
+    ]
 }
 
 /// Cosine and sine of each pair for each token.
@@ -499,35 +698,16 @@ fn angles_of(rope: &Rope, step: &Prepared) -> Vec<[f32; 2]> {
 
 impl Executor for GpuExecutor {
     fn step(&mut self, table: &KvTable, step: &Prepared) -> Result<()> {
-        let (_, recording) = self.begin(table, step)?;
-        let (tokens, outputs) = (step.tokens.len() as u32, self.output_rows as u32);
-        self.dispatches = 0;
-        let mut rest = recording.as_slice();
-        while !rest.is_empty() {
-            let mut encoder =
-                self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            let mut work = 0;
-            let mut count = 0;
-            for recorded in rest {
-                let [x, y, z] = recorded.grid.map(|extent| extent.count(tokens, outputs));
-                count += 1;
-                if x * y * z > 0 {
-                    pass.set_pipeline(&recorded.pipeline.pipeline);
-                    pass.set_bind_group(0, &recorded.bind_group, &[]);
-                    pass.dispatch_workgroups(x, y, z);
-                    self.dispatches += 1;
-                }
-                work += recorded.work * u64::from(tokens);
-                if work > SUBMIT_WORK {
-                    break;
-                }
-            }
-            rest = &rest[count..];
-            drop(pass);
-            self.gpu.queue.submit([encoder.finish()]);
-        }
-        self.gpu.check()
+        self.compute(table, step, None)
+    }
+
+    fn step_and_select(
+        &mut self,
+        table: &KvTable,
+        step: &Prepared,
+        selection: &Selection,
+    ) -> Result<()> {
+        self.compute(table, step, Some(selection))
     }
 
     fn profile(&mut self, table: &KvTable, step: &Prepared) -> Result<StepProfile> {
@@ -550,48 +730,17 @@ impl Executor for GpuExecutor {
     }
 
     fn select(&mut self, selection: &Selection) -> Result<()> {
-        let sampling = &selection.sampling;
-        let top_k = if sampling.is_greedy() { 1 } else { sampling.top_k };
-        let keep = kept_candidates(top_k);
-        let recording = if let Some(recording) = self.selections.get(&keep) {
-            recording.clone()
-        } else {
-            let recording = Arc::new(self.record(&lower_selection(&self.plan, keep))?);
-            self.selections.insert(keep, recording.clone());
-            recording
-        };
-        let slot = selection.slot % SELECTED_SLOTS as u32;
-        let words = [
-            slot,
-            selection.sequence.0,
-            selection.position,
-            sampling.seed as u32,
-            (sampling.seed >> 32) as u32,
-            top_k as u32,
-            sampling.temperature.to_bits(),
-            sampling.top_p.to_bits(),
-            sampling.min_p.to_bits(),
-            sampling.repeat_penalty.to_bits(),
-            u32::from(sampling.is_greedy()),
-            0,
-        ];
-        self.gpu.queue.write_buffer(&self.selection, 0, bytemuck::cast_slice(&words));
-        let mut encoder =
-            self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let recording = self.selection_recording(&selection.sampling)?;
+        let words = selection_words(selection);
+        self.write(|all| &all.numbers, 0, bytemuck::cast_slice(&words));
+        let mut encoder = self.encoder();
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for recorded in recording.iter() {
-            let [x, y, z] = recorded.grid.map(|extent| extent.count(1, 1));
-            pass.set_pipeline(&recorded.pipeline.pipeline);
-            pass.set_bind_group(0, &recorded.bind_group, &[]);
-            pass.dispatch_workgroups(x, y, z);
+            recorded.encode(&mut pass, 1, 1);
         }
         drop(pass);
-        let place = selection.slot as usize % SELECTIONS_IN_FLIGHT;
-        let readback = &self.id_readbacks[place].0;
-        encoder.copy_buffer_to_buffer(&self.selected, u64::from(slot) * 4, readback, 0, 4);
-        encoder.copy_buffer_to_buffer(&self.flags, 0, readback, 4, 4);
-        let submission = self.gpu.queue.submit([encoder.finish()]);
-        self.id_readbacks[place].1 = Some(submission);
+        let place = self.copy_selected(selection.slot, &mut encoder);
+        self.id_readbacks[place].1 = Some(self.submit(encoder));
         self.gpu.check()
     }
 
@@ -602,12 +751,15 @@ impl Executor for GpuExecutor {
     }
 
     fn logits(&mut self) -> Result<Vec<f32>> {
-        let bytes = (self.output_rows * self.plan.vocabulary() * 4) as u64;
+        let bytes = self.logits_bytes();
         if bytes == 0 {
             self.gpu.wait()?;
             return Ok(Vec::new());
         }
-        self.copy_out(self.value_buffer(self.plan.logits), 0, &self.readback, 0, bytes);
+        if !self.logits_copied {
+            self.copy_out(self.value_buffer(self.plan.logits), 0, &self.readback, 0, bytes);
+        }
+        self.logits_copied = false;
         self.gpu.read_mapped(&self.readback, bytes)
     }
 

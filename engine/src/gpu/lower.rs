@@ -216,14 +216,16 @@ impl Lowering<'_> {
     /// Lowers a plan.
     pub fn lower(&self) -> Result<Vec<Dispatch>> {
         let mut dispatches = Vec::new();
-        let mut norm = None;
+        // A norm that is fused, and its result.
+        let mut fused: Option<(ValueId, Norm)> = None;
         for (index, op) in self.plan.ops.iter().enumerate() {
             let first = dispatches.len();
-            if let Some(fused) = self.fused_norm(index) {
-                norm = Some(fused);
+            if let Some(norm) = self.fused_norm(index) {
+                fused = Some(norm);
                 continue;
             }
-            self.op(op, norm.take(), &mut dispatches)?;
+            let norm = fused.filter(|(normed, _)| op.uses().0.contains(normed));
+            self.op(op, norm.map(|(_, norm)| norm), &mut dispatches)?;
             for dispatch in &mut dispatches[first..] {
                 dispatch.op = index;
             }
@@ -231,9 +233,9 @@ impl Lowering<'_> {
         Ok(dispatches)
     }
 
-    /// The norm of op `index` if the next op's products can norm their input themselves, and nothing else
-    /// reads it.
-    fn fused_norm(&self, index: usize) -> Option<Norm> {
+    /// The norm of op `index`, with its result, if the products of the ops that follow can norm their input themselves,
+    /// and nothing else reads it.
+    fn fused_norm(&self, index: usize) -> Option<(ValueId, Norm)> {
         let Op::Norm {
             input,
             kind: NormKind::Rms,
@@ -247,33 +249,38 @@ impl Lowering<'_> {
         else {
             return None;
         };
-        let Some(Op::Linear { input: read, weights, epilogue, out, .. }) =
-            self.plan.ops.get(index + 1)
-        else {
-            return None;
-        };
-        let readers = self.plan.ops.iter().filter(|op| op.uses().0.contains(&normed)).count();
-        // The product must not write what its own norm still reads.
-        let (_, written) = self.plan.ops[index + 1].uses();
-        if *read != normed
-            || readers != 1
-            || written.contains(&input)
+        let reads = |op: &&Op| op.uses().0.contains(&normed);
+        let products = self.plan.ops[index + 1..].iter().take_while(reads).count();
+        let readers = self.plan.ops.iter().filter(reads).count();
+        // Where nobody wants `input` any more, the second product may be written over it.
+        let lives = |op: &Op| op.uses().0.contains(&input);
+        if products == 0
+            || (products > 1 && !self.plan.ops[index + 1 + products..].iter().any(lives))
+            || readers != products
             || self.plan.value(input).rows != self.plan.value(normed).rows
             // Products take all columns for numbers.
             || count < self.plan.value(normed).width
         {
             return None;
         }
-        let parts = self.layout.parts(weights);
-        let gated = matches!(epilogue, Epilogue::Gated { .. });
-        let fuses = |part: &Part| {
-            let shape = self.shape(part, *out, gated && parts.len() == 1);
-            // Inputs that are rounded once are normed once.
-            let rounded = self.is_rounded(self.caps.product(&shape), part, *out);
-            rounded || self.caps.fuses_norm(&shape)
+        let fuses = |op: &Op| {
+            let Op::Linear { input: read, weights, epilogue, out, .. } = op else { return false };
+            let parts = self.layout.parts(weights);
+            let gated = matches!(epilogue, Epilogue::Gated { .. });
+            // A product must not write what its own norm still reads.
+            let (_, written) = op.uses();
+            *read == normed
+                && !written.contains(&input)
+                && parts.iter().all(|part| {
+                    let shape = self.shape(part, *out, gated && parts.len() == 1);
+                    // Inputs that are rounded once are normed once.
+                    let rounded = self.is_rounded(self.caps.product(&shape), part, *out);
+                    rounded || self.caps.fuses_norm(&shape)
+                })
         };
         let weight = self.layout.vector_of(self.plan, weight);
-        parts.iter().all(fuses).then_some(Norm { input, weight, epsilon })
+        let all = self.plan.ops[index + 1..][..products].iter().all(fuses);
+        all.then_some((normed, Norm { input, weight, epsilon }))
     }
 
     fn op(&self, op: &Op, norm: Option<Norm>, out: &mut Vec<Dispatch>) -> Result<()> {
@@ -558,8 +565,9 @@ impl Lowering<'_> {
         if !kernel.can_fuse() {
             return [Extent::Fixed(workgroups), tokens, Extent::Fixed(1)];
         }
-        let x = workgroups.min(self.caps.max_workgroups);
-        [Extent::Fixed(x), Extent::Fixed(workgroups.div_ceil(x)), tokens]
+        // As few rows of workgroups as there may be, all alike, so that few workgroups find nothing to do.
+        let y = workgroups.div_ceil(self.caps.max_workgroups);
+        [Extent::Fixed(workgroups.div_ceil(y)), Extent::Fixed(y), tokens]
     }
 
     /// Gate and up of a part, with their activation.

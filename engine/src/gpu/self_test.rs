@@ -186,10 +186,17 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
             cases.push(case);
         }
     };
-    let mut norms = None;
+    // Whether v is apart, whether q and k are normed, and how they turn.
+    let mut stored = (false, false, None);
     let mut experts: Option<Routing> = None;
     for (index, op) in plan.ops.iter().enumerate() {
-        let normed = index > 0 && matches!(plan.ops[index - 1], Op::Norm { add: false, .. });
+        // Several products may follow a norm.
+        let beside = |other: &&Op| match (op, other) {
+            (Op::Linear { input, .. }, Op::Linear { input: other, .. }) => input == other,
+            _ => false,
+        };
+        let before = plan.ops[..index].iter().rev().find(|other| !beside(other));
+        let normed = matches!(before, Some(Op::Norm { add: false, .. }));
         match op {
             Op::Embed { table, out, .. } => {
                 add(Case::Embed(plan.weight(*table).format, plan.value(*out).width));
@@ -248,9 +255,11 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
                     add(Case::Linear(case, kernel));
                 }
             }
-            Op::QkRopeStore { q_norm, rope, .. } => norms = Some((q_norm.is_some(), *rope)),
+            Op::QkRopeStore { v, q_norm, rope, .. } => {
+                stored = (v.is_some(), q_norm.is_some(), *rope);
+            }
             Op::Attention { layer, scale, softcap, sinks, .. } => {
-                let (qk_norm, rope) = norms.unwrap_or((false, None));
+                let (v_apart, qk_norm, rope) = stored;
                 let rope = rope.map(|rope| &plan.ropes[rope.0]);
                 let mut layer = *plan.kv_layer(*layer);
                 layer.window = layer.window.map(|_| 24);
@@ -261,6 +270,7 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
                     style: rope.map_or(RopeStyle::Halves, |rope| rope.style),
                     turned: rope.map_or(0, |rope| rope.pairs() * 2),
                     qk_norm,
+                    v_apart,
                     key_type: sizes.key_type,
                     value_type: sizes.value_type,
                     scale: *scale,

@@ -2,12 +2,13 @@
 
 use super::adapter::buffer_bytes;
 use super::choice::{Caps, FEW};
+use super::executor::numbers::Numbers;
 use super::layout::{Layout, UNIFORM_BYTES};
 use super::lower::{MOST_PARTS, candidate_room, tile_words};
 use crate::Result;
 use crate::executor::{Memory, Precision, Sizes};
 use crate::kv::{BLOCK, Group};
-use crate::plan::{KvLayer, Op, Placement, Plan, place};
+use crate::plan::{KvLayer, Op, Placement, Plan, ValueId, place};
 
 /// Words of a token in the kernels' `Token`.
 pub(super) const TOKEN_WORDS: usize = 8;
@@ -17,12 +18,12 @@ pub const SELECTED_SLOTS: usize = 64;
 /// The buffers of a context, by size in bytes.
 pub(super) struct BufferSizes {
     pub values: Vec<u64>,
+    /// Of [`values_apart`], for steps of few tokens.
+    pub apart: Vec<u64>,
     pub keys: Vec<u64>,
     pub kv_values: Vec<u64>,
-    pub tokens: u64,
-    pub outputs: u64,
+    pub numbers: u64,
     pub tables: u64,
-    pub angles: Vec<u64>,
     pub selected: u64,
     pub step: u64,
     pub logits_readback: u64,
@@ -37,8 +38,6 @@ pub(super) struct BufferSizes {
     pub states: Vec<u64>,
 }
 
-/// Bytes of the kernels' `Selection`.
-pub(super) const SELECTION_BYTES: u64 = 48;
 /// Bytes of the ring of recent ids and its count.
 pub(super) const RECENT_BYTES: u64 = 65 * 4;
 /// How many selected ids may be on their way to the host.
@@ -91,12 +90,13 @@ impl BufferSizes {
         let table_words: usize = groups.iter().map(|g| g.table_blocks * sizes.sequences).sum();
         Self {
             values: placement.floats.iter().map(|&floats| least.max(floats as u64 * 4)).collect(),
+            apart: values_apart(plan)
+                .map(|id| (plan.value(id).width * sizes.chunk.min(FEW) * 4) as u64)
+                .collect(),
             keys,
             kv_values,
-            tokens: (sizes.chunk * TOKEN_WORDS * 4) as u64,
-            outputs: sizes.outputs as u64 * 4,
+            numbers: Numbers::room(plan, sizes),
             tables: table_words as u64 * 4,
-            angles: plan.ropes.iter().map(|rope| (rope.pairs() * sizes.chunk * 8) as u64).collect(),
             selected: SELECTED_SLOTS as u64 * 4,
             step: 16,
             logits_readback: (plan.vocabulary() * sizes.outputs * 4) as u64,
@@ -124,8 +124,7 @@ impl BufferSizes {
     pub fn memory(&self) -> Memory {
         let sum = |sizes: &[u64]| sizes.iter().map(|&bytes| buffer_bytes(bytes)).sum::<u64>();
         let small = [
-            self.tokens,
-            self.outputs,
+            self.numbers,
             self.tables,
             self.selected,
             self.step,
@@ -136,16 +135,26 @@ impl BufferSizes {
             self.rounded,
             self.rounded_scales,
         ];
-        let selection = [self.candidates, self.candidates, SELECTION_BYTES, RECENT_BYTES, 4];
+        let selection = [self.candidates, self.candidates, RECENT_BYTES, 4];
         Memory {
             weights: 0,
             kv: sum(&self.keys) + sum(&self.kv_values) + sum(&self.states),
-            compute: sum(&self.values) + sum(&small) + sum(&self.angles) + sum(&selection),
+            compute: sum(&self.values) + sum(&self.apart) + sum(&small) + sum(&selection),
             staging: buffer_bytes(self.logits_readback)
                 + buffer_bytes(self.block_readback)
                 + SELECTIONS_IN_FLIGHT as u64 * buffer_bytes(8),
         }
     }
+}
+
+/// Values that steps of few tokens keep in buffers of their own, which nothing else is ever in: each v whose product
+/// stands beside that of q and k. A buffer that was read before is, to wgpu, one to wait for before it is written,
+/// whatever was waited for in between; the first use of a step is none.
+pub(super) fn values_apart(plan: &Plan) -> impl Iterator<Item = ValueId> {
+    plan.ops.iter().filter_map(|op| match *op {
+        Op::QkRopeStore { v, .. } => v,
+        _ => None,
+    })
 }
 
 /// Bytes of keys and values of one block, for each layer of a group (0 and 0 for the others).

@@ -14,8 +14,9 @@ use gguf::{BytesSource, Format, Gguf, TensorType, Writer};
 use serde::{Deserialize, Serialize};
 
 use super::adapter::Gpu;
-use super::choice::{Caps, Count, ProductKernel, ProductShape};
-use super::executor::GpuExecutor;
+use super::choice::{Caps, Count, Family, ProductKernel, ProductShape};
+use super::executor::{GpuExecutor, lower, variants};
+use super::lower::StepClass;
 use super::upload::GpuWeights;
 use crate::executor::{Executor, Precision, Sizes};
 use crate::kv::{Group, KvTable, KvType};
@@ -58,6 +59,12 @@ const MOST_ROWS: usize = 16_384;
 const MATRIX_BYTES: usize = 96 << 20;
 /// The most matrices of a shape.
 const MOST_MATRICES: usize = 24;
+/// The same for cards, whose caches hold up to 96 MiB.
+const CARD_MATRIX_BYTES: usize = 256 << 20;
+/// The most matrices of a shape there.
+const MOST_CARD_MATRICES: usize = 256;
+/// How long a card works before anything is measured: until then its clocks rise.
+const WARM_UP: Duration = Duration::from_secs(1);
 /// Tokens that stand for a few and for many.
 const TOKENS: [usize; 3] = [1, 4, 64];
 
@@ -97,27 +104,39 @@ pub fn shapes(plan: &Plan, caps: &Caps) -> Vec<ProductShape> {
             }
         }
     }
-    // Decode first: it is what a person waits for.
-    shapes.sort_by_key(|shape| (shape.count, std::cmp::Reverse(shape.rows * shape.columns)));
+    // The largest first: they take the most of a step. What is measured over the same matrices goes together, decode
+    // first: it is what a person waits for.
+    shapes.sort_by_key(|shape| {
+        let ProductShape { format, rows, columns, gated, count } = *shape;
+        (std::cmp::Reverse(rows * columns), columns, format.id(), gated, count)
+    });
     shapes
 }
 
 /// A plan that multiplies with matrices of one shape, one after the other, ready on the device.
 pub struct Bench {
+    gpu: Arc<Gpu>,
+    /// The shape asked for, of any number of input rows.
+    of: ProductShape,
+    /// The same with no more rows than are measured.
     shape: ProductShape,
     weights: GpuWeights,
     plan: Arc<Plan>,
     matrices: usize,
-    tokens: usize,
     bytes: usize,
 }
 
 impl Bench {
     /// Makes matrices of `shape` on the device.
     pub fn new(gpu: &Arc<Gpu>, shape: ProductShape) -> Result<Self> {
+        let of = shape;
         let shape = ProductShape { rows: shape.rows.min(MOST_ROWS), ..shape };
         let bytes = shape.format.bytes(shape.rows * shape.columns);
-        let matrices = (MATRIX_BYTES / bytes.max(1)).clamp(2, MOST_MATRICES);
+        let (all, most) = match gpu.is_card {
+            true => (CARD_MATRIX_BYTES, MOST_CARD_MATRICES),
+            false => (MATRIX_BYTES, MOST_MATRICES),
+        };
+        let matrices = (all / bytes.max(1)).clamp(2, most);
         let parts = if shape.gated { 2 } else { 1 };
         let rows = shape.rows / parts;
         let mut writer = Writer::new();
@@ -172,45 +191,73 @@ impl Bench {
         let file = Gguf::from_sources(vec![Arc::new(source)])?;
         let weights =
             GpuWeights::load(gpu.clone(), &file, &plan, gpu.caps.clone(), &mut |_, _| ())?;
-        let tokens = TOKENS[shape.count as usize];
-        Ok(Self { shape, weights, plan, matrices, tokens, bytes })
+        Ok(Self { gpu: gpu.clone(), of, shape, weights, plan, matrices, bytes })
     }
 
-    /// Measures a kernel: after a first run that compiles it, runs until `patience` is over, at least three
-    /// unless it is much slower than `best` seconds.
-    pub fn measure(
-        &self,
-        caps: &Caps,
-        kernel: ProductKernel,
-        best: Option<f64>,
-        patience: Duration,
-    ) -> Result<Measurement> {
-        let weights = self.weights.with_caps(Caps { forced: Some(kernel), ..caps.clone() });
+    /// Whether its matrices are those of `shape`.
+    fn is_of(&self, shape: &ProductShape) -> bool {
+        ProductShape { count: self.of.count, ..*shape } == self.of
+    }
+
+    /// The sizes of a context for steps of `tokens`.
+    fn sizes(tokens: usize) -> (Sizes, Vec<Group>) {
         let kind = KvType::F32;
         let sizes = Sizes {
-            cells: self.tokens,
+            cells: tokens,
             sequences: 1,
-            chunk: self.tokens,
+            chunk: tokens,
             outputs: 1,
             key_type: kind,
             value_type: kind,
         };
-        let groups = vec![Group::new(None, self.tokens, 1, self.tokens)];
+        (sizes, vec![Group::new(None, tokens, 1, tokens)])
+    }
+
+    /// Compiles kernels on several threads.
+    fn compile(&self, caps: &Caps, count: Count, kernels: &[ProductKernel]) -> Result<()> {
+        let tokens = TOKENS[count as usize];
+        let (sizes, groups) = Self::sizes(tokens);
+        let mut all = Vec::new();
+        for &kernel in kernels {
+            let caps = Caps { forced: Some(kernel), ..caps.clone() };
+            let class = StepClass::of(tokens, 0);
+            let layout = &self.weights.layout;
+            all.extend(lower(&self.plan, layout, &caps, &sizes, &groups, class)?);
+        }
+        self.gpu.pipelines.warm(&self.gpu, &variants(&all))
+    }
+
+    /// Measures a kernel for `count` rows of input: after a first run, and more for as long as `warm_up`, runs until
+    /// `patience` is over, at least three unless it is much slower than `best` seconds.
+    fn measure(
+        &self,
+        caps: &Caps,
+        (kernel, count): (ProductKernel, Count),
+        best: Option<f64>,
+        (warm_up, patience): (Duration, Duration),
+    ) -> Result<Measurement> {
+        let weights = self.weights.with_caps(Caps { forced: Some(kernel), ..caps.clone() });
+        let tokens = TOKENS[count as usize];
+        let (sizes, groups) = Self::sizes(tokens);
         let mut executor =
             GpuExecutor::new(Arc::new(weights), self.plan.clone(), groups.clone(), sizes)?;
-        let mut table = KvTable::new(groups, self.tokens, 1, self.tokens);
-        let tokens: Vec<_> = StepToken::run(SequenceId(0), 0, &vec![0; self.tokens], false)
+        let mut table = KvTable::new(groups, tokens, 1, tokens);
+        let rows: Vec<_> = StepToken::run(SequenceId(0), 0, &vec![0; tokens], false)
             .into_iter()
             .map(|token| StepToken { want_logits: false, ..token })
             .collect();
-        let prepared = table.prepare(&tokens)?;
+        let prepared = table.prepare(&rows)?;
         let mut once = || -> Result<f64> {
             let start = Instant::now();
             executor.step(&table, &prepared)?;
             executor.logits()?;
             Ok(start.elapsed().as_secs_f64() / self.matrices as f64)
         };
+        let start = Instant::now();
         once()?;
+        while start.elapsed() < warm_up {
+            once()?;
+        }
         let start = Instant::now();
         let mut samples = vec![once()?];
         let hopeless = best.is_some_and(|best| samples[0] > 1.5 * best);
@@ -220,7 +267,7 @@ impl Bench {
         }
         samples.sort_by(f64::total_cmp);
         let seconds = samples[samples.len() / 2];
-        let (shape, bytes, tokens) = (self.shape, self.bytes, self.tokens);
+        let (shape, bytes) = (ProductShape { count, ..self.shape }, self.bytes);
         Ok(Measurement { shape, kernel, seconds, bytes, tokens })
     }
 }
@@ -234,8 +281,12 @@ pub fn tune(
     limit: Duration,
     report: &mut dyn FnMut(&Measurement),
 ) -> Result<BTreeMap<ProductShape, ProductKernel>> {
-    let start = Instant::now();
+    let mut start = Instant::now();
     let mut verdict = BTreeMap::new();
+    let mut last: Option<Bench> = None;
+    // As many as compile at a time.
+    let together =
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get).clamp(2, 8);
     for (index, &shape) in shapes.iter().enumerate() {
         // What is left is shared by the shapes that are left.
         let share = limit.saturating_sub(start.elapsed()) / (shapes.len() - index) as u32;
@@ -243,15 +294,28 @@ pub fn tune(
             break;
         }
         let began = Instant::now();
-        let bench = Bench::new(gpu, shape)?;
+        let bench = match last.take().filter(|bench| bench.is_of(&shape)) {
+            Some(bench) => bench,
+            None => Bench::new(gpu, shape)?,
+        };
         let mut best: Option<Measurement> = None;
-        for kernel in caps.candidates(&shape) {
+        let candidates = caps.candidates(&shape);
+        for (number, &kernel) in candidates.iter().enumerate() {
             if best.is_some() && began.elapsed() >= share {
                 break;
             }
-            let patience = share / 40;
+            if number % together == 0 {
+                let next = &candidates[number..candidates.len().min(number + together)];
+                bench.compile(caps, shape.count, next)?;
+            }
+            if index == 0 && number == 0 && caps.family != Family::Software {
+                let times = (WARM_UP, Duration::ZERO);
+                bench.measure(caps, (kernel, shape.count), None, times)?;
+                start += WARM_UP;
+            }
             let seconds = best.as_ref().map(|best| best.seconds);
-            let measured = bench.measure(caps, kernel, seconds, patience)?;
+            let times = (Duration::ZERO, share / 40);
+            let measured = bench.measure(caps, (kernel, shape.count), seconds, times)?;
             report(&measured);
             // The default stays unless another is clearly faster: noise must not choose.
             let margin = 0.97;
@@ -262,6 +326,7 @@ pub fn tune(
         if let Some(best) = best {
             verdict.insert(shape, best.kernel);
         }
+        last = Some(bench);
     }
     Ok(verdict)
 }

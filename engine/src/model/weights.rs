@@ -115,6 +115,14 @@ impl<'a> WeightFinder<'a> {
         self.file.tensor(name).map(|tensor| tensor.rows() as usize)
     }
 
+    /// Whether the file has both tensors, as weights that one matrix cannot hold.
+    pub fn differ(&self, one: &str, other: &str) -> bool {
+        match (self.file.tensor(one), self.file.tensor(other)) {
+            (Some(a), Some(b)) => a.tensor_type != b.tensor_type,
+            _ => false,
+        }
+    }
+
     /// Whether the file has a tensor.
     pub fn has(&self, name: &str) -> bool {
         self.file.tensor(name).is_some()

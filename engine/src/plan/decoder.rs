@@ -295,7 +295,9 @@ impl Builder<'_> {
         }
         self.kv_layer_of[index] = Some(kv_layer);
         let epsilon = self.spec.norm_epsilon;
-        let qkv = self.value("qkv", kv.qkv_width());
+        let v = self.has_values_apart(index, layer).then(|| self.value("v", kv.value_width()));
+        let apart = v.map_or(0, |v| self.values[v.0].width);
+        let qkv = self.value("qkv", kv.qkv_width() - apart);
         let parts = [
             ("attn_q", kv.query_width()),
             ("attn_k", kv.key_width()),
@@ -316,13 +318,18 @@ impl Builder<'_> {
             let q_and_k = &parts[..2];
             self.keys_as_values(index, &kv, (q_and_k, read), qkv)?;
             None
+        } else if let Some(v) = v {
+            self.linear(index, read, (None, &parts[..2]), (1.0, Epilogue::Store), qkv)?;
+            self.linear(index, read, (None, &parts[2..]), (1.0, Epilogue::Store), v)?;
+            None
         } else {
             self.linear(index, read, (Some("attn_qkv"), &parts), (1.0, Epilogue::Store), qkv)?;
             None
         };
-        let (q_norm, k_norm) = self.qk_norms(index, (layer, &kv), qkv, earlier.is_some())?;
+        let (q_norm, k_norm) = self.qk_norms(index, (layer, &kv), (qkv, v), earlier.is_some())?;
         self.ops.push(Op::QkRopeStore {
             qkv,
+            v,
             layer: kv_layer,
             q_norm,
             k_norm,
@@ -366,17 +373,27 @@ impl Builder<'_> {
         self.close_branch(index, heads, "attn_output", "post_attention_norm", x)
     }
 
+    /// Whether v becomes a value of its own: where its matrix is of another format than k's, so that it takes a kernel
+    /// of its own, which then need not wait for the one that writes q and k.
+    fn has_values_apart(&self, index: usize, layer: &LayerSpec) -> bool {
+        let [k, v] = ["attn_k", "attn_v"].map(|name| format!("blk.{index}.{name}.weight"));
+        let plain = !layer.query_gate && layer.latent.is_none() && layer.reads_layer.is_none();
+        plain && !self.is_fused(index, "attn_qkv", "attn_q") && self.weights.differ(&k, &v)
+    }
+
     /// The norms of q and k: the factors of those that go with rope, ops for the others.
     fn qk_norms(
         &mut self,
         index: usize,
         (layer, kv): (&LayerSpec, &KvLayer),
-        qkv: ValueId,
+        (qkv, v): (ValueId, Option<ValueId>),
         reads_layer: bool,
     ) -> Result<(Option<WeightId>, Option<WeightId>)> {
         if self.spec.value_norm && !reads_layer {
-            let (offset, width) = (kv.query_width() + kv.key_width(), kv.value_length);
-            let at = Parts { value: qkv, offset, stride: width };
+            let width = kv.value_length;
+            let behind = (qkv, kv.query_width() + kv.key_width());
+            let (value, offset) = v.map_or(behind, |v| (v, 0));
+            let at = Parts { value, offset, stride: width };
             self.norm_parts(at, (kv.kv_heads, layer.value_numbers), NormKind::Rms, None);
         }
         let names = ["attn_q_norm", "attn_k_norm"].map(|name| format!("blk.{index}.{name}.weight"));

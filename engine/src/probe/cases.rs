@@ -45,6 +45,8 @@ pub struct AttentionCase {
     pub turned: usize,
     /// Whether q and k are normed.
     pub qk_norm: bool,
+    /// Whether v is a value of its own.
+    pub v_apart: bool,
     /// The type of keys.
     pub key_type: KvType,
     /// The type of values.
@@ -267,7 +269,15 @@ impl Probe {
         let sinks = if case.sinks { Some(weights.add(Format::F32, kv.heads, 1)?) } else { None };
         let (file, list) = weights.finish()?;
         let width = kv.heads * kv.value_length;
-        let values = vec![value("qkv", kv.qkv_width()), value("out", width)];
+        let apart = if case.v_apart { kv.value_width() } else { 0 };
+        let qkv_width = kv.qkv_width() - apart;
+        let mut values = vec![value("qkv", qkv_width), value("out", width)];
+        let mut inputs = vec![(ValueId(0), floats(9, qkv_width * case.tokens))];
+        let v = case.v_apart.then_some(ValueId(2));
+        if let Some(v) = v {
+            values.push(value("v", apart));
+            inputs.push((v, floats(10, apart * case.tokens)));
+        }
         let rope = Rope {
             style: case.style,
             frequencies: (0..case.turned / 2)
@@ -280,6 +290,7 @@ impl Probe {
             ops: vec![
                 Op::QkRopeStore {
                     qkv: ValueId(0),
+                    v,
                     layer,
                     q_norm: norms.0,
                     k_norm: norms.1,
@@ -317,7 +328,6 @@ impl Probe {
         };
         let part = f64::from(step(case.key_type).min(step(case.value_type)));
         let bound = vec![1.0 / part; width * case.tokens];
-        let inputs = vec![(ValueId(0), floats(9, kv.qkv_width() * case.tokens))];
         let cells = case.history + case.tokens;
         let sizes = Sizes { cells, ..sizes(case.tokens, case.key_type, case.value_type) };
         Self::with_steps(plan, file, (case.history, case.tokens, 1), sizes, inputs, bound)

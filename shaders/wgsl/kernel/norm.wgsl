@@ -3,14 +3,17 @@
 // row r of `out` comes from the input's row outputs[r]. `count` columns are numbers, those behind them zeros; with PADDED
 // they are kept out of the squares that LAYER sums up.
 //
-// Shapes: input, out [rows, 4 * width4] f32; weight [4 * width4] f32.
-// Threads: a workgroup of LANES a row, striding over vec4s.
+// Shapes: input, out [rows, 4 * width4] f32; weight, bias [4 * width4] f32.
+// Threads: a workgroup of LANES a row. A lane keeps VECTORS vec4s of it, LANES apart, so that a row is read once, all of
+// it at a time; with RAGGED the last of them may lie behind the row's end.
 
 struct Params {
     width4: u32,
     epsilon: f32,
     // The columns that are numbers.
     count: u32,
+    // The last row of `input` that there is room for.
+    last_row: u32,
 }
 
 @group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
@@ -28,6 +31,24 @@ struct Params {
 override LANES: u32 = 64u;
 #import shared/reduce
 
+// Vector `i` of a row, within it.
+fn inside(i: u32) -> u32 {
+#ifdef RAGGED
+    return min(i, params.width4 - 1u);
+#else
+    return i;
+#endif
+}
+
+// `x` if vector `i` belongs to the row, else zeros.
+fn or_zeros(i: u32, x: vec4<f32>) -> vec4<f32> {
+#ifdef RAGGED
+    return select(vec4<f32>(0.0), x, i < params.width4);
+#else
+    return x;
+#endif
+}
+
 @compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -43,45 +64,66 @@ fn main(
     let subgroups = 1u;
     let subgroup_lane = 0u;
 #endif
-    let width = params.width4;
 #ifdef GATHER
-    let read_at = outputs[workgroup.x] * width;
+    let read_at = min(outputs[workgroup.x], params.last_row) * params.width4;
 #else
-    let read_at = workgroup.x * width;
+    let read_at = workgroup.x * params.width4;
 #endif
-    let to = workgroup.x * width;
+    let to = workgroup.x * params.width4;
+    // All that is read is asked for at a time.
+#unroll v VECTORS
+    let i{v} = lane + {v}u * LANES;
+    var x{v} = or_zeros(i{v}, input[read_at + inside(i{v})]);
+#end
+#unroll v VECTORS
+    let w{v} = weight[inside(i{v})];
+#ifdef ADD
+    let before{v} = out[to + inside(i{v})];
+#endif
+#end
 #ifdef LAYER
     var total = vec4<f32>(0.0);
-    for (var i = lane; i < width; i += LANES) {
-        total += input[read_at + i];
-    }
+#unroll v VECTORS
+    total += x{v};
+#end
     let of_lane = (total.x + total.y) + (total.z + total.w);
     let mean = workgroup_sum(of_lane, lane, subgroup, subgroups, subgroup_lane) / f32(params.count);
-#else
-    let mean = 0.0;
+#unroll v VECTORS
+    x{v} = or_zeros(i{v}, x{v} - mean);
+#end
 #endif
     var squares = 0.0;
-    for (var i = lane; i < width; i += LANES) {
+#unroll v VECTORS
+    {
 #ifdef PADDED
-        let columns = vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u);
-        let is_number = columns < vec4<u32>(params.count);
-        let x = select(vec4<f32>(0.0), input[read_at + i] - mean, is_number);
-#else
-        let x = input[read_at + i] - mean;
-#endif
+        let columns = vec4<u32>(4u * i{v}) + vec4<u32>(0u, 1u, 2u, 3u);
+        let x = select(vec4<f32>(0.0), x{v}, columns < vec4<u32>(params.count));
         squares += dot(x, x);
+#else
+        squares += dot(x{v}, x{v});
+#endif
     }
+    // Here, not behind the sum: compilers move a load to where it is used, and would wait for memory a second time.
+    x{v} *= w{v};
+#end
     let sum = workgroup_sum(squares, lane, subgroup, subgroups, subgroup_lane);
     let scale = 1.0 / sqrt(sum / f32(params.count) + params.epsilon);
-    for (var i = lane; i < width; i += LANES) {
-        var y = (input[read_at + i] - mean) * scale * weight[i];
+#unroll v VECTORS
+    {
+        var y = x{v} * scale;
 #ifdef BIAS
-        y += bias[i];
+        y += bias[inside(i{v})];
 #endif
 #ifdef ADD
-        out[to + i] += y;
+        y += before{v};
+#endif
+#ifdef RAGGED
+        if i{v} < params.width4 {
+            out[to + i{v}] = y;
+        }
 #else
-        out[to + i] = y;
+        out[to + i{v}] = y;
 #endif
     }
+#end
 }

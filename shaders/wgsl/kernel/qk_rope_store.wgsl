@@ -2,7 +2,8 @@
 // temperature ln(1 + floor(position / length)) (with TEMPERATURE), stores k and v in the cache.
 // q stays, turned, in `qkv`.
 //
-// Shapes: qkv [tokens, heads * key_length + kv_heads * (key_length + value_length)] f32, q before k before v;
+// Shapes: qkv [tokens, heads * key_length + kv_heads * (key_length + value_length)] f32, q before k before v; with V_APART
+// qkv ends with k, and v is [tokens, kv_heads * value_length] f32;
 // angles [tokens, pairs] of (cos, sin); keys [cells, kv_heads, key_words], values [cells, kv_heads, value_words], of the
 // types KEYS and VALUES: f32; two halves, or upper halves of floats (BF16), a word; codes of 32 elements each and then
 // their scales, halves, two a word (Q8_0: bytes; Q4_0: element j low, element j + 16 high in byte j).
@@ -43,6 +44,10 @@ struct Params {
 #ifdef QK_NORM
 @group(0) @binding(6) var<storage, read> q_norm: array<f32>;
 @group(0) @binding(7) var<storage, read> k_norm: array<f32>;
+#endif
+
+#ifdef V_APART
+@group(0) @binding(8) var<storage, read> v: array<f32>;
 #endif
 
 override LANES: u32 = 64u;
@@ -146,13 +151,21 @@ fn main(
     let query_width = params.heads * params.key_length;
     let key_width = params.kv_heads * params.key_length;
     let value_width = params.kv_heads * params.value_length;
+#ifdef V_APART
+    let row = token * (query_width + key_width);
+#else
     let row = token * (query_width + key_width + value_width);
+#endif
     let cell = select(tokens[token].cell_full, tokens[token].cell_window, params.windowed == 1u);
 
     if workgroup.x >= params.heads + params.kv_heads {
-        let read_at = row + query_width + key_width + (workgroup.x - params.heads - params.kv_heads) * params.value_length;
+        let of_row = (workgroup.x - params.heads - params.kv_heads) * params.value_length;
         for (var i = lane; i < params.value_length; i += LANES) {
-            head[i] = qkv[read_at + i];
+#ifdef V_APART
+            head[i] = v[token * value_width + of_row + i];
+#else
+            head[i] = qkv[row + query_width + key_width + of_row + i];
+#endif
         }
         workgroupBarrier();
         let to = (cell * params.kv_heads + workgroup.x - params.heads - params.kv_heads) * params.value_words;

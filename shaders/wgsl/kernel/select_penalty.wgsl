@@ -10,7 +10,7 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read_write> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> recent: array<u32>;
-@group(0) @binding(2) var<uniform> selection: Selection;
+@group(0) @binding(2) var<storage, read> selection: Selection;
 @group(0) @binding(3) var<uniform> params: Params;
 
 @compute @workgroup_size(64)

@@ -14,7 +14,7 @@ struct Params {
 @group(0) @binding(0) var<storage, read> candidates: array<vec2<u32>>;
 @group(0) @binding(1) var<storage, read_write> selected: array<u32>;
 @group(0) @binding(2) var<storage, read_write> recent: array<u32>;
-@group(0) @binding(3) var<uniform> selection: Selection;
+@group(0) @binding(3) var<storage, read> selection: Selection;
 @group(0) @binding(4) var<uniform> params: Params;
 
 // The high and low words of a product.

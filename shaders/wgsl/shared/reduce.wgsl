@@ -14,9 +14,12 @@ fn workgroup_sum(value: f32, lane: u32, subgroup: u32, subgroups: u32, subgroup_
         reduce_partials[subgroup] = part;
     }
     workgroupBarrier();
+    // Four at a time, so that one load brings them. Behind the last partial lies what nobody wrote, within LANES all the same.
     var sum = 0.0;
-    for (var i = 0u; i < subgroups; i++) {
-        sum += reduce_partials[i];
+    for (var i = 0u; i < subgroups; i += 4u) {
+#unroll k 4
+        sum += select(0.0, reduce_partials[i + {k}u], i + {k}u < subgroups);
+#end
     }
     return sum;
 }

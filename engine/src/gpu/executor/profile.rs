@@ -1,6 +1,6 @@
 //! A step with a pass for each dispatch, so that the device's clock can be read around it.
 
-use super::{GpuExecutor, SUBMIT_WORK};
+use super::GpuExecutor;
 use crate::Result;
 use crate::gpu::lower::cost::Costs;
 use crate::kv::{KvTable, Prepared};
@@ -17,13 +17,16 @@ impl GpuExecutor {
         step: &Prepared,
     ) -> Result<StepProfile> {
         self.gpu.need_timestamps()?;
-        let (class, recording) = self.begin(table, step)?;
+        let mut copies = self.encoder();
+        let (class, recording) = self.begin(table, step, None, &mut copies)?;
+        self.submit(copies);
         let dispatches = self.lower(class)?;
         let (tokens, outputs) = (step.tokens.len() as u32, self.output_rows as u32);
         let grid = |index: usize| recording[index].grid.map(|extent| extent.count(tokens, outputs));
         let counted: Vec<usize> =
             (0..recording.len()).filter(|&index| grid(index).iter().all(|&n| n > 0)).collect();
-        self.dispatches = counted.len();
+        self.counts.dispatches = counted.len();
+        let most = self.submit_work();
         let mut ticks: Vec<[u64; 2]> = Vec::with_capacity(counted.len());
         for counted in counted.chunks(SET) {
             let queries = self.gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
@@ -49,7 +52,7 @@ impl GpuExecutor {
                 pass.dispatch_workgroups(x, y, z);
                 drop(pass);
                 work += recorded.work * u64::from(tokens);
-                if work > SUBMIT_WORK {
+                if work > most {
                     work = 0;
                     let full = std::mem::replace(&mut encoder, self.encoder());
                     self.gpu.queue.submit([full.finish()]);
@@ -73,10 +76,6 @@ impl GpuExecutor {
             _ => 0.0,
         };
         Ok(StepProfile { dispatches: timed.collect(), span })
-    }
-
-    fn encoder(&self) -> wgpu::CommandEncoder {
-        self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 
     /// Submits what is left and reads the begin and end of `count` dispatches, in the clock's ticks.

@@ -73,7 +73,7 @@ impl Lowering<'_> {
                 ("key_length4", key_length4),
                 ("value_length4", value_length4),
                 ("kv_heads", kv.kv_heads as u32),
-                ("qkv_stride4", kv.qkv_width() as u32 / 4),
+                ("qkv_stride4", self.plan.value(qkv).width as u32 / 4),
                 ("scale", scale.to_bits()),
                 ("window", kv.window.map_or(u32::MAX, |window| window as u32)),
                 ("windowed", windowed as u32),

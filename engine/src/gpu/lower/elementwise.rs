@@ -2,7 +2,7 @@
 
 use shaders::Variant;
 
-use super::{Dispatch, Extent, GROUP, LANES, Lowering, Resource, activated};
+use super::{Dispatch, Extent, Family, GROUP, LANES, Lowering, Resource, activated};
 use crate::model::rope::RopeStyle;
 use crate::model::spec::{Activation, NormKind};
 use crate::model::weights::WeightId;
@@ -11,6 +11,19 @@ use crate::{Error, Result};
 
 /// The longest head that the kernels' workgroup memory holds.
 const LONGEST_HEAD: usize = 1024;
+/// Numbers or vectors of a row that a lane keeps at the least, while there are lanes to spare.
+const KEPT: usize = 2;
+/// The most lanes of a workgroup that norms a row.
+const MOST_LANES: u32 = 256;
+
+/// How the lanes of a workgroup share what it keeps in registers.
+struct Shares {
+    lanes: u32,
+    /// Of a lane.
+    each: u32,
+    /// Whether the last of some lanes lies behind the end.
+    ragged: bool,
+}
 
 impl Lowering<'_> {
     pub(super) fn embed(
@@ -54,6 +67,18 @@ impl Lowering<'_> {
         Resource::Vector(self.layout.vector_of(self.plan, id))
     }
 
+    /// The shares in `count` numbers or vectors: so many lanes that each has a few, all in flight at a time.
+    fn shares(&self, count: usize) -> Shares {
+        let most = match self.caps.family {
+            // A workgroup is one core's work there; more lanes are more turns of it.
+            Family::Software => LANES,
+            _ => MOST_LANES,
+        };
+        let lanes = (count.div_ceil(KEPT) as u32).next_power_of_two().clamp(LANES, most);
+        let each = (count as u32).div_ceil(lanes);
+        Shares { lanes, each, ragged: !(count as u32).is_multiple_of(lanes) }
+    }
+
     pub(super) fn norm(&self, op: &Op) -> Dispatch {
         let &Op::Norm { input, kind, weight, bias, epsilon, count, add, out: value } = op else {
             unreachable!("called for norms")
@@ -71,6 +96,7 @@ impl Lowering<'_> {
         if let Some(bias) = bias {
             bindings.push(("bias", self.vector(bias)));
         }
+        let shares = self.shares(to.width / 4);
         Dispatch {
             variant: Variant::new("norm")
                 .define_if(self.caps.subgroups, "SUBGROUP")
@@ -79,12 +105,15 @@ impl Lowering<'_> {
                 .define_if(bias.is_some(), "BIAS")
                 .define_if(add, "ADD")
                 .define_if(gather, "GATHER")
-                .constant("LANES", LANES),
+                .define_if(shares.ragged, "RAGGED")
+                .number("VECTORS", shares.each)
+                .constant("LANES", shares.lanes),
             bindings,
             params: vec![
                 ("width4", to.width as u32 / 4),
                 ("epsilon", epsilon.to_bits()),
                 ("count", count as u32),
+                ("last_row", self.chunk as u32 - 1),
             ],
             grid: [Extent::Per(to.rows, 1), Extent::Fixed(1), Extent::Fixed(1)],
             op: 0,
@@ -105,13 +134,16 @@ impl Lowering<'_> {
             let weight = self.plan.weight(id);
             factor_stride = if weight.columns * weight.rows > width { width } else { 0 };
         }
+        let shares = self.shares(width);
         Dispatch {
             variant: Variant::new("norm_parts")
                 .define_if(self.caps.subgroups, "SUBGROUP")
                 .define_if(kind == NormKind::Layer, "LAYER")
                 .define_if(kind == NormKind::L2, "L2")
                 .define_if(weight.is_some(), "FACTORS")
-                .constant("LANES", LANES),
+                .define_if(shares.ragged, "RAGGED")
+                .number("COLUMNS", shares.each)
+                .constant("LANES", shares.lanes),
             bindings,
             params: vec![
                 ("row", of_value.width as u32),
@@ -130,6 +162,7 @@ impl Lowering<'_> {
     pub(super) fn qk_rope_store(&self, op: &Op) -> Result<Dispatch> {
         let &Op::QkRopeStore {
             qkv,
+            v,
             layer,
             q_norm,
             k_norm,
@@ -157,6 +190,7 @@ impl Lowering<'_> {
             ("values", Resource::Values(layer)),
             ("tokens", Resource::Tokens),
         ];
+        bindings.extend(v.map(|v| ("v", Resource::Value(v))));
         bindings.extend(rope.map(|rope| ("angles", Resource::Angles(rope))));
         if let (Some(q_norm), Some(k_norm)) = (q_norm, k_norm) {
             bindings.extend([("q_norm", self.vector(q_norm)), ("k_norm", self.vector(k_norm))]);
@@ -167,6 +201,7 @@ impl Lowering<'_> {
                 .constant("KEYS", self.key_type.format().id())
                 .constant("VALUES", self.value_type.format().id())
                 .define_if(self.caps.subgroups, "SUBGROUP")
+                .define_if(v.is_some(), "V_APART")
                 .define_if(q_norm.is_some(), "QK_NORM")
                 .define_if(rope.is_some(), "ROPE")
                 .define_if(temperature.is_some(), "TEMPERATURE")

@@ -24,11 +24,12 @@ pub fn candidate_room(vocabulary: usize) -> usize {
     vocabulary.div_ceil(SORTED) * MOST_CANDIDATES
 }
 
-/// The dispatches that choose an id from the first row of logits, keeping `keep` candidates a workgroup.
-pub fn lower_selection(plan: &Plan, keep: usize) -> Vec<Dispatch> {
+/// The dispatches that choose an id from the first row of logits, keeping `keep` candidates a workgroup; with a penalty for
+/// recent ids or without.
+pub fn lower_selection(plan: &Plan, keep: usize, penalised: bool) -> Vec<Dispatch> {
     let one = Extent::Fixed(1);
     let vocabulary = ("vocabulary", plan.vocabulary() as u32);
-    let mut dispatches = vec![Dispatch {
+    let penalty = || Dispatch {
         variant: Variant::new("select_penalty"),
         bindings: vec![
             ("logits", Resource::Value(plan.logits)),
@@ -38,15 +39,16 @@ pub fn lower_selection(plan: &Plan, keep: usize) -> Vec<Dispatch> {
         params: vec![vocabulary],
         grid: [one; 3],
         op: plan.ops.len(),
-    }];
+    };
+    let mut dispatches: Vec<_> = penalised.then(penalty).into_iter().collect();
     let search = match keep {
         1 => Variant::new("select_largest"),
         _ => Variant::new("select_top").constant("KEEP", keep as u32),
     };
     let mut count = plan.vocabulary();
     let mut to = 0;
+    let mut first = true;
     loop {
-        let first = count == plan.vocabulary() && dispatches.len() == 1;
         let workgroups = count.div_ceil(SORTED);
         let mut bindings = vec![("kept", Resource::Candidates(to))];
         if first {
@@ -66,6 +68,7 @@ pub fn lower_selection(plan: &Plan, keep: usize) -> Vec<Dispatch> {
         if workgroups == 1 {
             break;
         }
+        first = false;
         to = 1 - to;
     }
     dispatches.push(Dispatch {
