@@ -293,9 +293,8 @@ fn main(
     let share = lane % {SHARE}u;
     let column = lane / {SHARE}u;
     let vector = lane % VECTORS;
-    // Which query this lane counts for between scores and values, which scores, every eighth,
-    // and what it sees. Each of a query's
-    // eight lanes keeps its maximum, and a sum of its own. Lanes without a query do as the last one's.
+    // Which query this lane counts for between scores and values, which of its scores (every eighth), and what it sees. Each
+    // of a query's eight lanes keeps its maximum, and a sum of its own. Lanes without a query do as the last one's.
     let my_query = min(lane / 8u, QUERIES - 1u);
     let my_scores = my_query * 64u + lane % 8u;
     let has_query = lane / 8u < QUERIES;
