@@ -112,10 +112,19 @@ impl Variant {
 
     /// Whether naga's checks of each access may be left out. The kernels named here take every index from their grid
     /// and their params, clamped to the rows and tokens that exist, and their loops end at counts from params; where one
-    /// reads an index from a buffer (the block of keys in `attention`) its text clamps it. With `EXPERTS` rows are
-    /// chosen by what a route says, so that the checks stay.
+    /// reads an index from a buffer its text clamps it: `attention` a place in the tables to their entries, what stands
+    /// there to the blocks that exist, and the positions of tokens, where its rounds end, below 2^31. With `EXPERTS` rows
+    /// are chosen by what a route says, so that the checks stay.
     pub fn is_trusted(&self) -> bool {
-        const TRUSTED: [&str; 5] = ["matvec", "lanewise", "matmul", "norm", "norm_parts"];
+        const TRUSTED: [&str; 7] = [
+            "attention",
+            "attention_merge",
+            "lanewise",
+            "matmul",
+            "matvec",
+            "norm",
+            "norm_parts",
+        ];
         TRUSTED.contains(&self.kernel) && !self.defines.contains("EXPERTS")
     }
 

@@ -113,21 +113,35 @@ fn variants() -> Vec<Variant> {
         all.extend(both(both(both(vec![store.clone()], "SUBGROUP"), "QK_NORM"), "ROPE"));
         all.extend(both(vec![store.define("ROPE").define("TEMPERATURE")], "HALVES"));
     }
-    for (heads, tokens, vectors) in [(1, 1, 16), (3, 2, 96), (2, 1, 512)] {
-        let slices = if vectors == 512 { 4 } else { 1 };
+    // Heads and tokens of a tile, vectors of eight of a key and a value.
+    for (heads, tokens, key, value) in [(3, 2, 10, 16_u32), (2, 1, 72, 64), (1, 1, 4, 130)] {
+        let queries = heads * tokens;
+        let share = if queries > 4 { 2 } else { 4 };
+        let (turns, vectors) = (u32::div_ceil(key, share), u32::min(64, value.next_power_of_two()));
         let shaped = |v: Variant| {
             v.number("HEADS", heads)
                 .number("TOKENS", tokens)
-                .number("QUERIES", heads * tokens)
-                .number("QUERY_VECTORS", vectors)
-                .number("SLICES", slices)
+                .number("KEY_LENGTH8", key)
+                .number("VALUE_LENGTH8", value)
+                .number("SHARE", share)
+                .number("KEYS_AT_ONCE", 2)
+                .number("KEY_TURNS", key / share / 2)
+                .number("KEYS_LEFT", turns - key / share / 2 * 2)
+                .number("CELLS_AT_ONCE", u32::min(8, vectors))
+                .number("QUERY_TURNS", (queries * turns * share * 2).div_ceil(64))
+                .number("VECTORS", vectors)
+                .number("SLICES", value.div_ceil(64))
+                .number("OUT_TURNS", u32::max(1, vectors / 32))
         };
         let parts = kv("attention").into_iter().map(|v| v.define("PARTS"));
         let all_of = both(kv("attention"), "SINKS").into_iter().chain(parts).collect();
         all.extend(both(all_of, "SOFTCAP").into_iter().map(shaped));
         all.push(shaped(Variant::new("attention").define("ALL")));
     }
-    all.extend(both(vec![Variant::new("attention_merge")], "SINKS"));
+    for parts in [2, 64] {
+        let merge = Variant::new("attention_merge").number("PARTS", parts);
+        all.extend(both(vec![merge], "SINKS"));
+    }
     all.push(Variant::new("select_penalty"));
     let searches = ["select_top", "select_largest"].map(Variant::new);
     all.extend(both(searches.to_vec(), "FIRST"));

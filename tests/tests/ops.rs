@@ -493,6 +493,65 @@ fn attention_over_long_histories() {
     }
 }
 
+/// Contexts that end around the end of a block, of two blocks (from where on cards split them) and far on: in one part, in
+/// a software driver's few, in a card's 64, most of which may be empty.
+#[test]
+fn attention_in_parts() {
+    let gpu = gpu(&GpuOptions::default());
+    let whole = Caps { split_from: u32::MAX, ..gpu.caps.clone() };
+    let caps = [
+        whole.clone(),
+        Caps { split_from: 0, ..gpu.caps.clone() },
+        Caps { split_from: 0, family: Family::Nvidia, subgroups: false, ..whole },
+    ];
+    let (f32, f16, bf16) = (KvType::F32, KvType::F16, KvType::Bf16);
+    let (q8_0, q4_0) = (KvType::Q8_0, KvType::Q4_0);
+    // Key heads, heads of a key head, elements, window, types of keys and values, softcap and sinks.
+    let shapes = [
+        (1, 4, 64, None, (f32, f32), false),
+        (2, 1, 80, None, (f16, f16), true),
+        (8, 1, 64, Some(100), (f32, f32), true),
+        (1, 7, 96, None, (q8_0, q8_0), false),
+        (2, 4, 128, None, (f16, f32), false),
+        (1, 8, 128, Some(65), (bf16, q4_0), false),
+        (1, 4, 256, None, (f32, f16), true),
+        (1, 2, 512, None, (q4_0, bf16), false),
+        (1, 4, 512, None, (f16, f32), false),
+        (8, 2, 128, None, (q8_0, f32), true),
+    ];
+    let mut worst = 0f64;
+    for (index, (kv_heads, per_kv, length, window, types, both)) in shapes.into_iter().enumerate() {
+        // (positions before, tokens): one token, a few, many.
+        let mut steps =
+            vec![(0, 1), (62, 1), (63, 1), (126, 1), (127, 1), (128, 1), (125, 5), (100, 30)];
+        if index == 0 || full_tier() {
+            steps.push((4096, 1));
+            steps.push((4090, 2));
+        }
+        if (full_tier() && kv_heads * per_kv * length <= 1024) || index == 0 {
+            steps.push((32_768, 1));
+        }
+        for (history, tokens) in steps {
+            let case = AttentionCase {
+                layer: layer(kv_heads * per_kv, kv_heads, length, window),
+                tokens,
+                history,
+                style: RopeStyle::Halves,
+                turned: length,
+                qk_norm: false,
+                key_type: types.0,
+                value_type: types.1,
+                scale: 1.0 / (length as f32).sqrt(),
+                softcap: both.then_some(0.5),
+                sinks: both,
+            };
+            let probe = Probe::attention(&case).unwrap();
+            worst = worst.max(check(&format!("{case:?}"), &probe, &gpu, &caps));
+        }
+    }
+    println!("{worst:.3} of the bound at the worst");
+}
+
 /// Every way of choosing experts, with few tokens and many, gate and up together and fused, biases, and a matrix that does
 /// not fit a binding.
 #[test]

@@ -128,12 +128,9 @@ fn a_fault_of_the_choice_of_ids_is_worked_around() {
 
 #[test]
 fn a_fault_without_a_way_round_refuses_the_device() {
-    let error = verdict(&fault(
-        "correction[my_query] = exp(maximum[my_query] - most);",
-        "correction[my_query] = 1.0;",
-    ))
-    .unwrap_err()
-    .to_string();
+    let error = verdict(&fault("let earlier = exp(maximum - most);", "let earlier = 1.0;"))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("attention") && error.contains("--device cpu"), "{error}");
 }
 

@@ -240,7 +240,8 @@ impl Caps {
             uniform_inputs: by_vectors,
             native_halves: true,
             precision: Precision::F32,
-            split_from: 512,
+            // Two rounds of attention one after the other take as long as merging parts; lavapipe's rounds are cheaper.
+            split_from: if family == Family::Software { 512 } else { 128 },
             tuned: BTreeMap::new(),
             forced: None,
         }
@@ -274,15 +275,17 @@ impl Caps {
         pays && self.product(shape).can_fuse()
     }
 
-    /// Into how many parts the cells of a long context are split, where `tiles` workgroups would work on them
-    /// otherwise: as many as keep an adapter busy, whose cores wgpu does not tell.
-    pub fn attention_parts(&self, tiles: u32) -> u32 {
+    /// Into how many parts the cells of a long context are split, where `tiles` workgroups a token would work on them
+    /// otherwise: as many as give each core about four, where wgpu does not tell the cores.
+    pub fn attention_parts(&self, tiles: u32, count: Count) -> u32 {
         let workgroups = match self.family {
             Family::Software => 16,
-            Family::Intel | Family::Apple | Family::Other => 64,
-            Family::Nvidia | Family::Amd => 128,
+            Family::Intel | Family::Apple | Family::Other => 128,
+            // An H100 has 132 multiprocessors, an RX 7900 XTX 96 compute units.
+            Family::Nvidia | Family::Amd => 512,
         };
-        (workgroups / tiles.max(1)).clamp(1, MOST_PARTS)
+        let tokens = if count == Count::One { 1 } else { 4 };
+        (workgroups / (tiles * tokens).max(1)).clamp(1, MOST_PARTS)
     }
 
     /// Whether a lane of a mat-vec kernel may take so much of rows in a format.

@@ -9,7 +9,7 @@ mod selection;
 
 use shaders::Variant;
 
-pub use self::attention::MOST_PARTS;
+pub use self::attention::{MOST_PARTS, attention_parts};
 pub use self::experts::tile_words;
 pub use self::selection::{MOST_CANDIDATES, candidate_room, kept_candidates, lower_selection};
 pub use super::choice::{Caps, Count, Family};

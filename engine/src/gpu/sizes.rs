@@ -1,10 +1,10 @@
 //! The buffers of a context by size: what is allocated, and what is predicted before.
 
 use super::adapter::buffer_bytes;
-use super::choice::{Caps, FEW};
+use super::choice::{Caps, Count, FEW};
 use super::executor::numbers::Numbers;
 use super::layout::{Layout, UNIFORM_BYTES};
-use super::lower::{MOST_PARTS, candidate_room, tile_words};
+use super::lower::{attention_parts, candidate_room, tile_words};
 use crate::Result;
 use crate::executor::{Memory, Precision, Sizes};
 use crate::kv::{BLOCK, Group};
@@ -75,8 +75,13 @@ impl BufferSizes {
             .unwrap_or(0);
         // Only steps of few tokens split their cells.
         let part_heads = |width: &dyn Fn(&KvLayer) -> usize| {
-            let widest = plan.kv_layers.iter().map(width).max().unwrap_or(0);
-            (widest * sizes.chunk.min(FEW) * MOST_PARTS as usize) as u64
+            let of = |layer: &KvLayer, count, tokens| {
+                width(layer) * tokens * attention_parts(layer, caps, count) as usize
+            };
+            let most = |layer: &KvLayer| {
+                of(layer, Count::One, 1).max(of(layer, Count::Few, sizes.chunk.min(FEW)))
+            };
+            plan.kv_layers.iter().map(most).max().unwrap_or(0) as u64
         };
         // Only products of few rows find their inputs rounded.
         let widest = |op: &Op| match op {

@@ -3,8 +3,9 @@
 use shaders::Variant;
 
 use super::{Dispatch, Extent, LANES, Lowering, Resource};
-use crate::gpu::choice::Count;
-use crate::plan::{Op, Rows};
+use crate::gpu::choice::{Caps, Count, Family};
+use crate::kv::{BLOCK, KvType};
+use crate::plan::{KvLayer, Op, Rows};
 use crate::{Error, Result};
 
 /// The most queries of a tile.
@@ -12,7 +13,52 @@ const MOST_QUERIES: u32 = 8;
 /// Vectors of queries that a tile keeps in workgroup memory: 8 KiB.
 const TILE_VECTORS: u32 = 512;
 /// The most parts that cells are split into.
-pub const MOST_PARTS: u32 = 16;
+pub const MOST_PARTS: u32 = 64;
+/// The most lanes that share a cell's key.
+const MOST_SHARE: u32 = 4;
+
+/// The most queries of a tile of a layer, and how many of them are heads of one token.
+fn tile_queries(kv: &KvLayer) -> (u32, u32) {
+    let vectors = (kv.key_length as u32 / 8).next_multiple_of(MOST_SHARE) * 2;
+    let most = (TILE_VECTORS / vectors).clamp(1, MOST_QUERIES);
+    let per_kv = (kv.heads / kv.kv_heads) as u32;
+    (most, (1..=most.min(per_kv)).rev().find(|&n| per_kv.is_multiple_of(n)).unwrap_or(1))
+}
+
+/// Into how many parts a layer's cells are split over a long context, in steps of so many tokens: no more than a window
+/// has blocks.
+pub fn attention_parts(kv: &KvLayer, caps: &Caps, count: Count) -> u32 {
+    let (_, heads) = tile_queries(kv);
+    let blocks = kv.window.map_or(MOST_PARTS, |window| window.div_ceil(BLOCK) as u32 + 1);
+    caps.attention_parts(kv.heads as u32 / heads, count).min(blocks)
+}
+
+/// How a variant unrolls its loops over keys and values.
+fn unrolled(variant: Variant, kv: &KvLayer, queries: u32, types: [KvType; 2]) -> Variant {
+    let [key_length8, value_length8] = [kv.key_length, kv.value_length].map(|n| n as u32 / 8);
+    let many = queries > 4;
+    // What keeps a variant below some 130 registers (docs/decisions.md): 8 to 16 loads in flight, with many queries 4.
+    let share = if many { 2 } else { MOST_SHARE };
+    let words = |kind: KvType| if kind == KvType::F32 { 2 } else { 1 };
+    let keys = if many && types[0].has_scales() { 1 } else { 2 / words(types[0]) };
+    let vectors = value_length8.next_power_of_two().min(LANES);
+    let cells = (if many { 4 } else { 8 } / words(types[1])).min(vectors);
+    let pieces = key_length8 / share / keys;
+    let turns = key_length8.div_ceil(share);
+    variant
+        .number("KEY_LENGTH8", key_length8)
+        .number("VALUE_LENGTH8", value_length8)
+        .number("SHARE", share)
+        .number("KEYS_AT_ONCE", keys)
+        .number("KEY_TURNS", pieces)
+        .number("KEYS_LEFT", turns - pieces * keys)
+        .number("CELLS_AT_ONCE", cells)
+        .number("QUERY_TURNS", (queries * turns * share * 2).div_ceil(LANES))
+        .number("VECTORS", vectors)
+        .number("SLICES", value_length8.div_ceil(LANES))
+        // Vectors of four elements that a lane writes of a slice.
+        .number("OUT_TURNS", (2 * vectors).div_ceil(LANES))
+}
 
 impl Lowering<'_> {
     /// Attention in tiles of queries; over long contexts with few tokens in parts that are merged.
@@ -27,16 +73,13 @@ impl Lowering<'_> {
                 kv.key_length, kv.value_length
             )));
         }
-        let (key_length4, value_length4) = (kv.key_length as u32 / 4, kv.value_length as u32 / 4);
-        let most = (TILE_VECTORS / key_length4).clamp(1, MOST_QUERIES);
+        let (most, heads) = tile_queries(kv);
         let per_kv = (kv.heads / kv.kv_heads) as u32;
-        let heads = (1..=most.min(per_kv)).rev().find(|&n| per_kv.is_multiple_of(n)).unwrap_or(1);
         let many = self.class.tokens == Count::Many;
         let tokens = if self.class.together && many { most / heads } else { 1 };
         let queries = heads * tokens;
         let windowed = usize::from(kv.window.is_some());
-        let tiles = kv.heads as u32 / heads;
-        let parts = self.caps.attention_parts(tiles);
+        let parts = attention_parts(kv, self.caps, self.class.tokens);
         let split = self.class.long && !many && parts > 1;
         let mut bindings = vec![
             ("qkv", Resource::Value(qkv)),
@@ -53,31 +96,36 @@ impl Lowering<'_> {
         } else if let Some(sinks) = sinks {
             bindings.push(("sinks", sinks));
         }
+        // Tables of full layers come first.
+        let table_entries = self.table_blocks[..=windowed].iter().sum::<usize>() * self.sequences;
+        let variant = unrolled(
+            self.kv_types(Variant::new("attention")),
+            kv,
+            queries,
+            [self.key_type, self.value_type],
+        )
+        .define_if(split, "PARTS")
+        .define_if(!causal, "ALL")
+        .define_if(softcap.is_some(), "SOFTCAP")
+        .define_if(sinks.is_some() && !split, "SINKS")
+        .number("HEADS", heads)
+        .number("TOKENS", tokens);
+        let keys_in_turns =
+            ["KEY_TURNS", "KEYS_AT_ONCE", "SHARE"].iter().map(|&n| variant.numbers[n]).product();
         dispatches.push(Dispatch {
-            variant: self
-                .kv_types(Variant::new("attention"))
-                .define_if(split, "PARTS")
-                .define_if(!causal, "ALL")
-                .define_if(softcap.is_some(), "SOFTCAP")
-                .define_if(sinks.is_some() && !split, "SINKS")
-                .number("HEADS", heads)
-                .number("TOKENS", tokens)
-                .number("QUERIES", queries)
-                .number("QUERY_VECTORS", queries * key_length4)
-                .number("SLICES", value_length4.div_ceil(LANES))
-                .constant("VECTORS", value_length4.next_power_of_two().min(LANES)),
+            variant,
             bindings,
             params: vec![
+                ("keys_in_turns", keys_in_turns),
                 ("heads", kv.heads as u32),
                 ("heads_per_kv", per_kv),
-                ("key_length4", key_length4),
-                ("value_length4", value_length4),
                 ("kv_heads", kv.kv_heads as u32),
                 ("qkv_stride4", self.plan.value(qkv).width as u32 / 4),
                 ("scale", scale.to_bits()),
                 ("window", kv.window.map_or(u32::MAX, |window| window as u32)),
                 ("windowed", windowed as u32),
                 ("table_blocks", self.table_blocks[windowed] as u32),
+                ("table_entries", table_entries as u32),
                 ("blocks", self.blocks[windowed] as u32),
                 ("softcap", softcap.unwrap_or(0.0).to_bits()),
             ]
@@ -85,15 +133,21 @@ impl Lowering<'_> {
             .chain(self.head_words(kv))
             .collect(),
             grid: [
-                Extent::Fixed(tiles),
+                Extent::Fixed(kv.heads as u32 / heads),
                 Extent::Per(Rows::Tokens, tokens),
                 Extent::Fixed(if split { parts } else { 1 }),
             ],
             op: 0,
         });
         if split {
+            let value_length4 = kv.value_length as u32 / 4;
+            let lanes = if self.caps.family == Family::Software { LANES } else { 4 * LANES };
             dispatches.push(Dispatch {
-                variant: Variant::new("attention_merge").define_if(sinks.is_some(), "SINKS"),
+                variant: Variant::new("attention_merge")
+                    .define_if(sinks.is_some(), "SINKS")
+                    .number("PARTS", parts)
+                    .constant("LANES", lanes)
+                    .constant("VECTORS", value_length4.next_power_of_two().min(lanes)),
                 bindings: [
                     ("sums", Resource::PartSums),
                     ("maxima_and_sums", Resource::PartMaxima),
@@ -102,11 +156,7 @@ impl Lowering<'_> {
                 .into_iter()
                 .chain(sinks.map(|sinks| ("sinks", sinks)))
                 .collect(),
-                params: vec![
-                    ("heads", kv.heads as u32),
-                    ("value_length4", value_length4),
-                    ("parts", parts),
-                ],
+                params: vec![("heads", kv.heads as u32), ("value_length4", value_length4)],
                 grid: [
                     Extent::Fixed(kv.heads as u32),
                     Extent::Per(Rows::Tokens, 1),

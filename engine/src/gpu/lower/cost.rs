@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::{Dispatch, Extent, Resource};
 use crate::executor::Sizes;
 use crate::gpu::layout::Layout;
-use crate::kv::Prepared;
+use crate::kv::{BLOCK, Prepared};
 use crate::plan::{KvLayer, Op, Plan, Rows, ValueId};
 use crate::profile::Cost;
 
@@ -180,10 +180,14 @@ impl Costs<'_> {
     ) -> u64 {
         let Op::Attention { layer, .. } = *op else { return 0 };
         let kv = self.plan.kv_layer(layer);
-        let parts = match (param(dispatch, "parts"), dispatch.grid[2]) {
-            (Some(parts), _) | (None, Extent::Fixed(parts)) => u64::from(parts),
+        let parts = match (dispatch.variant.numbers.get("PARTS"), dispatch.grid[2]) {
+            (Some(&parts), _) | (None, Extent::Fixed(parts)) => u64::from(parts),
             _ => 1,
         };
+        // Parts have whole blocks, and those without any write no sums.
+        let tokens = self.tokens().max(1);
+        let blocks = (self.seen(kv.window, true).0 / tokens).div_ceil(BLOCK as u64).max(1);
+        let parts = blocks.div_ceil(blocks.div_ceil(parts));
         self.tokens() * parts * (kv.heads * per_head(kv)) as u64
     }
 
