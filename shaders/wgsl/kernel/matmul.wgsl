@@ -115,8 +115,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let s = scales(row * groups + g);
             weight_scales[lane] = vec4<f32>(s.scale, s.offset);
 #unroll k 4
-            weight_tile[to + {k}u] = c.low[{k}];
-            weight_tile[to + 4u + {k}u] = c.high[{k}];
+            weight_tile[{k}u * TILE_ROWS + lane] = c.low[{k}];
+            weight_tile[(4u + {k}u) * TILE_ROWS + lane] = c.high[{k}];
 #end
 #else
             let w = decode_group(row * groups + g);
@@ -202,11 +202,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 #end
 #unroll r 4
             {
-                let w_low = weight_tile[(my_row + 16u * {r}u) * STRIDE + k];
-                let w_high = weight_tile[(my_row + 16u * {r}u) * STRIDE + 4u + k];
+                let w_low = weight_tile[k * TILE_ROWS + my_row + 16u * {r}u];
+                let w_high = weight_tile[(4u + k) * TILE_ROWS + my_row + 16u * {r}u];
 #unroll t 4
-                low{r}[{t}] += dot4I8Packed(w_low, x_low{t});
-                high{r}[{t}] += dot4I8Packed(w_high, x_high{t});
+                low{r}[{t}] += int8_dot(w_low, x_low{t});
+                high{r}[{t}] += int8_dot(w_high, x_high{t});
 #end
             }
 #end
