@@ -100,11 +100,10 @@ impl Variant {
 
     /// Whether naga's checks of each access may be left out. The kernels named here take every index from their grid
     /// and their params, clamped to the rows and tokens that exist, and their loops end at counts from params; where one
-    /// reads an index from a buffer (the block of keys in `attention`) its text clamps it. With `EXPERTS` rows are
-    /// chosen by what a route says, so that the checks stay.
+    /// reads an index from a buffer (the slots and experts of `matmul`'s tiles) its text clamps it.
     pub fn is_trusted(&self) -> bool {
-        const TRUSTED: [&str; 3] = ["matvec", "lanewise", "matmul"];
-        TRUSTED.contains(&self.kernel) && !self.defines.contains("EXPERTS")
+        const TRUSTED: [&str; 4] = ["matvec", "lanewise", "matmul", "matmul_cooperative"];
+        TRUSTED.contains(&self.kernel)
     }
 
     /// Assembles, checks and reflects the variant.
