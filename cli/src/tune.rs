@@ -119,7 +119,9 @@ fn describe(kernel: ProductKernel) -> String {
         ProductKernel::Lanewise { lanes, rows, tokens } => {
             format!("lanewise {lanes} lanes, {rows} rows, {tokens} tokens")
         }
-        ProductKernel::Matmul => "matmul".into(),
-        ProductKernel::Cooperative { lanes } => format!("cooperative matrices, {lanes} lanes"),
+        ProductKernel::Matmul { tokens } => format!("matmul {tokens} tokens"),
+        ProductKernel::Cooperative { tokens, .. } => {
+            format!("cooperative matrices, {tokens} tokens")
+        }
     }
 }

@@ -30,8 +30,8 @@ pub enum Precision {
     /// Activations and sums in f32: the default, and what `--exact` means.
     #[default]
     F32,
-    /// Prompts only: operands rounded to f16 in tiles, divided by the largest of their group so that none
-    /// overflows; sums in f32.
+    /// Prompts only, and only on GPUs that multiply matrices of halves (elsewhere f32 is faster, and taken): operands
+    /// rounded to f16 in tiles, inputs divided by the largest of their token so that none overflows; sums in f32.
     F16Tiles,
     /// Activations rounded to signed bytes, 16 with one scale (llama.cpp does so by default, 32 or 256 with one).
     Int8,

@@ -116,11 +116,12 @@ impl Variant {
     /// there to the blocks that exist, and the positions of tokens, where its rounds end, below 2^31. With `EXPERTS` rows
     /// are chosen by what a route says, so that the checks stay.
     pub fn is_trusted(&self) -> bool {
-        const TRUSTED: [&str; 7] = [
+        const TRUSTED: [&str; 8] = [
             "attention",
             "attention_merge",
             "lanewise",
             "matmul",
+            "matmul_cooperative",
             "matvec",
             "norm",
             "norm_parts",

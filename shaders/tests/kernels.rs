@@ -2,6 +2,7 @@
 
 mod compilers;
 
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
@@ -16,6 +17,10 @@ fn variants() -> Vec<Variant> {
         variants.into_iter().flat_map(|v| [v.clone(), v.define(name)]).collect()
     };
     let formats = |kernel| names_in("format").map(move |f| Variant::new(kernel).format(f));
+    let tiled = |format, tokens: &[u32]| -> Vec<Variant> {
+        let matmul = Variant::new("matmul").format(format);
+        tokens.iter().map(|&tokens| matmul.clone().number("TOKENS", tokens)).collect()
+    };
     let mut all = Vec::new();
     all.extend(formats("embed"));
     for row in ["ADD", "POSITION", "FIRST"] {
@@ -59,6 +64,12 @@ fn variants() -> Vec<Variant> {
                 all.extend(uses(shaped(&matvec, 2, 4).define("SEVERAL")));
                 if !split && !floats {
                     all.extend(uses(shaped(&matvec, 4, 1).define("INT8")));
+                    all.push(
+                        shaped(&matvec, 2, 4)
+                            .number("MATRICES", 1)
+                            .define("INT8")
+                            .define("SEVERAL"),
+                    );
                 }
             }
         }
@@ -67,19 +78,24 @@ fn variants() -> Vec<Variant> {
         all.extend(uses(shaped(&lanewise, 2, 4)));
         if !floats {
             all.extend(uses(shaped(&lanewise, 2, 2).define("INT8")));
-            all.push(Variant::new("matmul").format(format).define("INT8"));
+            all.extend(
+                both(tiled(format, &[32, 64]), "BIAS").into_iter().map(|v| v.define("INT8")),
+            );
         }
-        all.push(Variant::new("matmul").format(format).define("F16"));
         let experts = Variant::new("expert_matvec").format(format).number("ROWS", 2);
         let plain = experts.clone().number("MATRICES", 1);
         all.push(plain.clone().define("BIAS"));
         all.push(plain.clone().define("HEADS"));
         all.push(plain.define("DOWN").define("ADD").define("BIAS").define("SUBGROUP"));
         all.push(experts.number("MATRICES", 2).define("GATED").define("CLAMPED_SWIGLU"));
-        all.push(Variant::new("matmul").format(format).define("EXPERTS").define("BIAS"));
-    }
-    for kernel in ["matmul", "matmul_cooperative"] {
-        all.extend(both(both(formats(kernel).collect(), "BIAS"), "ADD"));
+        all.extend(tiled(format, &[32]).into_iter().map(|v| v.define("EXPERTS").define("BIAS")));
+        all.extend(both(both(tiled(format, &[32, 64]), "BIAS"), "ADD"));
+        let cooperative = |(tokens, blocks)| {
+            let variant = Variant::new("matmul_cooperative").format(format);
+            variant.number("TOKENS", tokens).number("BLOCKS", blocks).number("PARTS", 128 / tokens)
+        };
+        let shapes = [(64, 1), (128, 1), (128, 2)].map(cooperative);
+        all.extend(both(both(shapes.to_vec(), "BIAS"), "ADD"));
     }
     for activation in ["SILU", "GELU", "CLAMPED_SWIGLU", "SIGMOID"] {
         all.extend(["gate", "add_gated"].map(|kernel| Variant::new(kernel).define(activation)));
@@ -180,7 +196,8 @@ fn every_variant_is_valid_and_portable() {
             continue;
         }
         for version in METAL_VERSIONS {
-            kernel.msl(version).unwrap_or_else(|error| panic!("{error}"));
+            let msl = kernel.msl(version).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(declared_twice(&msl.text), None, "{variant}");
         }
         for model in models(&kernel) {
             kernel.hlsl(model).unwrap_or_else(|error| panic!("{error}"));
@@ -234,6 +251,53 @@ fn native_texts_are_as_wgpu_makes_them() {
     assert!(hlsl.contains("loop_bound") && msl.contains("loop_bound"));
     assert!(!Variant::new("norm").build().unwrap().uses_subgroups());
     assert!(Variant::new("norm").define("SUBGROUP").build().unwrap().uses_subgroups());
+}
+
+/// A name that a block of Metal's text declares twice for an operand of a packed product, as naga does where two
+/// products of the block share it; Metal's compiler refuses that. No other name of naga's depends on its use.
+fn declared_twice(msl: &str) -> Option<&str> {
+    let mut blocks = vec![HashSet::new()];
+    for line in msl.lines().map(str::trim) {
+        if line.starts_with('}') {
+            blocks.pop();
+        }
+        let declared = line.strip_prefix("packed_").and_then(|rest| rest.split_once(" = "));
+        let name = declared.and_then(|(declared, _)| Some(declared.split_once(' ')?.1));
+        if let (Some(name), Some(block)) = (name, blocks.last_mut())
+            && !block.insert(name)
+        {
+            return Some(name);
+        }
+        if line.ends_with('{') {
+            blocks.push(HashSet::new());
+        }
+    }
+    None
+}
+
+/// The check above finds what it is for.
+#[test]
+fn a_shared_operand_of_packed_products_is_noticed() {
+    let module = naga::front::wgsl::parse_str(
+        "@group(0) @binding(0) var<storage, read_write> x: array<u32>;
+        @compute @workgroup_size(1) fn main() {
+            let a = x[0];
+            x[1] = u32(dot4I8Packed(a, x[2])) + u32(dot4I8Packed(a, x[3]));
+        }",
+    )
+    .unwrap();
+    let flags = naga::valid::ValidationFlags::all();
+    let info =
+        naga::valid::Validator::new(flags, naga::valid::Capabilities::empty()).validate(&module);
+    let options = naga::back::msl::Options {
+        lang_version: (2, 4),
+        fake_missing_bindings: true,
+        ..naga::back::msl::Options::default()
+    };
+    let pipeline = naga::back::msl::PipelineOptions::default();
+    let (text, _) =
+        naga::back::msl::write_string(&module, &info.unwrap(), &options, &pipeline).unwrap();
+    assert!(declared_twice(&text).is_some(), "{text}");
 }
 
 /// SPIR-V through spirv-val, where it is installed (`tests/run` installs it).

@@ -67,16 +67,18 @@ fn rows(dispatch: &Dispatch) -> Option<(u32, u32)> {
     if !matches!(dispatch.variant.kernel, "matvec" | "lanewise" | "matmul" | "matmul_cooperative") {
         return None;
     }
-    let [Extent::Fixed(x), y, _] = dispatch.grid else { return None };
+    let numbers = &dispatch.variant.numbers;
     let rows = param(dispatch, "rows");
-    let covered = match (dispatch.variant.kernel, y) {
-        ("matvec", Extent::Fixed(y)) => x * y * dispatch.variant.numbers["ROWS"],
-        ("lanewise", Extent::Fixed(y)) => {
-            x * y * dispatch.variant.numbers["ROWS"] * dispatch.variant.constants["LANES"]
+    let (covered, tokens) = match (dispatch.variant.kernel, dispatch.grid) {
+        ("matvec", [Extent::Fixed(x), Extent::Fixed(y), z]) => (x * y * numbers["ROWS"], z),
+        ("lanewise", [Extent::Fixed(x), Extent::Fixed(y), z]) => {
+            (x * y * numbers["ROWS"] * dispatch.variant.constants["LANES"], z)
         }
-        ("matmul" | "matmul_cooperative", _) => x * 64,
+        ("matmul", [x, Extent::Fixed(y), Extent::Fixed(z)]) => (y * z * 64, x),
+        ("matmul_cooperative", [x, Extent::Fixed(y), Extent::Fixed(z)]) => (y * z * 128, x),
         _ => return None,
     };
+    assert!(matches!(tokens, Extent::Per(_, n) if n == numbers["TOKENS"]), "{}", dispatch.variant);
     assert!(covered >= rows, "{}: {covered} of {rows} rows", dispatch.variant);
     let first = param(dispatch, "out_offset");
     Some((first, first + rows))
@@ -308,7 +310,7 @@ fn a_token_is_one_write_and_one_submission() {
     assert_eq!((executor.counts().writes, executor.counts().submits), (1, 1));
 }
 
-/// Cooperative matrices are for class f16-tiles, many rows, and subgroups of one known size.
+/// Cooperative matrices are for class f16-tiles, many rows, and subgroups of up to 64 lanes.
 #[test]
 fn cooperative_matrices_have_a_fallback() {
     let model = ModelFile::open(Tiny::load("llama.Q4_0").path()).unwrap();
@@ -336,11 +338,13 @@ fn cooperative_matrices_have_a_fallback() {
     };
     let uses = |caps: &Caps, tokens| kernels(caps, tokens).contains(&"matmul_cooperative");
     assert!(uses(&card, 64) && !uses(&card, 1) && !uses(&card, 8));
+    let amd = Caps { subgroup_max: 64, family: Family::Amd, ..card.clone() };
+    assert!(uses(&amd, 64) && !uses(&amd, 8));
     for without in [
         Caps { cooperative: false, ..card.clone() },
         Caps { precision: Precision::F32, ..card.clone() },
         Caps { precision: Precision::Int8, ..card.clone() },
-        Caps { subgroup_max: 64, ..card.clone() },
+        Caps { subgroup_max: 128, ..card.clone() },
         Caps { subgroups: false, ..card.clone() },
     ] {
         assert!(!uses(&without, 64) && kernels(&without, 64).contains(&"matmul"), "{without:?}");

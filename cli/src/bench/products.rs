@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Result;
 use engine::executor::Precision;
@@ -35,16 +34,13 @@ const SIDES: [usize; 2] = [4096, 1024];
 pub fn measure(gpu: &Arc<Gpu>, precision: Precision) -> Result<Vec<Measurement>> {
     let caps = Caps { precision, tuned: BTreeMap::new(), ..gpu.caps.clone() };
     let side = SIDES[usize::from(caps.family == Family::Software)];
-    let shapes = FORMATS.iter().flat_map(|&format| {
-        let shape =
-            ProductShape { format, rows: side, columns: side, gated: false, count: Count::One };
-        [shape, ProductShape { count: Count::Many, ..shape }]
-    });
-    let measure = |shape: ProductShape| -> Result<Measurement> {
-        let bench = tune::Bench::new(gpu, shape)?;
-        Ok(bench.measure(&caps, caps.product(&shape), None, Duration::from_millis(200))?)
-    };
-    shapes.map(measure).collect()
+    let mut all = Vec::new();
+    for format in FORMATS {
+        let count = Count::One;
+        let shape = ProductShape { format, rows: side, columns: side, gated: false, count };
+        all.extend(tune::measure(gpu, shape, &[Count::One, Count::Many], &caps)?);
+    }
+    Ok(all)
 }
 
 /// One of them for programs.

@@ -170,11 +170,16 @@ pub enum ProductKernel {
         tokens: u32,
     },
     /// Tiles in workgroup memory.
-    Matmul,
+    Matmul {
+        /// Tokens of a tile, and half the lanes of a workgroup: 32 or 64.
+        tokens: u32,
+    },
     /// Tiles of halves, multiplied by the adapter's matrix units.
     Cooperative {
-        /// Lanes of a workgroup: four subgroups.
-        lanes: u32,
+        /// Tokens of a tile, and half the lanes of a workgroup: 64 or 128.
+        tokens: u32,
+        /// Blocks of eight matrices of sums that a subgroup may have to keep.
+        blocks: u32,
     },
 }
 
@@ -184,7 +189,7 @@ impl ProductKernel {
         match self {
             Self::Matvec { .. } => "matvec",
             Self::Lanewise { .. } => "lanewise",
-            Self::Matmul => "matmul",
+            Self::Matmul { .. } => "matmul",
             Self::Cooperative { .. } => "matmul_cooperative",
         }
     }
@@ -199,15 +204,18 @@ impl ProductKernel {
         match self {
             Self::Matvec { rows, .. } => rows,
             Self::Lanewise { lanes, rows, .. } => lanes * rows,
-            Self::Matmul | Self::Cooperative { .. } => 64,
+            Self::Matmul { .. } => 64,
+            Self::Cooperative { .. } => 128,
         }
     }
 
     /// Tokens of a workgroup.
     pub fn workgroup_tokens(self) -> u32 {
         match self {
-            Self::Matvec { tokens, .. } | Self::Lanewise { tokens, .. } => tokens,
-            Self::Matmul | Self::Cooperative { .. } => 32,
+            Self::Matvec { tokens, .. }
+            | Self::Lanewise { tokens, .. }
+            | Self::Matmul { tokens }
+            | Self::Cooperative { tokens, .. } => tokens,
         }
     }
 }
@@ -256,9 +264,9 @@ impl Caps {
                 self.can_take(take, shape.format, shape.columns) && (take != Take::Quad || !several)
             }
             ProductKernel::Lanewise { lanes, .. } => self.can_lanewise() && lanes >= 8,
-            ProductKernel::Matmul => self.tiles && !one,
-            ProductKernel::Cooperative { lanes } => {
-                self.cooperative_lanes() == Some(lanes)
+            ProductKernel::Matmul { tokens } => self.tiles && [32, 64].contains(&tokens) && !one,
+            ProductKernel::Cooperative { tokens, .. } => {
+                self.cooperative(tokens) == Some(kernel)
                     && self.precision == Precision::F16Tiles
                     && shape.count == Count::Many
             }
@@ -314,11 +322,23 @@ impl Caps {
         self.lanewise && self.subgroups && self.subgroup_min >= 8
     }
 
-    /// The lanes of four subgroups, where cooperative matrices may be used.
-    fn cooperative_lanes(&self) -> Option<u32> {
-        let known = self.subgroup_min == self.subgroup_max && self.subgroup_max >= 16;
-        let lanes = 4 * self.subgroup_max;
-        (self.cooperative && self.subgroups && known && lanes <= 256).then_some(lanes)
+    /// Cooperative matrices in tiles of so many tokens, where they may be used. Subgroups may be of any size up to 64,
+    /// each compiled kernel's of its own: with more than 16 matrices of sums each they would not fit into registers.
+    fn cooperative(&self, tokens: u32) -> Option<ProductKernel> {
+        let fits = self.subgroups && self.subgroup_max <= 64 && [64, 128].contains(&tokens);
+        // Of blocks of 32 rows for 64 tokens there is one for 32 lanes.
+        let blocks = self.subgroup_max.div_ceil(32);
+        (self.cooperative && fits).then_some(ProductKernel::Cooperative { tokens, blocks })
+    }
+
+    /// The tiles that multiply many rows of input. Larger ones decode and read less; of the rows of a small matrix they
+    /// make too few workgroups to fill a card.
+    fn default_tiles(&self, shape: &ProductShape) -> ProductKernel {
+        let halves = self.precision == Precision::F16Tiles && shape.count == Count::Many;
+        let cooperative = self.cooperative(if shape.rows < 4096 { 64 } else { 128 });
+        cooperative
+            .filter(|_| halves)
+            .unwrap_or(ProductKernel::Matmul { tokens: if shape.rows <= 1024 { 32 } else { 64 } })
     }
 
     /// The lanes of a subgroup, where one workgroup should be one.
@@ -335,13 +355,9 @@ impl Caps {
     }
 
     /// What a kernel's text must define for the precision of a format's products.
-    pub fn precision_define(&self, kernel: ProductKernel, format: Format) -> Option<&'static str> {
-        match self.precision {
-            precision if precision.rounds_inputs(format) => Some("INT8"),
-            // matmul_cooperative has nothing but halves.
-            Precision::F16Tiles if kernel == ProductKernel::Matmul => Some("F16"),
-            _ => None,
-        }
+    pub fn precision_define(&self, format: Format) -> Option<&'static str> {
+        // matmul_cooperative has nothing but halves.
+        self.precision.rounds_inputs(format).then_some("INT8")
     }
 
     /// The default of the adapter's maker, from what llama.cpp's Vulkan, Metal and WebGPU back ends chose
@@ -349,10 +365,9 @@ impl Caps {
     pub fn default_product(&self, shape: &ProductShape) -> ProductKernel {
         let lanes = self.subgroup_lanes();
         let tiles = self.tiles && shape.count == Count::Many;
-        if self.precision == Precision::F16Tiles && tiles {
-            let cooperative =
-                self.cooperative_lanes().map(|lanes| ProductKernel::Cooperative { lanes });
-            return cooperative.unwrap_or(ProductKernel::Matmul);
+        let tiled = self.default_tiles(shape);
+        if tiles && matches!(tiled, ProductKernel::Cooperative { .. }) {
+            return tiled;
         }
         if self.family == Family::Software && self.can_lanewise() {
             let matrices = if shape.gated { 2 } else { 1 };
@@ -363,7 +378,7 @@ impl Caps {
             return ProductKernel::Lanewise { lanes, rows, tokens };
         }
         if tiles {
-            return ProductKernel::Matmul;
+            return tiled;
         }
         let tokens = if shape.count == Count::One { 1 } else { 4 };
         let take = self.take(shape.format, shape.columns, tokens);
@@ -414,20 +429,21 @@ impl Caps {
                 }
             }
         }
-        all.push(ProductKernel::Matmul);
+        all.extend([64, 32].map(|tokens| ProductKernel::Matmul { tokens }));
+        all.extend([64, 128].into_iter().filter_map(|tokens| self.cooperative(tokens)));
         // More sums and inputs than this do not stay in registers: a lane keeps a group of each token, or a quarter of
         // one. By AMD's compiler all of eight tokens' groups spill, and by Intel's.
         let registers = |kernel: &ProductKernel| match *kernel {
-            ProductKernel::Matvec { rows, tokens, split, .. } => {
+            ProductKernel::Matvec { rows, tokens, take, .. } => {
                 let sums = rows * tokens * if shape.gated { 2 } else { 1 };
-                let inputs = tokens * if split { 8 } else { 32 };
+                let inputs = tokens * if take == Take::Quarter { 8 } else { 32 };
                 sums <= 32 && sums + inputs <= 192
             }
             // Only software drivers get these.
             ProductKernel::Lanewise { rows, tokens, .. } => {
                 rows * tokens * if shape.gated { 2 } else { 1 } <= 32
             }
-            ProductKernel::Matmul | ProductKernel::Cooperative { .. } => true,
+            ProductKernel::Matmul { .. } | ProductKernel::Cooperative { .. } => true,
         };
         let mut seen = std::collections::BTreeSet::new();
         all.retain(|kernel| {

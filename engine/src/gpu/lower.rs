@@ -469,7 +469,7 @@ impl Lowering<'_> {
             .define_if(bias.is_some(), "BIAS")
             .define_if(add, "ADD")
             .define_if(input.norm.is_some(), "NORM");
-        let variant = match self.caps.precision_define(kernel, matrix.format) {
+        let variant = match self.caps.precision_define(matrix.format) {
             Some(name) => variant.define(name),
             None => variant,
         };
@@ -498,8 +498,14 @@ impl Lowering<'_> {
                     .constant("LANES", lanes);
                 (variant, true)
             }
-            ProductKernel::Matmul => (variant, true),
-            ProductKernel::Cooperative { lanes } => (variant.constant("LANES", lanes), true),
+            ProductKernel::Matmul { tokens } => (variant.number("TOKENS", tokens), true),
+            ProductKernel::Cooperative { tokens, blocks } => {
+                let variant = variant
+                    .number("TOKENS", tokens)
+                    .number("BLOCKS", blocks)
+                    .number("PARTS", kernel.workgroup_rows() / tokens);
+                (variant, true)
+            }
         };
         if needs_step {
             bindings.push(("step", Resource::Step));
@@ -563,11 +569,18 @@ impl Lowering<'_> {
         let workgroups = (rows as u32).div_ceil(kernel.workgroup_rows());
         let tokens = Extent::Per(of, kernel.workgroup_tokens());
         if !kernel.can_fuse() {
-            return [Extent::Fixed(workgroups), tokens, Extent::Fixed(1)];
+            return self.tiled_grid(tokens, workgroups);
         }
         // As few rows of workgroups as there may be, all alike, so that few workgroups find nothing to do.
         let y = workgroups.div_ceil(self.caps.max_workgroups);
         [Extent::Fixed(workgroups.div_ceil(y)), Extent::Fixed(y), tokens]
+    }
+
+    /// A grid whose neighbouring workgroups, which run at the same time, multiply the same rows with other tokens: tiles
+    /// of tokens on x, of rows on y and, beyond its limit, on z.
+    fn tiled_grid(&self, tokens: Extent, row_tiles: u32) -> [Extent; 3] {
+        let y = row_tiles.min(self.caps.max_workgroups);
+        [tokens, Extent::Fixed(y), Extent::Fixed(row_tiles.div_ceil(y))]
     }
 
     /// Gate and up of a part, with their activation.

@@ -28,9 +28,9 @@ pub struct Verdict {
     pub from_cache: bool,
 }
 
-/// Rows of a matrix that are checked: a tile and a little more, so that every place in a tile counts.
+/// Rows of a matrix that are checked at least.
 const ROWS: usize = 72;
-/// Tokens that are checked where there are many: a tile and one more.
+/// Tokens that are checked at least where there are many.
 const TOKENS: usize = 33;
 
 /// Checks the kernels that a plan uses with `caps`; `remember` looks for an earlier verdict first and keeps
@@ -95,7 +95,9 @@ fn without(caps: &Caps, case: &Case) -> Option<Caps> {
         Case::Linear(_, ProductKernel::Cooperative { .. }) => {
             Some(Caps { cooperative: false, ..caps.clone() })
         }
-        Case::Linear(_, ProductKernel::Matmul) => Some(Caps { tiles: false, ..caps.clone() }),
+        Case::Linear(_, ProductKernel::Matmul { .. }) => {
+            Some(Caps { tiles: false, ..caps.clone() })
+        }
         Case::Embed(..) => None,
         _ => caps.subgroups.then(|| Caps { subgroups: false, ..caps.clone() }),
     }
@@ -240,10 +242,18 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
                         gated: fused,
                         count: Count::of(tokens),
                     });
+                    // Of many tokens a tile and a little more, so that every place in a tile counts.
+                    let (rows, tokens) = match Count::of(tokens) {
+                        Count::Many => (
+                            ROWS.max(kernel.workgroup_rows() as usize + 8),
+                            tokens.max(kernel.workgroup_tokens() as usize + 1).min(most),
+                        ),
+                        _ => (ROWS, tokens),
+                    };
                     let case = LinearCase {
                         weights: group
                             .iter()
-                            .map(|&id| (plan.weight(id).format, plan.weight(id).rows.min(ROWS)))
+                            .map(|&id| (plan.weight(id).format, plan.weight(id).rows.min(rows)))
                             .collect(),
                         columns,
                         tokens,

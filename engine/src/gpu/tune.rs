@@ -114,7 +114,7 @@ pub fn shapes(plan: &Plan, caps: &Caps) -> Vec<ProductShape> {
 }
 
 /// A plan that multiplies with matrices of one shape, one after the other, ready on the device.
-pub struct Bench {
+struct Bench {
     gpu: Arc<Gpu>,
     /// The shape asked for, of any number of input rows.
     of: ProductShape,
@@ -128,7 +128,7 @@ pub struct Bench {
 
 impl Bench {
     /// Makes matrices of `shape` on the device.
-    pub fn new(gpu: &Arc<Gpu>, shape: ProductShape) -> Result<Self> {
+    fn new(gpu: &Arc<Gpu>, shape: ProductShape) -> Result<Self> {
         let of = shape;
         let shape = ProductShape { rows: shape.rows.min(MOST_ROWS), ..shape };
         let bytes = shape.format.bytes(shape.rows * shape.columns);
@@ -270,6 +270,23 @@ impl Bench {
         let (shape, bytes) = (ProductShape { count, ..self.shape }, self.bytes);
         Ok(Measurement { shape, kernel, seconds, bytes, tokens })
     }
+}
+
+/// Measures the kernels that `caps` would choose for a product with `shape`'s matrices, for each of `counts` rows of input,
+/// as [`tune`] measures.
+pub fn measure(
+    gpu: &Arc<Gpu>,
+    shape: ProductShape,
+    counts: &[Count],
+    caps: &Caps,
+) -> Result<Vec<Measurement>> {
+    let bench = Bench::new(gpu, shape)?;
+    let patience = Duration::from_millis(200);
+    let of = |&count: &Count| {
+        let kernel = caps.product(&ProductShape { count, ..shape });
+        bench.measure(caps, (kernel, count), None, (Duration::ZERO, patience))
+    };
+    counts.iter().map(of).collect()
 }
 
 /// Measures the candidates for each of `shapes` within `limit`; `report` hears of every measurement. Answers

@@ -1,13 +1,15 @@
 // Y = X W^T for many tokens, tile by tile: a tile's weights are decoded once into workgroup memory and used
-// for 32 tokens.
+// for {TOKENS} tokens.
 //
 // Shapes: weights [rows, 32 * groups] in a block format; input [tokens, 32 * groups] f32; out [tokens,
 // out_stride] f32, written from column out_offset on.
-// Result: y, or y + bias with BIAS; stored, or with ADD added. Tiles hold f32; halves with F16; bytes, inputs rounded
-// to them, with INT8.
+// Result: y, or y + bias with BIAS; stored, or with ADD added. Tiles hold f32; with INT8 bytes, inputs rounded to them.
 // With EXPERTS the tokens of a tile are slots that chose one expert, whose rows it multiplies: see expert_lists.
-// Threads: 128 a workgroup, which computes 64 rows (x) for 32 tokens (y); each thread 4 rows, 16 apart, for
-// 4 tokens, 8 apart. A step of the loop takes one group of 32 along the row.
+// Grid: tiles of tokens on x, of rows on y and, where y does not reach, on z. Workgroups that run at the same time are
+// neighbours on x: they multiply the same rows, so that these come from memory once, whatever the number of tokens.
+// Threads: 2 TOKENS a workgroup, which computes 64 rows for TOKENS tokens; each thread 8 rows, 8 apart, for 4
+// neighbouring tokens, so that eight lanes share what is read of a token. A subgroup whose tokens do not exist
+// only decodes. A step of the loop takes one group of 32 along the row.
 #define SEVERAL
 #import shared/product
 #ifdef EXPERTS
@@ -15,55 +17,34 @@
 #endif
 
 const TILE_ROWS: u32 = 64u;
-const TILE_TOKENS: u32 = 32u;
-const LANES: u32 = 128u;
-// From one row of a tile to the next: 8 vectors and one of padding, against bank conflicts.
-const STRIDE: u32 = 9u;
+const TILE_TOKENS: u32 = {TOKENS}u;
+const LANES: u32 = 2u * TILE_TOKENS;
 
 #ifdef INT8
 #import shared/int8
-var<workgroup> weight_tile: array<u32, 576>;
-var<workgroup> input_tile: array<u32, 288>;
-// Scales and offsets of a row's group; scales and sums of a token's; each of both halves.
-var<workgroup> weight_scales: array<vec4<f32>, 64>;
-var<workgroup> input_scales: array<vec4<f32>, 32>;
+// Of each row and token the first half of a group, and TILE_ROWS and TILE_TOKENS further on the second: bytes; scale
+// and offset of a row, scale and scaled sum of a token.
+var<workgroup> weight_tile: array<vec4<u32>, 2u * TILE_ROWS>;
+var<workgroup> input_tile: array<vec4<u32>, 2u * TILE_TOKENS>;
+var<workgroup> weight_scales: array<vec2<f32>, 2u * TILE_ROWS>;
+var<workgroup> input_scales: array<vec2<f32>, 2u * TILE_TOKENS>;
 #else
-#ifdef F16
-// Halves of numbers divided by the largest of their group, so that none overflows.
-var<workgroup> weight_tile: array<vec2<u32>, 576>;
-var<workgroup> input_tile: array<vec2<u32>, 288>;
-var<workgroup> weight_scales: array<f32, 64>;
-var<workgroup> input_scales: array<f32, 32>;
-
-fn largest_of_group(x: Group) -> f32 {
-    let most = max(
-        max(max(abs(x[0]), abs(x[1])), max(abs(x[2]), abs(x[3]))),
-        max(max(abs(x[4]), abs(x[5])), max(abs(x[6]), abs(x[7]))),
-    );
-    return max(max(max(most.x, most.y), max(most.z, most.w)), 1e-30);
-}
-
-fn to_halves(x: vec4<f32>) -> vec2<u32> {
-    return vec2<u32>(pack2x16float(x.xy), pack2x16float(x.zw));
-}
-
-fn from_halves(x: vec2<u32>) -> vec4<f32> {
-    return vec4<f32>(unpack2x16float(x.x), unpack2x16float(x.y));
-}
-#else
-var<workgroup> weight_tile: array<vec4<f32>, 576>;
-var<workgroup> input_tile: array<vec4<f32>, 288>;
-#endif
+// Eight vectors a row. Vector k of row i lies at k ^ (i % 8), of token i at k ^ (i / 4 % 8): the eight rows, and the four
+// or eight tokens, that lanes read at once lie in different banks, without padding.
+var<workgroup> weight_tile: array<vec4<f32>, 8u * TILE_ROWS>;
+var<workgroup> input_tile: array<vec4<f32>, 8u * TILE_TOKENS>;
 #endif
 
 // The rows of input and output of a tile's token.
 #ifdef EXPERTS
 fn input_row(tile_at: u32, token: u32) -> u32 {
-    return tiles[tile_at + token] / params.slots_per_row;
+    return output_row(tile_at, token) / params.slots_per_row;
 }
 
+// Clamped, as what a buffer says.
 fn output_row(tile_at: u32, token: u32) -> u32 {
-    return tiles[tile_at + token];
+    let last = step.tokens * params.used - 1u;
+    return min(tiles[params.order + min(tile_at + token, last)], last);
 }
 #else
 fn input_row(tile_at: u32, token: u32) -> u32 {
@@ -76,188 +57,137 @@ fn output_row(tile_at: u32, token: u32) -> u32 {
 #endif
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
     let groups = params.groups;
-    let first_row = workgroup.x * TILE_ROWS;
-#ifdef EXPERTS
-    // Uniform: the whole workgroup leaves.
-    if workgroup.y >= tiles[0] {
+    let first_row = (workgroup.z * workgroups.y + workgroup.y) * TILE_ROWS;
+    // Uniform, here and below: the whole workgroup leaves.
+    if first_row >= params.rows {
         return;
     }
-    let expert = tiles[1u + workgroup.y * 3u] - params.first_expert;
+#ifdef EXPERTS
+    if workgroup.x >= tiles[0] {
+        return;
+    }
+    let expert = tiles[1u + workgroup.x * 3u] - params.first_expert;
     if expert >= params.experts {
         return;
     }
-    let tile_at = params.order + tiles[2u + workgroup.y * 3u];
-    let tile_tokens = tiles[3u + workgroup.y * 3u];
+    let tile_at = tiles[2u + workgroup.x * 3u];
+    let tile_tokens = min(tiles[3u + workgroup.x * 3u], TILE_TOKENS);
     let weight_row = params.first_row + expert * params.expert_rows;
     let bias_row = params.first_bias + expert * params.expert_rows;
 #else
-    let first_token = workgroup.y * TILE_TOKENS;
-    let tile_at = first_token;
-    let tile_tokens = min(input_rows() - first_token, TILE_TOKENS);
+    let tile_at = workgroup.x * TILE_TOKENS;
+    let tile_tokens = min(input_rows() - tile_at, TILE_TOKENS);
     let weight_row = 0u;
     let bias_row = params.out_offset;
 #endif
-    let my_row = lane % 16u;
-    let my_token = lane / 16u;
-    // sums{r}[t]: row my_row + 16 r, token my_token + 8 t.
-#unroll r 4
+    let my_row = lane % 8u;
+    let my_token = lane / 8u * 4u;
+    let works = my_token < tile_tokens;
+    // The row that this lane decodes.
+    let weight_group = (weight_row + min(first_row + lane, params.rows - 1u)) * groups;
+#ifdef INT8
+    // Half of the token that this lane rounds.
+    let input_half = lane % 2u;
+    let input_at = (input_row(tile_at, min(lane / 2u, tile_tokens - 1u)) * groups * 2u + input_half) * 4u;
+#else
+    // The vector of its tokens that this lane copies; how vectors of weights and inputs are mixed.
+    let my_vector = lane % 8u;
+    let weight_mix = lane % 8u;
+    let input_mix = lane / 8u % 8u;
+#unroll t 4
+    let input_at{t} = input_row(tile_at, min(my_token + {t}u, tile_tokens - 1u)) * groups * 8u + my_vector;
+#end
+#endif
+    // sums{r}[t]: row my_row + 8 r, token my_token + t.
+#unroll r 8
     var sums{r} = vec4<f32>(0.0);
 #end
     for (var g = 0u; g < groups; g++) {
         workgroupBarrier();
         if lane < TILE_ROWS {
-            let row = weight_row + min(first_row + lane, params.rows - 1u);
-            let to = lane * STRIDE;
 #ifdef INT8
-            let c = codes(row * groups + g);
-            let s = scales(row * groups + g);
-            weight_scales[lane] = vec4<f32>(s.scale, s.offset);
+            let c = codes(weight_group + g);
+            let s = scales(weight_group + g);
+            weight_tile[lane] = c.low;
+            weight_tile[TILE_ROWS + lane] = c.high;
+            weight_scales[lane] = vec2<f32>(s.scale.x, s.offset.x);
+            weight_scales[TILE_ROWS + lane] = vec2<f32>(s.scale.y, s.offset.y);
+#else
+            let w = decode_group(weight_group + g);
+#unroll k 8
+            weight_tile[lane * 8u + ({k}u ^ weight_mix)] = w[{k}];
+#end
+#endif
+        }
+        if works {
+#ifdef INT8
 #unroll k 4
-            weight_tile[to + {k}u] = c.low[{k}];
-            weight_tile[to + 4u + {k}u] = c.high[{k}];
+            let x{k} = input[input_at + g * 8u + {k}u];
 #end
+            let most = max(max(largest_of(x0), largest_of(x1)), max(largest_of(x2), largest_of(x3)));
+            let factor = int8_factor(most);
+            let bytes = vec4<u32>(int8_bytes(x0, factor), int8_bytes(x1, factor), int8_bytes(x2, factor), int8_bytes(x3, factor));
+            let sum = int8_sum(bytes.x) + int8_sum(bytes.y) + int8_sum(bytes.z) + int8_sum(bytes.w);
+            let scale = int8_scale(most);
+            input_tile[input_half * TILE_TOKENS + lane / 2u] = bytes;
+            input_scales[input_half * TILE_TOKENS + lane / 2u] = vec2<f32>(scale, scale * f32(sum));
 #else
-            let w = decode_group(row * groups + g);
-#ifdef F16
-            let most = largest_of_group(w);
-            weight_scales[lane] = most;
-#unroll k 8
-            weight_tile[to + {k}u] = to_halves(w[{k}] / most);
-#end
-#else
-#unroll k 8
-            weight_tile[to + {k}u] = w[{k}];
+#unroll t 4
+            input_tile[(my_token + {t}u) * 8u + (my_vector ^ input_mix)] = input[input_at{t} + g * 8u];
 #end
 #endif
-#endif
         }
-#ifdef INT8
-        if lane >= TILE_ROWS && lane < TILE_ROWS + TILE_TOKENS {
-            let tile_token = lane - TILE_ROWS;
-            let token = min(tile_token, tile_tokens - 1u);
-            let at = (input_row(tile_at, token) * groups + g) * 8u;
-#unroll k 8
-            let x{k} = input[at + {k}u];
-#end
-            // Each half of a group has its scale.
-            let low_most = max(max(largest_of(x0), largest_of(x1)), max(largest_of(x2), largest_of(x3)));
-            let high_most = max(max(largest_of(x4), largest_of(x5)), max(largest_of(x6), largest_of(x7)));
-            let low_factor = int8_factor(low_most);
-            let high_factor = int8_factor(high_most);
-            let bytes0 = int8_bytes(x0, low_factor);
-            let bytes1 = int8_bytes(x1, low_factor);
-            let bytes2 = int8_bytes(x2, low_factor);
-            let bytes3 = int8_bytes(x3, low_factor);
-            let bytes4 = int8_bytes(x4, high_factor);
-            let bytes5 = int8_bytes(x5, high_factor);
-            let bytes6 = int8_bytes(x6, high_factor);
-            let bytes7 = int8_bytes(x7, high_factor);
-#unroll k 8
-            input_tile[tile_token * STRIDE + {k}u] = bytes{k};
-#end
-            let low = int8_sum(bytes0) + int8_sum(bytes1) + int8_sum(bytes2) + int8_sum(bytes3);
-            let high = int8_sum(bytes4) + int8_sum(bytes5) + int8_sum(bytes6) + int8_sum(bytes7);
-            let scale = vec2<f32>(int8_scale(low_most), int8_scale(high_most));
-            input_scales[tile_token] = vec4<f32>(scale, scale * vec2<f32>(f32(low), f32(high)));
-        }
-#else
-#ifdef F16
-        if lane >= TILE_ROWS && lane < TILE_ROWS + TILE_TOKENS {
-            let tile_token = lane - TILE_ROWS;
-            let token = min(tile_token, tile_tokens - 1u);
-            let at = (input_row(tile_at, token) * groups + g) * 8u;
-            let x = Group(
-                input[at], input[at + 1u], input[at + 2u], input[at + 3u],
-                input[at + 4u], input[at + 5u], input[at + 6u], input[at + 7u],
-            );
-            let most = largest_of_group(x);
-            input_scales[tile_token] = most;
-#unroll k 8
-            input_tile[tile_token * STRIDE + {k}u] = to_halves(x[{k}] / most);
-#end
-        }
-#else
-        for (var i = lane; i < TILE_TOKENS * 8u; i += LANES) {
-            let token = min(i / 8u, tile_tokens - 1u);
-            input_tile[(i / 8u) * STRIDE + i % 8u] = input[(input_row(tile_at, token) * groups + g) * 8u + i % 8u];
-        }
-#endif
-#endif
         workgroupBarrier();
+        if works {
 #ifdef INT8
-#unroll r 4
-        var low{r} = vec4<i32>(0);
-        var high{r} = vec4<i32>(0);
-        let s{r} = weight_scales[my_row + 16u * {r}u];
-#end
-#unroll t 4
-        let x_scales{t} = input_scales[my_token + 8u * {t}u];
-#end
-        for (var k = 0u; k < 4u; k++) {
-#unroll t 4
-            let x_low{t} = input_tile[(my_token + 8u * {t}u) * STRIDE + k];
-            let x_high{t} = input_tile[(my_token + 8u * {t}u) * STRIDE + 4u + k];
-#end
-#unroll r 4
+#unroll half 2
             {
-                let w_low = weight_tile[(my_row + 16u * {r}u) * STRIDE + k];
-                let w_high = weight_tile[(my_row + 16u * {r}u) * STRIDE + 4u + k];
 #unroll t 4
-                low{r}[{t}] += dot4I8Packed(w_low, x_low{t});
-                high{r}[{t}] += dot4I8Packed(w_high, x_high{t});
+                let x{t} = input_tile[{half}u * TILE_TOKENS + my_token + {t}u];
+                let x_scales{t} = input_scales[{half}u * TILE_TOKENS + my_token + {t}u];
+#end
+#unroll r 8
+                {
+                    let w = weight_tile[{half}u * TILE_ROWS + my_row + 8u * {r}u];
+                    let s = weight_scales[{half}u * TILE_ROWS + my_row + 8u * {r}u];
+#unroll t 4
+                    let dot{t} = int8_dot(w.x, x{t}.x) + int8_dot(w.y, x{t}.y) + int8_dot(w.z, x{t}.z) + int8_dot(w.w, x{t}.w);
+                    sums{r}[{t}] = fma(f32(dot{t}), s.x * x_scales{t}.x, fma(s.y, x_scales{t}.y, sums{r}[{t}]));
+#end
+                }
 #end
             }
-#end
-        }
-#unroll r 4
-#unroll t 4
-        sums{r}[{t}] += dot(s{r}.xy * x_scales{t}.xy, vec2<f32>(f32(low{r}[{t}]), f32(high{r}[{t}]))) + dot(s{r}.zw, x_scales{t}.zw);
-#end
 #end
 #else
-#ifdef F16
-#unroll r 4
-        var part{r} = vec4<f32>(0.0);
-#end
-        for (var k = 0u; k < 8u; k++) {
+            for (var k = 0u; k < 8u; k++) {
+                let weight_at = my_row * 8u + (k ^ weight_mix);
+                let input_at = my_token * 8u + (k ^ input_mix);
 #unroll t 4
-            let x{t} = from_halves(input_tile[(my_token + 8u * {t}u) * STRIDE + k]);
+                let x{t} = input_tile[input_at + {t}u * 8u];
 #end
-#unroll r 4
-            {
-                let w = from_halves(weight_tile[(my_row + 16u * {r}u) * STRIDE + k]);
-                part{r} += vec4<f32>(dot(w, x0), dot(w, x1), dot(w, x2), dot(w, x3));
-            }
-#end
-        }
-        let x_scales = vec4<f32>(
-            input_scales[my_token], input_scales[my_token + 8u], input_scales[my_token + 16u], input_scales[my_token + 24u],
-        );
-#unroll r 4
-        sums{r} += part{r} * x_scales * weight_scales[my_row + 16u * {r}u];
-#end
-#else
-        for (var k = 0u; k < 8u; k++) {
+#unroll r 8
+                {
+                    let w = weight_tile[weight_at + {r}u * 64u];
 #unroll t 4
-            let x{t} = input_tile[(my_token + 8u * {t}u) * STRIDE + k];
+                    sums{r}[{t}] = fma(w.w, x{t}.w, fma(w.z, x{t}.z, fma(w.y, x{t}.y, fma(w.x, x{t}.x, sums{r}[{t}]))));
 #end
-#unroll r 4
-            {
-                let w = weight_tile[(my_row + 16u * {r}u) * STRIDE + k];
-                sums{r} += vec4<f32>(dot(w, x0), dot(w, x1), dot(w, x2), dot(w, x3));
+                }
+#end
             }
-#end
+#endif
         }
-#endif
-#endif
     }
-#unroll r 4
+#unroll r 8
     {
-        let row = first_row + my_row + 16u * {r}u;
+        let row = first_row + my_row + 8u * {r}u;
         for (var t = 0u; t < 4u; t++) {
-            let token = my_token + 8u * t;
+            let token = my_token + t;
             if row < params.rows && token < tile_tokens {
                 put(output_row(tile_at, token) * params.out_stride + params.out_offset + row, finish(sums{r}[t], bias_row + row));
             }

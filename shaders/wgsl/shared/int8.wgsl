@@ -22,3 +22,9 @@ fn largest_of(x: vec4<f32>) -> f32 {
 fn int8_sum(bytes: u32) -> i32 {
     return dot4I8Packed(bytes, 0x01010101u);
 }
+
+// A product of four pairs of bytes. A function of its own: naga's Metal text declares a copy of each operand beside each
+// dot4I8Packed, so an operand used by two of them in one block would be declared twice.
+fn int8_dot(a: u32, b: u32) -> i32 {
+    return dot4I8Packed(a, b);
+}

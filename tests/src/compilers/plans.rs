@@ -91,7 +91,8 @@ pub fn variants(model: &ModelFile, caps: &Caps, kv_type: KvType) -> BTreeSet<Var
         variants.extend(lowering.lower().unwrap().into_iter().map(|dispatch| dispatch.variant));
     }
     for keep in [1, 64] {
-        variants.extend(lower_selection(&plan, keep).into_iter().map(|dispatch| dispatch.variant));
+        let choice = lower_selection(&plan, keep, true);
+        variants.extend(choice.into_iter().map(|dispatch| dispatch.variant));
     }
     variants
 }

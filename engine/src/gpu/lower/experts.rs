@@ -269,20 +269,17 @@ impl Lowering<'_> {
         if self.class.tokens != Count::Many {
             return self.by_slot(product, routes, rows, 0);
         }
-        let kernel = ProductKernel::Matmul;
+        let kernel = ProductKernel::Matmul { tokens: TILE };
         let mut dispatch = self.with_experts(product, kernel.name(), rows, 0);
         let format = self.layout.matrices[product.part.buffer].format;
-        if let Some(name) = self.caps.precision_define(kernel, format) {
+        if let Some(name) = self.caps.precision_define(format) {
             dispatch.variant = dispatch.variant.define(name);
         }
-        dispatch.variant = dispatch.variant.define("EXPERTS");
+        dispatch.variant = dispatch.variant.define("EXPERTS").number("TOKENS", TILE);
         dispatch.bindings.extend([("tiles", Resource::ExpertTiles), ("step", Resource::Step)]);
         let (used, experts) = (product.routing.used as u32, product.routing.count as u32);
-        dispatch.grid = [
-            Extent::Fixed((rows as u32).div_ceil(kernel.workgroup_rows())),
-            Extent::Tiles { used, per: TILE, experts },
-            Extent::Fixed(1),
-        ];
+        let tiles = Extent::Tiles { used, per: TILE, experts };
+        dispatch.grid = self.tiled_grid(tiles, (rows as u32).div_ceil(kernel.workgroup_rows()));
         dispatch
     }
 
