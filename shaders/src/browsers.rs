@@ -16,8 +16,8 @@ impl Kernel {
 
 /// Whether a text calls a subgroup's functions or asks for its built-in values. Comments do not count.
 fn uses_subgroups(text: &str) -> bool {
-    let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
-    code.into_iter().any(|line| {
+    let mut code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    code.any(|line| {
         let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
         let is_call = |word: &str| {
             word.strip_prefix("subgroup")

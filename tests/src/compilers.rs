@@ -73,8 +73,9 @@ impl Driver {
     pub fn installed() -> Option<Self> {
         let files = std::fs::read_dir("/usr/share/vulkan/icd.d").ok()?;
         let manifest = files.flatten().map(|file| file.path()).find(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            name.starts_with("radeon_icd") && name.ends_with(".json")
+            let is_json = path.extension().is_some_and(|extension| extension == "json");
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            is_json && name.starts_with("radeon_icd")
         })?;
         Some(Self { manifest, libraries: None })
     }
