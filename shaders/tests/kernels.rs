@@ -27,12 +27,15 @@ fn variants() -> Vec<Variant> {
         all.push(Variant::new("embed").format("f16").define("ADD").define(row));
     }
     all.push(Variant::new("softcap").define("SCALE"));
-    let layer = both(vec![Variant::new("norm")], "LAYER");
-    all.extend(both(both(both(both(layer, "SUBGROUP"), "ADD"), "GATHER"), "BIAS"));
-    let padded = vec![Variant::new("norm").define("LAYER").define("PADDED")];
-    all.extend(both(both(both(both(padded, "SUBGROUP"), "ADD"), "GATHER"), "BIAS"));
+    // Vec4s of a row that a lane keeps.
+    for vectors in [1, 4] {
+        let norm = Variant::new("norm").number("VECTORS", vectors);
+        let padded = norm.clone().define("LAYER").define("PADDED");
+        let kinds = vec![norm.clone(), norm.define("LAYER"), padded];
+        all.extend(both(both(both(both(kinds, "SUBGROUP"), "ADD"), "GATHER"), "BIAS"));
+    }
     let parts = [None, Some("LAYER"), Some("L2")].map(|kind| {
-        let variant = Variant::new("norm_parts");
+        let variant = Variant::new("norm_parts").number("COLUMNS", 3);
         match kind {
             Some(kind) => variant.define(kind),
             None => variant,
@@ -58,20 +61,21 @@ fn variants() -> Vec<Variant> {
         let floats = matches!(format, "f32" | "f16" | "bf16");
         for subgroup in [false, true] {
             let matvec = Variant::new("matvec").format(format).define_if(subgroup, "SUBGROUP");
-            for split in [false, true].into_iter().filter(|&split| !(split && floats)) {
-                let matvec = matvec.clone().define_if(split, "SPLIT");
-                all.extend(uses(shaped(&matvec, 2, 1)));
-                all.extend(uses(shaped(&matvec, 2, 4).define("SEVERAL")));
-                if !split && !floats {
-                    all.extend(uses(shaped(&matvec, 4, 1).define("INT8")));
-                    all.push(
-                        shaped(&matvec, 2, 4)
-                            .number("MATRICES", 1)
-                            .define("INT8")
-                            .define("SEVERAL"),
-                    );
-                }
+            all.extend(uses(shaped(&matvec, 2, 1)));
+            all.extend(uses(shaped(&matvec, 2, 4).define("SEVERAL")));
+            if floats {
+                continue;
             }
+            all.extend(uses(shaped(&matvec, 4, 1).define("INT8")));
+            let int8 = |v: Variant| v.number("MATRICES", 1).define("INT8");
+            let several = int8(shaped(&matvec, 2, 4)).define("SEVERAL");
+            all.extend(both(vec![int8(shaped(&matvec, 2, 1)), several], "ROUNDED"));
+            for halves in [false, true] {
+                let matvec = matvec.clone().define_if(halves, "NATIVE_HALVES");
+                all.extend(uses(shaped(&matvec.clone().define("SPLIT"), 2, 1)));
+                all.extend(uses(shaped(&matvec.clone().define("QUADS"), 2, 1)));
+            }
+            all.extend(uses(shaped(&matvec.define("SPLIT"), 2, 4).define("SEVERAL")));
         }
         let lanewise = Variant::new("lanewise").format(format).number("GROUPS", 2);
         all.extend(uses(shaped(&lanewise, 4, 1)));
@@ -82,12 +86,18 @@ fn variants() -> Vec<Variant> {
                 both(tiled(format, &[32, 64]), "BIAS").into_iter().map(|v| v.define("INT8")),
             );
         }
-        let experts = Variant::new("expert_matvec").format(format).number("ROWS", 2);
+        let experts =
+            Variant::new("expert_matvec").format(format).number("ROWS", 2).number("TOKENS", 1);
         let plain = experts.clone().number("MATRICES", 1);
         all.push(plain.clone().define("BIAS"));
         all.push(plain.clone().define("HEADS"));
         all.push(plain.define("DOWN").define("ADD").define("BIAS").define("SUBGROUP"));
-        all.push(experts.number("MATRICES", 2).define("GATED").define("CLAMPED_SWIGLU"));
+        let gated = experts.number("MATRICES", 2).define("GATED").define("CLAMPED_SWIGLU");
+        all.push(gated.clone());
+        if !floats {
+            let halves = gated.define("NATIVE_HALVES");
+            all.extend(["SPLIT", "QUADS"].map(|take| halves.clone().define(take)));
+        }
         all.extend(tiled(format, &[32]).into_iter().map(|v| v.define("EXPERTS").define("BIAS")));
         all.extend(both(both(tiled(format, &[32, 64]), "BIAS"), "ADD"));
         let cooperative = |(tokens, blocks)| {
@@ -158,7 +168,8 @@ fn variants() -> Vec<Variant> {
         let merge = Variant::new("attention_merge").number("PARTS", parts);
         all.extend(both(vec![merge], "SINKS"));
     }
-    all.push(Variant::new("select_penalty"));
+    all.extend(["select_penalty", "halves"].map(Variant::new));
+    all.extend(both(both(vec![Variant::new("round_input")], "NORM"), "SUBGROUP"));
     let searches = ["select_top", "select_largest"].map(Variant::new);
     all.extend(both(searches.to_vec(), "FIRST"));
     all.push(Variant::new("select_pick"));
@@ -192,6 +203,8 @@ fn every_variant_is_valid_and_portable() {
         assert!(bytes <= MAX_WORKGROUP_BYTES, "{variant}: {bytes} bytes of workgroup memory");
         assert!(kernel.bindings.iter().any(|binding| binding.name == "params"), "{variant}");
         assert!(!kernel.params.members.is_empty(), "{variant}");
+        // Without one wgpu would not make it as it is asked to.
+        assert!(!kernel.module.overrides.is_empty(), "{variant} has no override");
         if kernel.is_cooperative() {
             continue;
         }
@@ -245,12 +258,14 @@ fn native_texts_are_as_wgpu_makes_them() {
     let matvec = matvec.number("ROWS", 2).number("TOKENS", 1);
     let (hlsl, msl) = texts(&matvec);
     assert!(!hlsl.contains("loop_bound") && !msl.contains("loop_bound"));
-    let (hlsl, msl) = texts(&Variant::new("matmul").format("q4_0").define("EXPERTS"));
+    let tiles = Variant::new("matmul").format("q4_0").number("TOKENS", 32);
+    let (hlsl, msl) = texts(&tiles.define("EXPERTS"));
     assert!(hlsl.contains("loop_bound") && msl.contains("loop_bound"));
-    let (hlsl, msl) = texts(&Variant::new("norm"));
+    let (hlsl, msl) = texts(&Variant::new("route").define("SOFTMAX"));
     assert!(hlsl.contains("loop_bound") && msl.contains("loop_bound"));
-    assert!(!Variant::new("norm").build().unwrap().uses_subgroups());
-    assert!(Variant::new("norm").define("SUBGROUP").build().unwrap().uses_subgroups());
+    let norm = Variant::new("norm").number("VECTORS", 4);
+    assert!(!norm.build().unwrap().uses_subgroups());
+    assert!(norm.define("SUBGROUP").build().unwrap().uses_subgroups());
 }
 
 /// A name that a block of Metal's text declares twice for an operand of a packed product, as naga does where two
