@@ -132,9 +132,10 @@ impl Bench {
         let of = shape;
         let shape = ProductShape { rows: shape.rows.min(MOST_ROWS), ..shape };
         let bytes = shape.format.bytes(shape.rows * shape.columns);
-        let (all, most) = match gpu.is_card {
-            true => (CARD_MATRIX_BYTES, MOST_CARD_MATRICES),
-            false => (MATRIX_BYTES, MOST_MATRICES),
+        let (all, most) = if gpu.is_card {
+            (CARD_MATRIX_BYTES, MOST_CARD_MATRICES)
+        } else {
+            (MATRIX_BYTES, MOST_MATRICES)
         };
         let matrices = (all / bytes.max(1)).clamp(2, most);
         let parts = if shape.gated { 2 } else { 1 };
