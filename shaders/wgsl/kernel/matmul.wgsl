@@ -183,15 +183,18 @@ fn main(
 #endif
         }
     }
+    // Of this lane's rows those that there are: a loop, not eight copies of what follows, each with its loads and stores.
+    let rows_here = min(8u, (params.rows - first_row + 7u - my_row) / 8u);
+    for (var turn = 0u; turn < rows_here; turn++) {
+        let row = first_row + my_row + 8u * turn;
+        var sums = sums0;
 #unroll r 8
-    {
-        let row = first_row + my_row + 8u * {r}u;
-        for (var t = 0u; t < 4u; t++) {
-            let token = my_token + t;
-            if row < params.rows && token < tile_tokens {
-                put(output_row(tile_at, token) * params.out_stride + params.out_offset + row, finish(sums{r}[t], bias_row + row));
-            }
-        }
-    }
+        sums = select(sums, sums{r}, turn == {r}u);
 #end
+#unroll t 4
+        if my_token + {t}u < tile_tokens {
+            put(output_row(tile_at, my_token + {t}u) * params.out_stride + params.out_offset + row, finish(sums[{t}], bias_row + row));
+        }
+#end
+    }
 }
