@@ -151,6 +151,7 @@ fn variants() -> Vec<Variant> {
                 .number("VALUE_LENGTH8", value)
                 .number("SHARE", share)
                 .number("KEYS_AT_ONCE", 2)
+                .number("MOST_UNROLLED", 128)
                 .number("KEY_TURNS", key / share / 2)
                 .number("KEYS_LEFT", turns - key / share / 2 * 2)
                 .number("CELLS_AT_ONCE", u32::min(8, vectors))

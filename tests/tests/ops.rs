@@ -532,7 +532,7 @@ fn attention_in_parts() {
     let caps = [
         whole.clone(),
         Caps { split_from: 0, ..gpu.caps.clone() },
-        Caps { split_from: 0, family: Family::Nvidia, subgroups: false, ..whole },
+        Caps { split_from: 0, family: Family::Nvidia, unrolls: true, subgroups: false, ..whole },
     ];
     let (f32, f16, bf16) = (KvType::F32, KvType::F16, KvType::Bf16);
     let (q8_0, q4_0) = (KvType::Q8_0, KvType::Q4_0);
@@ -551,6 +551,10 @@ fn attention_in_parts() {
     ];
     let mut worst = 0f64;
     for (index, (kv_heads, per_kv, length, window, types, both)) in shapes.into_iter().enumerate() {
+        // A software driver takes long to compile what is unrolled.
+        if !full_tier() && index % 2 == 1 {
+            continue;
+        }
         // (positions before, tokens): one token, a few, many.
         let mut steps =
             vec![(0, 1), (62, 1), (63, 1), (126, 1), (127, 1), (128, 1), (125, 5), (100, 30)];
@@ -569,7 +573,7 @@ fn attention_in_parts() {
                 style: RopeStyle::Halves,
                 turned: length,
                 qk_norm: false,
-                v_apart: index % 2 == 0,
+                v_apart: tokens == 1,
                 key_type: types.0,
                 value_type: types.1,
                 scale: 1.0 / (length as f32).sqrt(),

@@ -63,6 +63,9 @@ pub struct Caps {
     pub lanewise: bool,
     /// Whether `matmul_cooperative` may be used.
     pub cooperative: bool,
+    /// Whether attention has many loads in flight, by loops unrolled: a card waits for its memory, a software driver for
+    /// its compiler.
+    pub unrolls: bool,
     /// Whether ids are chosen on the device.
     pub selection: bool,
     /// Whether matrices lie in textures instead of buffers.
@@ -243,6 +246,7 @@ impl Caps {
             tiles: true,
             lanewise: true,
             cooperative: false,
+            unrolls: family != Family::Software,
             selection: true,
             texture_weights: by_vectors,
             uniform_inputs: by_vectors,

@@ -323,7 +323,7 @@ fn main(
 #end
 #end
     // Compilers unroll a loop of known length, which pays while its text stays short.
-    let keys_in_turns = select({KEY_TURNS}u * {KEYS_AT_ONCE}u * {SHARE}u, params.keys_in_turns, KEY_LENGTH8 * QUERIES > 128u);
+    let keys_in_turns = select({KEY_TURNS}u * {KEYS_AT_ONCE}u * {SHARE}u, params.keys_in_turns, KEY_LENGTH8 * QUERIES > {MOST_UNROLLED}u);
     for (var round = start; round < end; round += BLOCK) {
         let entry = min(table + (round / BLOCK) % params.table_blocks, params.table_entries - 1u);
         let block_head = min(tables[entry], params.blocks - 1u) * BLOCK * params.kv_heads + kv_head;
@@ -463,54 +463,60 @@ fn main(
     }
     workgroupBarrier();
     partial[lane] = total;
-#ifdef PARTS
-    if is_leader && has_query {
-        correction[my_query] = maximum;
-    }
-#endif
     workgroupBarrier();
-#unroll t TOKENS
-#unroll h HEADS
-    {
-        let of_token = first_token + {t}u;
-#ifdef PARTS
-        let at = (of_token * params.heads + first_head + {h}u) * workgroups.z + workgroup.z;
-#else
-        let at = of_token * params.heads + first_head + {h}u;
-#endif
-        var total_of = 0.0;
+    if is_leader && has_query {
+        var all = 0.0;
 #unroll i 8
-        total_of += partial[({t}u * {HEADS}u + {h}u) * 8u + {i}u];
+        all += partial[lane + {i}u];
 #end
 #ifdef PARTS
-        if lane == 0u {
-            maxima_and_sums[at] = vec2<f32>(correction[{t}u * {HEADS}u + {h}u], total_of);
+        if first_token + my_query / {HEADS}u <= last_token {
+            let of_query = (first_token + my_query / {HEADS}u) * params.heads + first_head + my_query % {HEADS}u;
+            maxima_and_sums[of_query * workgroups.z + workgroup.z] = vec2<f32>(maximum, all);
         }
-        let factor = 1.0;
+        correction[my_query] = 1.0;
 #else
-        let factor = 1.0 / total_of;
+        correction[my_query] = 1.0 / all;
+#endif
+    }
+    // A loop over the tile's queries, not as many copies of it, each with its barriers, loads and stores.
+    let queries_here = (last_token - first_token + 1u) * {HEADS}u;
+    for (var r = 0u; r < queries_here; r++) {
+#ifdef PARTS
+        let at = ((first_token + r / {HEADS}u) * params.heads + first_head + r % {HEADS}u) * workgroups.z + workgroup.z;
+#else
+        let at = (first_token + r / {HEADS}u) * params.heads + first_head + r % {HEADS}u;
 #endif
 #unroll s SLICES
-        // Vectors of four: those of this slice, and where they begin in the head.
-        let vectors_{s} = min(2u * VECTORS, VALUE_LENGTH4 - {s}u * 128u);
-        let at_{s} = at * VALUE_LENGTH4 + {s}u * 128u;
-#unroll i 4
-        shared_floats[lane * 8u + {i}u] = low_{t}_{h}_{s}[{i}];
-        shared_floats[lane * 8u + 4u + {i}u] = high_{t}_{h}_{s}[{i}];
+        {
+            var low = low_0_0_{s};
+            var high = high_0_0_{s};
+#unroll t TOKENS
+#unroll h HEADS
+            low = select(low, low_{t}_{h}_{s}, r == {t}u * {HEADS}u + {h}u);
+            high = select(high, high_{t}_{h}_{s}, r == {t}u * {HEADS}u + {h}u);
 #end
-        workgroupBarrier();
+#end
+            // Vectors of four: those of this slice, and where they begin in the head.
+            let vectors = min(2u * VECTORS, VALUE_LENGTH4 - {s}u * 128u);
+            let first_vector = at * VALUE_LENGTH4 + {s}u * 128u;
+            workgroupBarrier();
+#unroll i 4
+            shared_floats[lane * 8u + {i}u] = low[{i}];
+            shared_floats[lane * 8u + 4u + {i}u] = high[{i}];
+#end
+            workgroupBarrier();
+            let factor = correction[r];
 #unroll n OUT_TURNS
-        if lane + {n}u * LANES < vectors_{s} && of_token <= last_token {
-            var sum_{n} = shared_vector(lane + {n}u * LANES);
-            for (var p = 1u; p < LANE_PARTS; p++) {
-                sum_{n} += shared_vector(lane + {n}u * LANES + p * 2u * VECTORS);
+            if lane + {n}u * LANES < vectors {
+                var sum = shared_vector(lane + {n}u * LANES);
+                for (var p = 1u; p < LANE_PARTS; p++) {
+                    sum += shared_vector(lane + {n}u * LANES + p * 2u * VECTORS);
+                }
+                out[first_vector + lane + {n}u * LANES] = sum * factor;
             }
-            out[at_{s} + lane + {n}u * LANES] = sum_{n} * factor;
+#end
         }
 #end
-        workgroupBarrier();
-#end
     }
-#end
-#end
 }

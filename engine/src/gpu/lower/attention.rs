@@ -17,6 +17,9 @@ pub const MOST_PARTS: u32 = 64;
 /// The most lanes that share a cell's key.
 const MOST_SHARE: u32 = 4;
 
+/// The most vectors of eight of a key, times queries, whose products are unrolled: else the code outgrows its cache.
+const MOST_UNROLLED: u32 = 128;
+
 /// The most queries of a tile of a layer, and how many of them are heads of one token.
 fn tile_queries(kv: &KvLayer) -> (u32, u32) {
     let vectors = (kv.key_length as u32 / 8).next_multiple_of(MOST_SHARE) * 2;
@@ -34,7 +37,13 @@ pub fn attention_parts(kv: &KvLayer, caps: &Caps, count: Count) -> u32 {
 }
 
 /// How a variant unrolls its loops over keys and values.
-fn unrolled(variant: Variant, kv: &KvLayer, queries: u32, types: [KvType; 2]) -> Variant {
+fn unrolled(
+    variant: Variant,
+    kv: &KvLayer,
+    queries: u32,
+    types: [KvType; 2],
+    caps: &Caps,
+) -> Variant {
     let [key_length8, value_length8] = [kv.key_length, kv.value_length].map(|n| n as u32 / 8);
     let many = queries > 4;
     // What keeps a variant below some 130 registers (docs/decisions.md): 8 to 16 loads in flight, with many queries 4.
@@ -43,6 +52,7 @@ fn unrolled(variant: Variant, kv: &KvLayer, queries: u32, types: [KvType; 2]) ->
     let keys = if many && types[0].has_scales() { 1 } else { 2 / words(types[0]) };
     let vectors = value_length8.next_power_of_two().min(LANES);
     let cells = (if many { 4 } else { 8 } / words(types[1])).min(vectors);
+    let (share, keys, cells) = if caps.unrolls { (share, keys, cells) } else { (1, 1, 1) };
     let pieces = key_length8 / share / keys;
     let turns = key_length8.div_ceil(share);
     variant
@@ -52,6 +62,7 @@ fn unrolled(variant: Variant, kv: &KvLayer, queries: u32, types: [KvType; 2]) ->
         .number("KEYS_AT_ONCE", keys)
         .number("KEY_TURNS", pieces)
         .number("KEYS_LEFT", turns - pieces * keys)
+        .number("MOST_UNROLLED", if caps.unrolls { MOST_UNROLLED } else { 0 })
         .number("CELLS_AT_ONCE", cells)
         .number("QUERY_TURNS", (queries * turns * share * 2).div_ceil(LANES))
         .number("VECTORS", vectors)
@@ -103,6 +114,7 @@ impl Lowering<'_> {
             kv,
             queries,
             [self.key_type, self.value_type],
+            self.caps,
         )
         .define_if(split, "PARTS")
         .define_if(!causal, "ALL")

@@ -2,7 +2,7 @@
 
 use shaders::Variant;
 
-use super::{Dispatch, Extent, Family, GROUP, LANES, Lowering, Resource, activated};
+use super::{Dispatch, Extent, GROUP, LANES, Lowering, Resource, activated};
 use crate::model::rope::RopeStyle;
 use crate::model::spec::{Activation, NormKind};
 use crate::model::weights::WeightId;
@@ -68,13 +68,8 @@ impl Lowering<'_> {
     }
 
     /// The shares in `count` numbers or vectors: so many lanes that each has a few, all in flight at a time.
-    fn shares(&self, count: usize) -> Shares {
-        let most = match self.caps.family {
-            // A workgroup is one core's work there; more lanes are more turns of it.
-            Family::Software => LANES,
-            _ => MOST_LANES,
-        };
-        let lanes = (count.div_ceil(KEPT) as u32).next_power_of_two().clamp(LANES, most);
+    fn shares(count: usize) -> Shares {
+        let lanes = (count.div_ceil(KEPT) as u32).next_power_of_two().clamp(LANES, MOST_LANES);
         let each = (count as u32).div_ceil(lanes);
         Shares { lanes, each, ragged: !(count as u32).is_multiple_of(lanes) }
     }
@@ -96,7 +91,7 @@ impl Lowering<'_> {
         if let Some(bias) = bias {
             bindings.push(("bias", self.vector(bias)));
         }
-        let shares = self.shares(to.width / 4);
+        let shares = Self::shares(to.width / 4);
         Dispatch {
             variant: Variant::new("norm")
                 .define_if(self.caps.subgroups, "SUBGROUP")
@@ -134,7 +129,7 @@ impl Lowering<'_> {
             let weight = self.plan.weight(id);
             factor_stride = if weight.columns * weight.rows > width { width } else { 0 };
         }
-        let shares = self.shares(width);
+        let shares = Self::shares(width);
         Dispatch {
             variant: Variant::new("norm_parts")
                 .define_if(self.caps.subgroups, "SUBGROUP")
