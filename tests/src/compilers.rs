@@ -30,6 +30,8 @@ pub const ASSEMBLY: &str = "Assembly";
 /// What a driver says of a kernel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Compiled {
+    /// The driver and its version in its own words: `Mesa 22.3.6`.
+    pub driver: String,
     /// Lanes of a subgroup.
     pub subgroup: u32,
     /// The driver's statistics by its names.

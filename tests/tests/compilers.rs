@@ -70,6 +70,9 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
+/// The version whose compiler the bounds were recorded with: another one's counts are its own.
+const RECORDED: &str = "Mesa 22.3";
+
 /// The start and the end of the table in `docs/kernels.md`.
 const TABLE: [&str; 2] = ["<!-- slots -->\n", "<!-- end of slots -->"];
 
@@ -111,7 +114,12 @@ fn amds_compiler_keeps_every_kernel_in_registers_and_within_its_bound() {
         return none(&faults);
     }
     let recorded = Slots::parse(&std::fs::read_to_string(bounds).unwrap_or_default());
-    faults.extend(recorded.faults(&measured));
+    let version = &compiled[0][0].driver;
+    if version.starts_with(RECORDED) {
+        faults.extend(recorded.faults(&measured));
+    } else {
+        println!("SKIPPED: the bounds are those of {RECORDED}, and this is {version}");
+    }
     if table != recorded.table() {
         faults.push("docs/kernels.md has another table than tests/data/slots.tsv".into());
     }

@@ -21,6 +21,8 @@ pub struct Compiler {
     executables: ash::khr::pipeline_executable_properties::Device,
     /// The device's name.
     pub name: String,
+    /// The driver and its version in its own words.
+    pub driver: String,
 }
 
 /// What wgpu would use where the driver has it, and what this program is for.
@@ -45,12 +47,15 @@ impl Compiler {
         let devices = unsafe { instance.enumerate_physical_devices() };
         let first = devices.ok().and_then(|devices| devices.first().copied());
         let physical = first.ok_or("no Vulkan device")?;
-        // SAFETY: the device is of this instance.
-        let properties = unsafe { instance.get_physical_device_properties(physical) };
-        let name = text(&properties.device_name);
+        let mut of_driver = vk::PhysicalDeviceDriverProperties::default();
+        let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut of_driver);
+        // SAFETY: the device is of this instance, of Vulkan 1.3; what is written to lives through the call.
+        unsafe { instance.get_physical_device_properties2(physical, &mut properties) };
+        let name = text(&properties.properties.device_name);
+        let driver = text(&of_driver.driver_info);
         let device = open_device(&instance, physical)?;
         let executables = ash::khr::pipeline_executable_properties::Device::new(&instance, &device);
-        Ok(Self { _entry: entry, instance, device, executables, name })
+        Ok(Self { _entry: entry, instance, device, executables, name, driver })
     }
 
     /// Compiles a file of SPIR-V whose entry point is `main`.
@@ -125,7 +130,8 @@ impl Compiler {
                 (text(&statistic.name), value)
             })
             .collect();
-        Ok(Compiled { subgroup, statistics, texts: self.texts(&executable)? })
+        let driver = self.driver.clone();
+        Ok(Compiled { driver, subgroup, statistics, texts: self.texts(&executable)? })
     }
 
     /// The compiler's texts of an executable by their names: RADV gives its NIR, its own IR and the assembly.
