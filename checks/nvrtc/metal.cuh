@@ -89,6 +89,7 @@ FN int min(int a, int b) { return a < b ? a : b; }
 FN int max(int a, int b) { return a > b ? a : b; }
 FN float min(float a, float b) { return fminf(a, b); }
 FN float max(float a, float b) { return fmaxf(a, b); }
+FN uint4 max(uint4 a, uint4 b) { return uint4(max(a.x, b.x), max(a.y, b.y), max(a.z, b.z), max(a.w, b.w)); }
 FN float clamp(float x, float low, float high) { return fminf(fmaxf(x, low), high); }
 FN uint clamp(uint x, uint low, uint high) { return min(max(x, low), high); }
 FN float abs(float x) { return fabsf(x); }
