@@ -29,6 +29,7 @@ struct Params {
 #endif
 
 override LANES: u32 = 64u;
+#define MANY_SUBGROUPS
 #import shared/reduce
 
 // Vector `i` of a row, within it.

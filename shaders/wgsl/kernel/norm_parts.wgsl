@@ -25,6 +25,7 @@ struct Params {
 #endif
 
 override LANES: u32 = 64u;
+#define MANY_SUBGROUPS
 #import shared/reduce
 
 // Column `i` of a part, within it.

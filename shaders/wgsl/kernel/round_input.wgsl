@@ -20,6 +20,7 @@ struct Params {
 #endif
 
 override LANES: u32 = 64u;
+#define MANY_SUBGROUPS
 #import shared/reduce
 
 @compute @workgroup_size(LANES)
