@@ -96,6 +96,16 @@ pack_peer() {
         "$1"/all/peer/libllama.vulkan*.so "$1"/all/peer/libggml.vulkan*.so "$1/all/peer/libggml-base.so" \
         -Wl,-rpath,"\$ORIGIN" -Wl,--allow-shlib-undefined -lm || return 1
     strip "$1/all/peer/peer"
+    pack_cuda "$1" || echo "left out: llama.cpp's CUDA (no python3, or it was not fetched)"
+}
+
+# Its prebuilt CUDA library, of one architecture; CUDA's own libraries must be there already.
+pack_cuda() {
+    local from=benches/peer-llama/node_modules/@node-llama-cpp/linux-x64-cuda/bins/linux-x64-cuda/libggml-cuda.so
+    [ -f "$from" ] && command -v python3 >/dev/null || return 1
+    mkdir -p "$1/all/peer-cuda"
+    python3 -c "import zstandard" 2>/dev/null || python3 -m pip install --quiet --target "$1/zstandard" zstandard >&2 || return 1
+    PYTHONPATH=$1/zstandard python3 benches/peer-llama/only_ptx.py "$from" "$1/all/peer-cuda/libggml-cuda.so"
 }
 
 case "${1:-}" in
@@ -220,32 +230,55 @@ bench() { speeds_of "$1" "$2" "$3" "$(for_software "-p 512 -n 128 -r 3" "-p 16 -
 # depths NAME MODEL LIMIT: the same behind 480 and 4,096 positions.
 depths() { speeds_of "$1" "$2" "$3" "$(for_software "-p 512 -n 32 -r 2" "-p 8 -n 2 -r 1")" -d "$(for_software 480,4096 64)"; }
 
-# peer NAME MODEL LIMIT: llama.cpp on a file of the same made-up model.
+# peer NAME MODEL LIMIT: llama.cpp's Vulkan, and its CUDA where that can run, on a file of the same made-up model.
 peer() {
-    local name=$1 model limit=$3 file=$store/model.gguf status=0
+    local name=$1 model limit=$3 file=$store/model.gguf status=0 backend
     model=$(sized "$2")
     if [ ! -x "$store/all/peer/peer" ]; then
         row llama.cpp "$model" "" "was not brought"
         return
     fi
     if logged "$name-file" 60 "$engine" synth "$file" "$model"; then
-        peer_run "$name" "$limit" $(for_software "512 128 3" "16 4 1") || status=$?
-        # Its shaders for that take a software driver minutes.
-        [ $status != 0 ] || [ -n "$software" ] || peer_run "$name-depth" "$limit" 512 32 2 480 || true
+        for backend in vulkan cuda; do
+            status=0
+            [ $backend = vulkan ] || can_cuda || continue
+            peer_run "$name-$backend" $backend "$limit" $(for_software "512 128 3" "16 4 1") || status=$?
+            # Its shaders for that take a software driver minutes.
+            [ $status != 0 ] || [ -n "$software" ] || peer_run "$name-$backend-depth" $backend "$limit" 512 32 2 480 || true
+        done
     else
         row llama.cpp "$model" "" "$(why "$logs/$name-file.log" $?)"
     fi
     rm -f "$file"
 }
 
-# peer_run NAME LIMIT NUMBER...: of the file that lies there, into the rows; `model` is its name.
+# peer_run NAME BACKEND LIMIT NUMBER...: of the file that lies there, into the rows; `model` is its name.
 peer_run() {
-    local name=$1 limit=$2 status=0
-    shift 2
-    logged "$name" "$limit" env GGML_VK_VISIBLE_DEVICES="${device#vulkan:}" LD_LIBRARY_PATH="$store/all/peer:$LD_LIBRARY_PATH" "$store/all/peer/peer" "$store/all/peer" "$file" "$@" || status=$?
-    speeds "$name" llama.cpp "$model" || true
-    [ $status = 0 ] || row llama.cpp "$model" "" "$(why "$logs/$name.log" $status)"
+    local name=$1 backend=$2 limit=$3 status=0 folder=$store/all/peer
+    shift 3
+    [ "$backend" = vulkan ] || folder=$store/all/peer-cuda
+    logged "$name" "$limit" env GGML_VK_VISIBLE_DEVICES="${device#vulkan:}" CUDA_CACHE_PATH="$store/cuda" LD_LIBRARY_PATH="$store/all/peer:$LD_LIBRARY_PATH${cuda_folder:+:$cuda_folder}" "$store/all/peer/peer" "$folder" "$file" "$@" || status=$?
+    speeds "$name" "llama.cpp $backend" "$model" || true
+    [ $status = 0 ] || row "llama.cpp $backend" "$model" "" "$(why "$logs/$name.log" $status)"
     return $status
+}
+
+# Whether llama.cpp's CUDA was brought and CUDA's libraries are here; finds their folder once.
+cuda_folder="" cuda_sought=""
+can_cuda() {
+    [ -f "$store/all/peer-cuda/libggml-cuda.so" ] && [ -z "$software" ] || return 1
+    if [ -z "$cuda_sought" ]; then
+        cuda_sought=yes
+        local runtime
+        for runtime in cublas cudart; do
+            runtime=$(timeout 20 find / \( -path /proc -o -path /sys \) -prune -o -name "lib$runtime.so.13" -not -path "*/stubs/*" -print -quit 2>/dev/null || true)
+            [ -n "$runtime" ] || { row "llama.cpp cuda" "" "" "CUDA 13's libraries are not here"; return 1; }
+            case ":$cuda_folder:" in *":${runtime%/*}:"*) ;; *) cuda_folder+=${cuda_folder:+:}${runtime%/*} ;; esac
+        done
+        # Its own libraries beside the CPU's of the other folder.
+        ln -sf "$store"/all/peer/libggml-cpu-*.so "$store/all/peer-cuda/"
+    fi
+    [ -n "$cuda_folder" ]
 }
 
 # profile NAME MODEL LIMIT PROMPT OPTION...: what each kernel takes; the tables go into the report.
@@ -336,11 +369,11 @@ plan=(
     "gpt-oss|bench gpt-oss gpt-oss-20b:mxfp4_moe 60"
     "8b-depth|depths 8b-depth llama-8b:q4_k_m 60"
     "1b-depth|depths 1b-depth llama-1b:q4_k_m 30"
-    "peer-8b|peer peer-8b llama-8b:q4_k_m 60"
-    "peer-1b|peer peer-1b llama-1b:q4_k_m 30"
     "profile-8b|profile profile-8b llama-8b:q4_k_m 40 512"
     "profile-8b-480|profile profile-8b-480 llama-8b:q4_k_m 40 0 -d 480"
     "profile-1b|profile profile-1b llama-1b:q4_k_m 30 512"
+    "peer-8b|peer peer-8b llama-8b:q4_k_m 60"
+    "peer-1b|peer peer-1b llama-1b:q4_k_m 30"
     "profile-8b-int8|profile profile-8b-int8 llama-8b:q4_k_m 40 512 --precision int8"
     "tune|step_tune"
     "8b-tuned|bench 8b-tuned llama-8b:q4_k_m 45"
