@@ -16,8 +16,8 @@ usage() { sed -n '2,11p' benches/gpu.sh; }
 # --- here ----------------------------------------------------------------------------------------------------------
 
 tests=(self_test ops)
-# What these tests read: models of a few kinds of ops, each with its golden.
-goldens=(gemma3 llama.Q4_0 gpt-oss.MXFP4_MOE qwen35 mixtral falcon-h1)
+# What these tests read, each with its golden: the first three by name, the others have all kinds of ops together.
+goldens=(gemma3 llama.Q4_0 llama-w256.Q4_K_M mamba2 gemma4 deepseek2-v3 qwen35moe)
 # The Vulkan loader, what NVIDIA's driver is linked with, and what llama.cpp's library is: used where the machine lacks
 # them. And what compresses the logs.
 packages=(libvulkan1 libegl1 libglvnd0 libopengl0 libgl1 libglx0 libgles2 libx11-6 libxext6 libxcb1 libxau6 libxdmcp6
