@@ -44,10 +44,25 @@ impl DeviceArgs {
 
     /// The same for a precision class, which may use more of the device.
     pub fn open_for(&self, precision: Precision, layers: Option<usize>) -> Result<Device> {
+        self.open_with(precision, layers, GpuOptions::default())
+    }
+
+    /// The same with a GPU's clock, where it can be read.
+    pub fn open_timed(&self, precision: Precision, layers: Option<usize>) -> Result<Device> {
+        let timed = GpuOptions { timestamps: true, ..GpuOptions::default() };
+        self.open_with(precision, layers, timed)
+    }
+
+    fn open_with(
+        &self,
+        precision: Precision,
+        layers: Option<usize>,
+        gpu: GpuOptions,
+    ) -> Result<Device> {
         let wanted = Wanted::from_option(self.device.as_deref())?;
         let (wanted, note) = wanted.with_layers(self.gpu_layers, layers)?;
         note.into_iter().for_each(output::say);
-        wanted.open(precision, self.threads.and_then(|threads| threads.0))
+        wanted.open_with(precision, self.threads.and_then(|threads| threads.0), gpu)
     }
 
     /// Whether the CPU maps the file.

@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         (None, None) => bail!("which model?"),
     };
     let Device::Gpu(gpu) =
-        args.device.open_for(args.precision.class(), Some(model.spec.layers.len()))?
+        args.device.open_timed(args.precision.class(), Some(model.spec.layers.len()))?
     else {
         bail!("the CPU has nothing to tune: name a GPU with --device (see `engine devices`)");
     };
@@ -65,9 +65,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         })?;
     for (shape, kernel) in &verdict {
         let rows = |m: &&Measurement| m.shape.columns == shape.columns && same(&m.shape, shape);
-        let best = measured.iter().filter(rows).find(|m| m.kernel == *kernel);
+        // The last time, where it was measured in turns with the default.
+        let best = measured.iter().filter(rows).rfind(|m| m.kernel == *kernel);
         let default = caps.default_product(shape);
-        let was = measured.iter().filter(rows).find(|m| m.kernel == default);
+        let was = measured.iter().filter(rows).rfind(|m| m.kernel == default);
         if let (Some(best), Some(was)) = (best, was) {
             let gain = was.seconds / best.seconds;
             output::print_line(&format!("{}  {gain:.2} x the default", line(shape, best)))?;
@@ -93,7 +94,7 @@ fn same(measured: &ProductShape, shape: &ProductShape) -> bool {
 
 fn line(shape: &ProductShape, measurement: &Measurement) -> String {
     format!(
-        "{:<5} {:>6} x {:<6}{} {:>2} tokens  {:<52} {:>9.1} us {:>8.2} GB/s {:>9.1} G multiply-adds/s",
+        "{:<5} {:>6} x {:<6}{} {:>3} tokens  {:<52} {:>9.1} us {:>8.2} GB/s {:>9.1} G multiply-adds/s",
         shape.format.name(),
         shape.rows,
         shape.columns,

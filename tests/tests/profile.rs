@@ -1,8 +1,10 @@
 //! Steps timed dispatch by dispatch: they compute what ordinary steps compute, and their costs are the model's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use engine::gpu::{Gpu, GpuOptions, roofline};
+use engine::gpu::choice::{Count, ProductShape};
+use engine::gpu::{Gpu, GpuOptions, roofline, tune};
 use engine::model::ModelFile;
 use engine::profile::{Roof, by_variant};
 use engine::step::{SequenceId, StepToken};
@@ -107,13 +109,48 @@ fn experts_count_where_they_are_used() {
     assert_eq!(of_experts(&mut context, 40, 1), experts * used / all);
 }
 
-#[test]
-fn what_cannot_be_timed_says_so() {
-    let untimed = gpu(&GpuOptions {
+/// A device whose clock cannot be read.
+fn untimed() -> Arc<Gpu> {
+    gpu(&GpuOptions {
         without: engine::gpu::adapter::Features::TIMESTAMP_QUERY,
         timestamps: true,
         ..GpuOptions::default()
-    });
+    })
+}
+
+/// Products are measured by the device's clock, else by the host's; what is chosen was measured in turns with the default.
+#[test]
+fn products_are_measured_by_either_clock() {
+    let counts = [Count::One, Count::Few, Count::Many];
+    let shape = |count| ProductShape {
+        format: gguf::Format::Q8_0,
+        rows: 256,
+        columns: 512,
+        gated: false,
+        count,
+    };
+    for gpu in [timed(), untimed()] {
+        let all = tune::measure(&gpu, shape(Count::One), &counts, &gpu.caps).unwrap();
+        let tokens: Vec<usize> = all.iter().map(|measured| measured.tokens).collect();
+        assert!(tokens == [1, 4, 64] || tokens == [1, 4, 512], "{tokens:?}");
+        assert!(all.iter().all(|m| m.seconds > 0.0 && m.seconds < 0.1), "{all:?}");
+        let shapes = counts.map(shape);
+        let mut measured = Vec::new();
+        let limit = Duration::from_secs(3);
+        let mut report = |m: &tune::Measurement| measured.push((m.shape, m.kernel, m.seconds));
+        let verdict = tune::tune(&gpu, &shapes, &gpu.caps, limit, &mut report).unwrap();
+        assert!(verdict.contains_key(&shapes[0]));
+        for (shape, kernel) in verdict {
+            let default = gpu.caps.default_product(&shape);
+            let last = |kernel| measured.iter().rfind(|m| m.0 == shape && m.1 == kernel).unwrap().2;
+            assert!(kernel == default || last(default) > 1.02 * last(kernel), "{shape:?}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_timed_says_so() {
+    let untimed = untimed();
     let (mut context, _) = context(&untimed, "llama.Q4_0");
     let error = context.profile_step(&tokens(0, 1)).unwrap_err().to_string();
     assert!(error.contains("no timestamps") && error.contains("tune"), "{error}");

@@ -1,8 +1,10 @@
 //! Measures the kernels for a plan's products on an adapter, and keeps which is the fastest.
 //!
 //! Each product shape of the plan gets a plan of its own with several matrices of that shape, so that
-//! caches hold no more of them than they do in a real step; every candidate computes it, the best median
-//! wins. The verdict lies in the cache folder, by adapter, driver and version.
+//! caches hold no more of them than they do in a real step; every candidate computes it, and the one of the best
+//! median wins, where it still is clearly faster than the default when the two take turns. Times are the device's own
+//! where it gives timestamps, else the host's less those of a step with one product: what a submit costs would
+//! otherwise count as the product's. The verdict lies in the cache folder, by adapter, driver and version.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,10 +21,11 @@ use super::executor::{GpuExecutor, lower, variants};
 use super::lower::StepClass;
 use super::upload::GpuWeights;
 use crate::executor::{Executor, Precision, Sizes};
-use crate::kv::{Group, KvTable, KvType};
+use crate::kv::{Group, KvTable, KvType, Prepared};
 use crate::model::spec::Activation;
 use crate::model::weights::{Weight, WeightId};
 use crate::plan::{Epilogue, Op, Plan, Rows, Value, ValueId};
+use crate::profile::median;
 use crate::step::{SequenceId, StepToken};
 use crate::{Result, cache};
 
@@ -65,8 +68,16 @@ const CARD_MATRIX_BYTES: usize = 256 << 20;
 const MOST_CARD_MATRICES: usize = 256;
 /// How long a card works before anything is measured: until then its clocks rise.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Tokens that stand for a few and for many.
+/// The most matrices that many tokens are multiplied with: they take long, and caches matter little.
+const MOST_OF_MANY: usize = 8;
+/// Tokens that stand for one, a few and many.
 const TOKENS: [usize; 3] = [1, 4, 64];
+/// The same for cards: fewer than a prompt's step has do not fill them.
+const CARD_TOKENS: [usize; 3] = [1, 4, 512];
+/// How much faster than the default a kernel must be to take its place.
+const GAIN: f64 = 1.03;
+/// Times that a winner and the default are measured in turns.
+const TURNS: std::ops::RangeInclusive<usize> = 5..=50;
 
 /// The product shapes of a plan, each with the weight of its share in a step.
 pub fn shapes(plan: &Plan, caps: &Caps) -> Vec<ProductShape> {
@@ -200,6 +211,11 @@ impl Bench {
         ProductShape { count: self.of.count, ..*shape } == self.of
     }
 
+    /// How many rows of input stand for `count`.
+    fn tokens(&self, count: Count) -> usize {
+        (if self.gpu.is_card { CARD_TOKENS } else { TOKENS })[count as usize]
+    }
+
     /// The sizes of a context for steps of `tokens`.
     fn sizes(tokens: usize) -> (Sizes, Vec<Group>) {
         let kind = KvType::F32;
@@ -216,7 +232,7 @@ impl Bench {
 
     /// Compiles kernels on several threads.
     fn compile(&self, caps: &Caps, count: Count, kernels: &[ProductKernel]) -> Result<()> {
-        let tokens = TOKENS[count as usize];
+        let tokens = self.tokens(count);
         let (sizes, groups) = Self::sizes(tokens);
         let mut all = Vec::new();
         for &kernel in kernels {
@@ -228,6 +244,32 @@ impl Bench {
         self.gpu.pipelines.warm(&self.gpu, &variants(&all))
     }
 
+    /// Makes a kernel ready to multiply `count` rows of input.
+    fn ready(&self, caps: &Caps, kernel: ProductKernel, count: Count) -> Result<Ready> {
+        let weights =
+            Arc::new(self.weights.with_caps(Caps { forced: Some(kernel), ..caps.clone() }));
+        let tokens = self.tokens(count);
+        let (sizes, groups) = Self::sizes(tokens);
+        let executor = |products: usize| {
+            let ops = self.plan.ops[..products].to_vec();
+            let plan = Arc::new(Plan { ops, ..(*self.plan).clone() });
+            GpuExecutor::new(weights.clone(), plan, groups.clone(), sizes.clone())
+        };
+        let most = if count == Count::Many { MOST_OF_MANY } else { usize::MAX };
+        let products = self.matrices.min(most);
+        let one = if self.gpu.need_timestamps().is_ok() { None } else { Some(executor(1)?) };
+        let executor = executor(products)?;
+        let mut table = KvTable::new(groups, tokens, 1, tokens);
+        let rows: Vec<_> = StepToken::run(SequenceId(0), 0, &vec![0; tokens], false)
+            .into_iter()
+            .map(|token| StepToken { want_logits: false, ..token })
+            .collect();
+        let prepared = table.prepare(&rows)?;
+        let (shape, bytes) = (ProductShape { count, ..self.shape }, self.bytes);
+        let result = Measurement { shape, kernel, seconds: 0.0, bytes, tokens };
+        Ok(Ready { executor, one, products, table, prepared, result })
+    }
+
     /// Measures a kernel for `count` rows of input: after a first run, and more for as long as `warm_up`, runs until
     /// `patience` is over, at least three unless it is much slower than `best` seconds.
     fn measure(
@@ -237,39 +279,84 @@ impl Bench {
         best: Option<f64>,
         (warm_up, patience): (Duration, Duration),
     ) -> Result<Measurement> {
-        let weights = self.weights.with_caps(Caps { forced: Some(kernel), ..caps.clone() });
-        let tokens = TOKENS[count as usize];
-        let (sizes, groups) = Self::sizes(tokens);
-        let mut executor =
-            GpuExecutor::new(Arc::new(weights), self.plan.clone(), groups.clone(), sizes)?;
-        let mut table = KvTable::new(groups, tokens, 1, tokens);
-        let rows: Vec<_> = StepToken::run(SequenceId(0), 0, &vec![0; tokens], false)
-            .into_iter()
-            .map(|token| StepToken { want_logits: false, ..token })
-            .collect();
-        let prepared = table.prepare(&rows)?;
-        let mut once = || -> Result<f64> {
-            let start = Instant::now();
-            executor.step(&table, &prepared)?;
-            executor.logits()?;
-            Ok(start.elapsed().as_secs_f64() / self.matrices as f64)
-        };
+        let mut ready = self.ready(caps, kernel, count)?;
         let start = Instant::now();
-        once()?;
+        ready.seconds()?;
         while start.elapsed() < warm_up {
-            once()?;
+            ready.seconds()?;
         }
         let start = Instant::now();
-        let mut samples = vec![once()?];
+        let mut samples = vec![ready.seconds()?];
         let hopeless = best.is_some_and(|best| samples[0] > 1.5 * best);
         while !hopeless && (samples.len() < 3 || start.elapsed() < patience) && samples.len() < 100
         {
-            samples.push(once()?);
+            samples.push(ready.seconds()?);
         }
-        samples.sort_by(f64::total_cmp);
-        let seconds = samples[samples.len() / 2];
-        let (shape, bytes) = (ProductShape { count, ..self.shape }, self.bytes);
-        Ok(Measurement { shape, kernel, seconds, bytes, tokens })
+        Ok(ready.measured(samples))
+    }
+
+    /// Measures two kernels in turns until `patience` is over: clocks that rise and noise are both's.
+    fn measure_in_turns(
+        &self,
+        caps: &Caps,
+        kernels: [ProductKernel; 2],
+        count: Count,
+        patience: Duration,
+    ) -> Result<[Measurement; 2]> {
+        let [first, second] = kernels;
+        let (mut first, mut second) =
+            (self.ready(caps, first, count)?, self.ready(caps, second, count)?);
+        first.seconds()?;
+        second.seconds()?;
+        let mut samples = [Vec::new(), Vec::new()];
+        let start = Instant::now();
+        for turn in 1..=*TURNS.end() {
+            samples[0].push(first.seconds()?);
+            samples[1].push(second.seconds()?);
+            if turn >= *TURNS.start() && start.elapsed() >= patience {
+                break;
+            }
+        }
+        let [of_first, of_second] = samples;
+        Ok([first.measured(of_first), second.measured(of_second)])
+    }
+}
+
+/// A kernel that is ready to run.
+struct Ready {
+    executor: GpuExecutor,
+    /// The same with one product, where the device's clock cannot be read.
+    one: Option<GpuExecutor>,
+    /// How many products a step has.
+    products: usize,
+    table: KvTable,
+    prepared: Prepared,
+    /// What is measured, still without its time.
+    result: Measurement,
+}
+
+impl Ready {
+    /// Runs it: the seconds of a product.
+    fn seconds(&mut self) -> Result<f64> {
+        let products = self.products as f64;
+        let Some(one) = &mut self.one else {
+            let profile = self.executor.profile(&self.table, &self.prepared)?;
+            let all: f64 = profile.dispatches.iter().map(|timed| timed.nanoseconds).sum();
+            return Ok(all / 1e9 / products);
+        };
+        let host = |executor: &mut GpuExecutor| -> Result<f64> {
+            let start = Instant::now();
+            executor.step(&self.table, &self.prepared)?;
+            executor.logits()?;
+            Ok(start.elapsed().as_secs_f64())
+        };
+        let (one, all) = (host(one)?, host(&mut self.executor)?);
+        // A disturbed first one says nothing.
+        Ok(if one < all { (all - one) / (products - 1.0) } else { all / products })
+    }
+
+    fn measured(self, samples: Vec<f64>) -> Measurement {
+        Measurement { seconds: median(samples.into_iter()), ..self.result }
     }
 }
 
@@ -290,8 +377,8 @@ pub fn measure(
     counts.iter().map(of).collect()
 }
 
-/// Measures the candidates for each of `shapes` within `limit`; `report` hears of every measurement. Answers
-/// the fastest of each shape; shapes for which no time was left keep their default and are left out.
+/// Measures the candidates for each of `shapes` within `limit`; `report` hears of every measurement, of a winner and the
+/// default in the end once more. Answers the fastest of each shape; shapes for which no time was left keep their default and are left out.
 pub fn tune(
     gpu: &Arc<Gpu>,
     shapes: &[ProductShape],
@@ -335,14 +422,24 @@ pub fn tune(
             let times = (Duration::ZERO, share / 40);
             let measured = bench.measure(caps, (kernel, shape.count), seconds, times)?;
             report(&measured);
-            // The default stays unless another is clearly faster: noise must not choose.
-            let margin = 0.97;
-            if best.as_ref().is_none_or(|best| measured.seconds < margin * best.seconds) {
+            if best.as_ref().is_none_or(|best| measured.seconds < best.seconds) {
                 best = Some(measured);
             }
         }
         if let Some(best) = best {
-            verdict.insert(shape, best.kernel);
+            let mut kernel = best.kernel;
+            // The default stays unless another is clearly faster when both are measured anew: noise must not choose.
+            if kernel != candidates[0] {
+                let both = [candidates[0], kernel];
+                let [default, other] =
+                    bench.measure_in_turns(caps, both, shape.count, share / 10)?;
+                report(&default);
+                report(&other);
+                if default.seconds < GAIN * other.seconds {
+                    kernel = candidates[0];
+                }
+            }
+            verdict.insert(shape, kernel);
         }
         last = Some(bench);
     }
