@@ -99,13 +99,24 @@ pack_peer() {
     pack_cuda "$1" || echo "left out: llama.cpp's CUDA (no python3, or it was not fetched)"
 }
 
-# Its prebuilt CUDA library, of one architecture; CUDA's own libraries must be there already.
+# Its prebuilt CUDA library, with machine code of one architecture, which takes minutes the first time; CUDA's own
+# libraries must be there already.
 pack_cuda() {
     local from=benches/peer-llama/node_modules/@node-llama-cpp/linux-x64-cuda/bins/linux-x64-cuda/libggml-cuda.so
+    local kept=benches/peer-llama/node_modules/.cubins tools
     [ -f "$from" ] && command -v python3 >/dev/null || return 1
-    mkdir -p "$1/all/peer-cuda"
-    python3 -c "import zstandard" 2>/dev/null || python3 -m pip install --quiet --target "$1/zstandard" zstandard >&2 || return 1
-    PYTHONPATH=$1/zstandard python3 benches/peer-llama/only_ptx.py "$from" "$1/all/peer-cuda/libggml-cuda.so"
+    if [ ! -x "$kept/tools/nvidia/cu13/bin/ptxas" ]; then
+        rm -rf "$kept/tools"
+        python3 -m pip install --quiet --no-deps --target "$kept/tools" zstandard "nvidia-cuda-nvcc==13.0.*" >&2 || return 1
+        chmod +x "$kept"/tools/nvidia/cu13/bin/*
+    fi
+    tools=$kept/tools/nvidia/cu13/bin
+    if PYTHONPATH=$kept/tools python3 benches/peer-llama/assemble_cuda.py "$from" "$1/libggml-cuda.so" "$tools" "$kept"; then
+        mkdir -p "$1/all/peer-cuda"
+        mv "$1/libggml-cuda.so" "$1/all/peer-cuda/"
+    else
+        return 1
+    fi
 }
 
 case "${1:-}" in
@@ -245,6 +256,7 @@ peer() {
             peer_run "$name-$backend" $backend "$limit" $(for_software "512 128 3" "16 4 1") || status=$?
             # Its shaders for that take a software driver minutes.
             [ $status != 0 ] || [ -n "$software" ] || peer_run "$name-$backend-depth" $backend "$limit" 512 32 2 480 || true
+            [ $status != 0 ] || [ -n "$software" ] || [ "$name" != peer-8b ] || peer_run "$name-$backend-depth4096" $backend "$limit" 512 32 2 4096 || true
         done
     else
         row llama.cpp "$model" "" "$(why "$logs/$name-file.log" $?)"
@@ -370,6 +382,7 @@ plan=(
     "8b-depth|depths 8b-depth llama-8b:q4_k_m 60"
     "1b-depth|depths 1b-depth llama-1b:q4_k_m 30"
     "profile-8b|profile profile-8b llama-8b:q4_k_m 40 512"
+    "profile-8b-f16-tiles|profile profile-8b-f16-tiles llama-8b:q4_k_m 40 512 --precision f16-tiles"
     "profile-8b-480|profile profile-8b-480 llama-8b:q4_k_m 40 0 -d 480"
     "profile-1b|profile profile-1b llama-1b:q4_k_m 30 512"
     "peer-8b|peer peer-8b llama-8b:q4_k_m 60"
