@@ -64,11 +64,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             measured.push(measurement.clone());
         })?;
     for (shape, kernel) in &verdict {
-        let rows = |m: &&Measurement| m.shape.columns == shape.columns && same(&m.shape, shape);
+        let of_shape = |m: &&Measurement| m.shape == tune::measured_shape(shape);
         // The last time, where it was measured in turns with the default.
-        let best = measured.iter().filter(rows).rfind(|m| m.kernel == *kernel);
+        let best = measured.iter().filter(of_shape).rfind(|m| m.kernel == *kernel);
         let default = caps.default_product(shape);
-        let was = measured.iter().filter(rows).rfind(|m| m.kernel == default);
+        let was = measured.iter().filter(of_shape).rfind(|m| m.kernel == default);
         if let (Some(best), Some(was)) = (best, was) {
             let gain = was.seconds / best.seconds;
             output::print_line(&format!("{}  {gain:.2} x the default", line(shape, best)))?;
@@ -85,11 +85,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         file.map_or_else(String::new, |file| format!("; kept in {}", file.display())),
     ));
     Ok(ExitCode::SUCCESS)
-}
-
-/// Whether a measurement with fewer rows stands for a shape.
-fn same(measured: &ProductShape, shape: &ProductShape) -> bool {
-    ProductShape { rows: shape.rows, ..*measured } == *shape && measured.rows <= shape.rows
 }
 
 fn line(shape: &ProductShape, measurement: &Measurement) -> String {

@@ -124,6 +124,11 @@ pub fn shapes(plan: &Plan, caps: &Caps) -> Vec<ProductShape> {
     shapes
 }
 
+/// The shape that is measured for another: of no more rows than say something.
+pub fn measured_shape(shape: &ProductShape) -> ProductShape {
+    ProductShape { rows: shape.rows.min(MOST_ROWS), ..*shape }
+}
+
 /// A plan that multiplies with matrices of one shape, one after the other, ready on the device.
 struct Bench {
     gpu: Arc<Gpu>,
@@ -141,7 +146,7 @@ impl Bench {
     /// Makes matrices of `shape` on the device.
     fn new(gpu: &Arc<Gpu>, shape: ProductShape) -> Result<Self> {
         let of = shape;
-        let shape = ProductShape { rows: shape.rows.min(MOST_ROWS), ..shape };
+        let shape = measured_shape(&shape);
         let bytes = shape.format.bytes(shape.rows * shape.columns);
         let (all, most) = if gpu.is_card {
             (CARD_MATRIX_BYTES, MOST_CARD_MATRICES)
