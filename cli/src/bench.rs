@@ -165,6 +165,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                 warm_up: !args.no_warmup,
                 delay: Duration::from_secs(args.delay),
                 verbose: args.verbose,
+                is_card: matches!(&setting.device, Device::Gpu(gpu) if gpu.is_card),
             };
             let result = measure(
                 &subject.file,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use engine::ContextOptions;
+use engine::executor::Precision;
 use engine::load::{parameters, predict};
 use engine::model::ModelFile;
 use gguf::Gguf;
@@ -55,7 +56,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let options = ContextOptions { outputs: Some(1), ..options };
     let memory = model.as_ref().map_err(ToString::to_string).and_then(|model| {
-        let memory = predict(model, &device, &options).map_err(|error| error.to_string())?;
+        let memory = predict(model, &device, &options, Precision::F16Tiles)
+            .map_err(|error| error.to_string())?;
         let cells = options.sizes(&model.spec).map_err(|error| error.to_string())?.cells;
         Ok((memory, cells))
     });

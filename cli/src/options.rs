@@ -273,9 +273,9 @@ fn memory_limit() -> Result<Option<u64>> {
 /// How exactly products are computed.
 #[derive(Args, Clone)]
 pub struct PrecisionArgs {
-    /// f32; f16-tiles: prompts with operands rounded to f16, on GPUs that multiply matrices of them; int8: activations
-    /// rounded to bytes
-    #[arg(long, default_value = "f32", value_parser = precision)]
+    /// f16-tiles: prompts with operands rounded to f16, on GPUs that multiply matrices of them (else f32); f32; int8:
+    /// activations rounded to bytes
+    #[arg(long, default_value = "f16-tiles", value_parser = precision)]
     precision: Precision,
     /// The same as --precision f32
     #[arg(long, conflicts_with = "precision")]

@@ -97,10 +97,10 @@ impl Model {
             return Err(Error::Device(format!("{} devices given, one is needed", devices.len())));
         };
         let mapped = device.is_cpu() && options.map;
-        check_fit(&file, device, &options.context, mapped)?;
+        check_fit(&file, device, &options.context, options.precision, mapped)?;
         let sizes = options.context.sizes(&file.spec)?;
         let plan = Plan::new(&file, sizes.cells)?;
-        let precision = options.precision.in_model(&file.spec);
+        let mut precision = effective(options.precision, &file, device);
         let mut warnings = Vec::new();
         let weights = match device {
             Device::Gpu(gpu) => {
@@ -110,6 +110,9 @@ impl Model {
                     let remember = options.self_test == SelfTest::Once;
                     let verdict = self_test::run(gpu, &plan, &sizes, &caps, remember)?;
                     caps = verdict.caps;
+                    // Its matrix units may have been found wrong.
+                    precision = caps.possible(precision);
+                    caps.precision = precision;
                     warnings = verdict.warnings;
                 }
                 let groups = kv_groups(&file.spec, file.gguf.file(), &sizes)?;
@@ -149,7 +152,7 @@ impl Model {
         &self.device
     }
 
-    /// How exactly products are computed: what was asked for, or what [`Precision::in_model`] makes of it.
+    /// How exactly products are computed: what was asked for, or what [`Precision::in_model`] and the device make of it.
     pub fn precision(&self) -> Precision {
         self.precision
     }
@@ -179,7 +182,7 @@ impl Model {
 
     /// A context of this model on its device.
     pub fn context(&self, options: &ContextOptions) -> Result<Context> {
-        check_fit(&self.file, &self.device, options, true)?;
+        check_fit(&self.file, &self.device, options, self.precision, true)?;
         match (&self.device, &self.weights) {
             (Device::Cpu { threads, set, .. }, Weights::Cpu(weights)) => {
                 let loops = CpuLoops { threads: *threads, set: *set, precision: self.precision };
@@ -191,13 +194,31 @@ impl Model {
     }
 }
 
-/// What a model and a context take on a device, before anything is allocated.
-pub fn predict(file: &ModelFile, device: &Device, options: &ContextOptions) -> Result<Memory> {
+/// How exactly a model's products are computed on a device where a class is asked for.
+fn effective(asked: Precision, file: &ModelFile, device: &Device) -> Precision {
+    let precision = asked.in_model(&file.spec);
+    match device {
+        Device::Gpu(gpu) => gpu.caps.possible(precision),
+        Device::Cpu { .. } if precision == Precision::F16Tiles => Precision::F32,
+        Device::Cpu { .. } => precision,
+    }
+}
+
+/// What a model and a context take on a device, with products of a precision, before anything is allocated.
+pub fn predict(
+    file: &ModelFile,
+    device: &Device,
+    options: &ContextOptions,
+    precision: Precision,
+) -> Result<Memory> {
     let sizes = options.sizes(&file.spec)?;
     let plan = Plan::new(file, sizes.cells)?;
     let groups = kv_groups(&file.spec, file.gguf.file(), &sizes)?;
     match device {
-        Device::Gpu(gpu) => gpu::predict(&plan, &gpu.caps, &groups, &sizes),
+        Device::Gpu(gpu) => {
+            let caps = Caps { precision: effective(precision, file, device), ..gpu.caps.clone() };
+            gpu::predict(&plan, &caps, &groups, &sizes)
+        }
         Device::Cpu { .. } => Ok(cpu::predict(&plan, &groups, &sizes)),
     }
 }
@@ -213,12 +234,13 @@ fn check_fit(
     file: &ModelFile,
     device: &Device,
     options: &ContextOptions,
+    precision: Precision,
     loaded: bool,
 ) -> Result<()> {
     let Some(available) = device.free_bytes() else { return Ok(()) };
     let need = |cells: usize| -> Result<u64> {
         let options = ContextOptions { cells: Some(cells), ..options.clone() };
-        Ok(needed(predict(file, device, &options)?, loaded))
+        Ok(needed(predict(file, device, &options, precision)?, loaded))
     };
     let cells = options.sizes(&file.spec)?.cells;
     let needed = need(cells)?;

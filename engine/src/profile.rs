@@ -2,7 +2,8 @@
 //!
 //! Timed dispatches have a pass each. Neighbours that a device would overlap do not, and the clock is read some
 //! thousands of times: a step takes longer than it does otherwise, the more the smaller its dispatches are. Compare
-//! [`StepProfile::span`] with an ordinary step before a sum is believed.
+//! [`StepProfile::whole`] with the sum before that is believed. What a kernel costs in a step that is not taken apart is
+//! what the step takes less without it: [`VariantTime::saved`].
 
 use std::collections::BTreeMap;
 
@@ -45,6 +46,10 @@ pub struct StepProfile {
     pub dispatches: Vec<DispatchTime>,
     /// Nanoseconds from the begin of the first to the end of the last.
     pub span: f64,
+    /// Nanoseconds of all of them in one pass, with the clock read at its begin and its end only.
+    pub whole: f64,
+    /// The same without the dispatches of a variant.
+    pub without: BTreeMap<Variant, f64>,
 }
 
 /// What the dispatches of one variant took together, in one step.
@@ -58,6 +63,9 @@ pub struct VariantTime {
     pub count: usize,
     /// Their nanoseconds.
     pub nanoseconds: f64,
+    /// The nanoseconds that a step in one pass takes less without them: what they cost beside their neighbours, with
+    /// the wait for what was before.
+    pub saved: f64,
     /// Their work.
     pub cost: Cost,
 }
@@ -107,6 +115,7 @@ pub fn by_variant(steps: &[StepProfile]) -> Vec<VariantTime> {
             ops: Vec::new(),
             count: 0,
             nanoseconds: 0.0,
+            saved: 0.0,
             cost: Cost::default(),
         });
         sum.count += 1;
@@ -115,6 +124,10 @@ pub fn by_variant(steps: &[StepProfile]) -> Vec<VariantTime> {
         if !sum.ops.contains(&dispatch.op) {
             sum.ops.push(dispatch.op);
         }
+    }
+    for (variant, sum) in &mut sums {
+        let saved = |step: &&StepProfile| Some(step.whole - step.without.get(variant)?);
+        sum.saved = median(like.iter().filter_map(saved));
     }
     let mut sums: Vec<_> = sums.into_values().collect();
     sums.sort_by(|a, b| b.nanoseconds.total_cmp(&a.nanoseconds));
@@ -139,7 +152,17 @@ mod tests {
             nanoseconds,
             cost: Cost { bytes: 1000, multiply_adds: 4000 },
         };
-        StepProfile { dispatches: times.iter().map(dispatch).collect(), span: 0.0 }
+        let whole = times.iter().map(|(_, nanoseconds)| nanoseconds).sum();
+        let without = |&(kernel, _): &(&'static str, f64)| {
+            let others = times.iter().filter(|(other, _)| *other != kernel);
+            (Variant::new(kernel), others.map(|(_, nanoseconds)| nanoseconds).sum())
+        };
+        StepProfile {
+            dispatches: times.iter().map(dispatch).collect(),
+            span: 0.0,
+            whole,
+            without: times.iter().map(without).collect(),
+        }
     }
 
     #[test]
@@ -154,6 +177,7 @@ mod tests {
         let seen: Vec<_> =
             sums.iter().map(|s| (s.variant.kernel, s.count, s.nanoseconds)).collect();
         assert_eq!(seen, [("a", 2, 14.0), ("b", 1, 6.0)]);
+        assert_eq!((sums[0].saved, sums[1].saved), (15.0, 6.0));
         assert_eq!(sums[0].cost, Cost { bytes: 2000, multiply_adds: 8000 });
         assert_eq!(sums[0].ops, ["linear"]);
         assert!(by_variant(&[]).is_empty());

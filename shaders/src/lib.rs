@@ -113,10 +113,11 @@ impl Variant {
     /// Whether naga's checks of each access may be left out. The kernels named here take every index from their grid
     /// and their params, clamped to the rows and tokens that exist, and their loops end at counts from params; where one
     /// reads an index from a buffer its text clamps it: `attention` a place in the tables to their entries, what stands
-    /// there to the blocks that exist, and the positions of tokens, where its rounds end, below 2^31. With `EXPERTS` rows
-    /// are chosen by what a route says, so that the checks stay.
+    /// there to the blocks that exist, and the positions of tokens, where its rounds end, below 2^31. `matmul_cooperative`
+    /// reads the inputs of a whole tile of tokens, which its buffer has; with `EXPERTS` it clamps the rows that the list of
+    /// tiles says. The others' rows are chosen there by what a route says, so that the checks stay.
     pub fn is_trusted(&self) -> bool {
-        const TRUSTED: [&str; 8] = [
+        const TRUSTED: [&str; 9] = [
             "attention",
             "attention_merge",
             "lanewise",
@@ -125,8 +126,10 @@ impl Variant {
             "matvec",
             "norm",
             "norm_parts",
+            "round_halves",
         ];
-        TRUSTED.contains(&self.kernel) && !self.defines.contains("EXPERTS")
+        let clamps = self.kernel == "matmul_cooperative" || !self.defines.contains("EXPERTS");
+        TRUSTED.contains(&self.kernel) && clamps
     }
 
     /// Assembles, checks and reflects the variant.
@@ -276,9 +279,12 @@ impl Kernel {
         Error::Source { kernel: self.variant.to_string(), why }
     }
 
-    /// Whether it needs cooperative matrices and f16, which Direct3D's language has not, and Metal's not in this size.
+    /// Whether it is of products with cooperative matrices: it multiplies by them, which Direct3D's language has not, and
+    /// Metal's not in this size, or makes the halves that they take.
     pub fn is_cooperative(&self) -> bool {
-        self.source.contains("enable wgpu_cooperative_matrix;")
+        ["enable wgpu_cooperative_matrix;", "enable f16;"]
+            .iter()
+            .any(|line| self.source.contains(line))
     }
 
     /// The workgroup's size and its memory in bytes, constants set.

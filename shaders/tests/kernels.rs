@@ -100,12 +100,23 @@ fn variants() -> Vec<Variant> {
         }
         all.extend(tiled(format, &[32]).into_iter().map(|v| v.define("EXPERTS").define("BIAS")));
         all.extend(both(both(tiled(format, &[32, 64]), "BIAS"), "ADD"));
-        let cooperative = |(tokens, blocks)| {
-            let variant = Variant::new("matmul_cooperative").format(format);
-            variant.number("TOKENS", tokens).number("BLOCKS", blocks).number("PARTS", 128 / tokens)
-        };
-        let shapes = [(64, 1), (128, 1), (128, 2)].map(cooperative);
-        all.extend(both(both(shapes.to_vec(), "BIAS"), "ADD"));
+        for groups in [1, 2] {
+            let shapes = [(64, 1), (128, 1), (128, 2)].map(|(tokens, blocks)| {
+                Variant::new("matmul_cooperative")
+                    .format(format)
+                    .number("TOKENS", tokens)
+                    .number("BLOCKS", blocks)
+                    .number("PARTS", 128 / tokens)
+                    .number("GROUPS", groups)
+                    .number("HALF_GROUPS", 2 * groups)
+                    .number("QUARTERS", 2 * groups)
+                    .number("INPUT_VECTORS", 4 * groups)
+            });
+            // Experts have the smaller tiles.
+            let experts = [1, 2].map(|b| shapes[0].clone().number("BLOCKS", b).define("EXPERTS"));
+            all.extend(both(experts.to_vec(), "BIAS"));
+            all.extend(both(both(shapes.to_vec(), "BIAS"), "ADD"));
+        }
     }
     for activation in ["SILU", "GELU", "CLAMPED_SWIGLU", "SIGMOID"] {
         all.extend(["gate", "add_gated"].map(|kernel| Variant::new(kernel).define(activation)));
@@ -124,7 +135,8 @@ fn variants() -> Vec<Variant> {
     }
     all.push(Variant::new("mamba2"));
     all.extend(both(both(vec![Variant::new("delta_net")], "GROUPED"), "BY_KEY_HEAD"));
-    all.extend(["expert_lists", "expert_sum", "softcap"].map(Variant::new));
+    all.extend(["expert_sum", "softcap"].map(Variant::new));
+    all.extend([32, 64].map(|tokens| Variant::new("expert_lists").number("TOKENS", tokens)));
     let kv = |kernel| -> Vec<Variant> {
         let plain = both(both(vec![Variant::new(kernel)], "KEYS_F32"), "VALUES_F32");
         let bf16 = Variant::new(kernel).define("KEYS_BF16").define("VALUES_BF16");
@@ -171,6 +183,10 @@ fn variants() -> Vec<Variant> {
     }
     all.extend(["select_penalty", "halves"].map(Variant::new));
     all.extend(both(both(vec![Variant::new("round_input")], "NORM"), "SUBGROUP"));
+    let rounding = Variant::new("round_halves").number("VECTORS", 3).constant("LANES", 256);
+    all.extend(both(both(vec![rounding], "GATED"), "RAGGED"));
+    let norms = vec![Variant::new("norm").define("HALVES").number("VECTORS", 3)];
+    all.extend(both(both(norms, "BIAS"), "RAGGED"));
     let searches = ["select_top", "select_largest"].map(Variant::new);
     all.extend(both(searches.to_vec(), "FIRST"));
     all.push(Variant::new("select_pick"));
@@ -201,7 +217,13 @@ fn every_variant_is_valid_and_portable() {
         let kernel = variant.build().unwrap_or_else(|error| panic!("{error}"));
         let (size, bytes) = kernel.workgroup().unwrap();
         assert!(size.iter().product::<u32>() <= MAX_INVOCATIONS, "{variant}: {size:?}");
-        assert!(bytes <= MAX_WORKGROUP_BYTES, "{variant}: {bytes} bytes of workgroup memory");
+        if variant.kernel == "matmul_cooperative" {
+            // More than is portable: the engine reckons so, and holds it against the adapter's limit.
+            let (tokens, groups) = (variant.numbers["TOKENS"], variant.numbers["GROUPS"]);
+            assert_eq!(bytes, (128 + tokens) * (64 * groups + 16) + 4096, "{variant}");
+        } else {
+            assert!(bytes <= MAX_WORKGROUP_BYTES, "{variant}: {bytes} bytes of workgroup memory");
+        }
         assert!(kernel.bindings.iter().any(|binding| binding.name == "params"), "{variant}");
         assert!(!kernel.params.members.is_empty(), "{variant}");
         // Without one wgpu would not make it as it is asked to.
@@ -328,7 +350,7 @@ fn every_variant_is_valid_spirv() {
     for variant in variants() {
         let kernel = variant.build().unwrap_or_else(|error| panic!("{error}"));
         let words = kernel.spirv().unwrap_or_else(|error| panic!("{error}"));
-        if kernel.is_cooperative() {
+        if variant.kernel == "matmul_cooperative" {
             // Debian's spirv-val (2023) does not know SPV_KHR_cooperative_matrix; naga does.
             continue;
         }

@@ -29,7 +29,7 @@ fn use_file(bytes: Vec<u8>) -> Result<(), String> {
         ContextOptions { cells: Some(64), chunk: 16, outputs: Some(1), ..Default::default() };
     let device =
         engine::Device::Cpu { threads: 1, set: InstructionSet::detect(), memory_limit: None };
-    let memory = engine::load::predict(&model, &device, &options).map_err(text)?;
+    let memory = engine::load::predict(&model, &device, &options, Precision::F32).map_err(text)?;
     // What a mutated size asks for is refused where it does not fit; here anything large is.
     if memory.total() > 1 << 28 {
         return Err("would not fit".into());

@@ -10,7 +10,7 @@ use engine::gpu::adapter::without_driver;
 use engine::gpu::choice::{Caps, Family};
 use engine::gpu::layout::{Layout, UNIFORM_BYTES};
 use engine::gpu::lower::{Dispatch, Extent, Lowering, Resource, StepClass, lower_selection};
-use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights};
+use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights, predict};
 use engine::kv::{KvTable, KvType};
 use engine::model::ModelFile;
 use engine::plan::{Op, Plan, ValueId, place};
@@ -308,6 +308,115 @@ fn a_token_is_one_write_and_one_submission() {
     executor.step(&table, &prepared).unwrap();
     executor.logits().unwrap();
     assert_eq!((executor.counts().writes, executor.counts().submits), (1, 1));
+}
+
+/// With experts too: a layer's slots are cut into tiles once, of the size that all its products take, whose inputs are
+/// rounded before each of the two ops. The buffers of a context have room for them.
+#[test]
+fn experts_multiply_by_cooperative_matrices() {
+    let model = synthetic::open("gpt-oss-20b:mxfp4").unwrap();
+    let plan = Plan::new(&model, 512).unwrap();
+    let routing = plan.ops.iter().find_map(|op| match op {
+        Op::Route { routing, .. } => Some(*routing),
+        _ => None,
+    });
+    let (used, chunk) = (routing.unwrap().used, 512);
+    let card = Caps {
+        cooperative: true,
+        precision: Precision::F16Tiles,
+        max_workgroup_bytes: 48 << 10,
+        ..Caps::new(Family::Nvidia, Some((32, 32)), 1 << 32, 65_535)
+    };
+    let lower = |caps: &Caps, tokens: usize| -> Vec<Dispatch> {
+        let layout = Layout::new(&plan, caps).unwrap();
+        let lowering = Lowering {
+            plan: &plan,
+            layout: &layout,
+            caps,
+            key_type: KvType::F16,
+            value_type: KvType::F16,
+            table_blocks: [8, 3],
+            blocks: [8, 3],
+            chunk,
+            sequences: 2,
+            class: StepClass::of(tokens, 1),
+        };
+        let mut dispatches = lowering.lower().unwrap();
+        dispatches.retain(|dispatch| {
+            matches!(plan.ops[dispatch.op], Op::ExpertsGated { .. } | Op::ExpertsDown { .. })
+        });
+        dispatches
+    };
+    let kernels = |dispatches: &[Dispatch]| -> Vec<&'static str> {
+        let first = dispatches[0].op;
+        let of_layer = dispatches.iter().filter(|dispatch| dispatch.op <= first + 1);
+        of_layer.map(|dispatch| dispatch.variant.kernel).collect()
+    };
+    let halves = lower(&card, chunk);
+    let matmul = "matmul_cooperative";
+    assert_eq!(
+        kernels(&halves),
+        [
+            "expert_lists",
+            "round_halves",
+            matmul,
+            matmul,
+            // Of gate and up.
+            "round_halves",
+            matmul,
+            "expert_sum"
+        ]
+    );
+    let Dispatch { grid, .. } = &halves[1];
+    assert_eq!(grid[0].count(chunk as u32, 1), chunk as u32);
+    let Dispatch { grid, .. } = &halves[4];
+    assert_eq!(grid[0].count(chunk as u32, 1), (chunk * used) as u32);
+    for dispatch in &halves {
+        let numbers = &dispatch.variant.numbers;
+        if ["expert_lists", matmul].contains(&dispatch.variant.kernel) {
+            assert_eq!(numbers["TOKENS"], 64, "{}", dispatch.variant);
+        }
+        // 90 groups of columns.
+        let groups = if dispatch.variant.kernel == matmul { Some(&2) } else { None };
+        assert_eq!(numbers.get("GROUPS"), groups, "{}", dispatch.variant);
+    }
+    let orders: Vec<_> = halves
+        .iter()
+        .filter(|dispatch| dispatch.params.iter().any(|(name, _)| *name == "order"))
+        .map(|dispatch| param(dispatch, "order"))
+        .collect();
+    // A tile begun for each of 32 experts.
+    assert!(orders.iter().all(|&order| order as usize == 1 + 3 * (chunk * used / 64 + 32)));
+    // Workgroup memory for steps of one group alone.
+    let small = lower(&Caps { max_workgroup_bytes: 24 << 10, ..card.clone() }, chunk);
+    assert_eq!((kernels(&small), small[2].variant.numbers["GROUPS"]), (kernels(&halves), 1));
+    for (without, tokens) in [
+        (Caps { cooperative: false, ..card.clone() }, chunk),
+        (Caps { precision: Precision::F32, ..card.clone() }, chunk),
+        (Caps { precision: Precision::Int8, ..card.clone() }, chunk),
+        (Caps { subgroup_max: 128, ..card.clone() }, chunk),
+        (Caps { max_workgroup_bytes: 16 << 10, ..card.clone() }, chunk),
+    ] {
+        let dispatches = lower(&without, tokens);
+        assert_eq!(
+            kernels(&dispatches),
+            ["expert_lists", "matmul", "matmul", "gate", "matmul", "expert_sum"],
+            "{without:?}"
+        );
+        assert_eq!(dispatches[0].variant.numbers["TOKENS"], 32);
+    }
+    assert!(kernels(&lower(&card, 8)).iter().all(|kernel| *kernel == "expert_matvec"));
+    // The widest rows of halves are those of all slots of a token.
+    let options = ContextOptions { cells: Some(512), chunk, ..ContextOptions::default() };
+    let sizes = options.sizes(&model.spec).unwrap();
+    let groups = kv_groups(&model.spec, model.gguf.file(), &sizes).unwrap();
+    let compute = |caps: &Caps| predict(&plan, caps, &groups, &sizes).unwrap().compute;
+    let room = (chunk * used * (2880 * 2 + 4)) as u64;
+    let tiles = [64, 32].map(|tile| (12 * (chunk * used / tile + 32)) as u64);
+    let without = compute(&Caps { cooperative: false, ..card.clone() }) - tiles[1];
+    // Empty buffers have a few bytes too.
+    let more = compute(&card) - tiles[0] - without;
+    assert!(more.abs_diff(room) <= 64, "{more} bytes of {room}");
 }
 
 /// Cooperative matrices are for class f16-tiles, many rows, and subgroups of up to 64 lanes.

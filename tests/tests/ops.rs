@@ -194,7 +194,7 @@ fn every_shape_of_a_kernel() {
 /// The classes that round: each product within what its roundings allow, and not as exact as f32.
 #[test]
 fn rounded_products() {
-    let gpu = gpu(&GpuOptions::default());
+    let gpu = gpu(&GpuOptions { cooperative: true, ..GpuOptions::default() });
     for precision in [Precision::Int8, Precision::F16Tiles] {
         let mut worst = 0f64;
         for &format in Format::ALL {
@@ -228,6 +228,61 @@ fn rounded_products() {
         // Halves are for matrix units alone.
         let loose = worst <= 0.05 && (precision == Precision::Int8 || gpu.caps.cooperative);
         assert!(!loose, "{}: the bound is loose: {worst}", precision.name());
+        println!("{}: {worst:.3} of the bound", precision.name());
+    }
+}
+
+/// The same with experts, whose tiles round.
+#[test]
+fn rounded_experts() {
+    let gpu = gpu(&GpuOptions { cooperative: true, ..GpuOptions::default() });
+    let routing = Routing {
+        count: 8,
+        used: 3,
+        gating: Gating::Softmax,
+        normalize: true,
+        scale: 1.0,
+        groups: 1,
+        groups_used: 1,
+    };
+    for precision in [Precision::Int8, Precision::F16Tiles] {
+        let (mut worst, mut rounded) = (0f64, 0);
+        for &format in if full_tier() { Format::ALL } else { &COMMON } {
+            // Few slots, and more than a tile of one expert: rows of whole pairs of groups, and others.
+            let unit = format.block_size().max(32);
+            for (columns, width, tokens) in
+                [(3 * unit, unit, 3), (3 * unit, 2 * unit, 9), (2 * unit, 3 * unit, 300)]
+            {
+                let case = ExpertsCase {
+                    format,
+                    columns,
+                    width,
+                    tokens,
+                    routing,
+                    bias: tokens == 9,
+                    activation: Activation::Silu,
+                    fused: tokens == 9,
+                    precision,
+                };
+                let probe = Probe::experts(&case).unwrap();
+                let with = |caps: &Caps| Caps { precision, ..caps.clone() };
+                let caps: Vec<_> = two_caps(&gpu).iter().map(with).collect();
+                let name = format!("{} {case:?}", precision.name());
+                worst = worst.max(check(&name, &probe, &gpu, &caps));
+                let exact =
+                    Probe::experts(&ExpertsCase { precision: Precision::F32, ..case }).unwrap();
+                let ours = probe.on_gpu(&gpu, &caps[caps.len() - 1]).unwrap();
+                let halves = precision == Precision::F16Tiles && gpu.caps.cooperative;
+                let may_round = tokens > 8 && (precision.rounds_inputs(format) || halves);
+                let rounds = exact.worst(&ours) > 1.0;
+                assert!(may_round || !rounds, "{name}: {}", exact.worst(&ours));
+                rounded += usize::from(rounds);
+            }
+        }
+        // Halves are for matrix units alone. (Of formats with small samples results are small beside their bound.)
+        let rounds = precision == Precision::Int8 || gpu.caps.cooperative;
+        assert_eq!(rounded > 0, rounds, "{}", precision.name());
+        assert!(worst > 0.05 || !rounds, "{}: the bound is loose: {worst}", precision.name());
         println!("{}: {worst:.3} of the bound", precision.name());
     }
 }
@@ -624,8 +679,18 @@ fn experts() {
             let format = [Format::Q8_0, Format::MXFP4, Format::F16][(index + tokens) % 3];
             // Rows of whole fours of groups, and others.
             let (columns, width) = [(96, 64), (256, 128)][index % 2];
-            let case =
-                ExpertsCase { format, columns, width, tokens, routing, bias, activation, fused };
+            let precision = Precision::F32;
+            let case = ExpertsCase {
+                format,
+                columns,
+                width,
+                tokens,
+                routing,
+                bias,
+                activation,
+                fused,
+                precision,
+            };
             let probe = Probe::experts(&case).unwrap();
             worst = worst.max(check(&format!("{case:?}"), &probe, &gpu, &caps));
         }
@@ -645,6 +710,7 @@ fn experts() {
             bias: true,
             activation: Activation::Silu,
             fused: tokens == 2,
+            precision: Precision::F32,
         };
         let probe = Probe::experts(&case).unwrap();
         check(&format!("in pieces: {case:?}"), &probe, &small, std::slice::from_ref(&small.caps));

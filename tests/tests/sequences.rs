@@ -229,7 +229,7 @@ fn predicted_memory_is_allocated_memory() {
         let device = Device::Gpu(gpu.clone());
         let options =
             ContextOptions { cells: Some(512), sequences: 2, ..ContextOptions::default() };
-        let predicted = predict(&model, &device, &options).unwrap();
+        let predicted = predict(&model, &device, &options, Precision::F32).unwrap();
         let before = gpu.allocated_bytes().expect("an allocator report");
         let loaded =
             Model::load_file(&[device], model, &LoadOptions::from(options.clone()), &mut |_, _| ())

@@ -83,9 +83,10 @@ pub fn run(args: &ProfileArgs, request: &Request) -> Result<ExitCode> {
     if args.profile {
         gpu.need_timestamps()?;
     }
+    // What it computes in, where matrix units are asked for that it has not.
+    let precision = gpu.caps.possible(request.precision);
     let measured = roofline::measure(&gpu)?;
-    let products =
-        if args.roofline { products::measure(&gpu, request.precision)? } else { Vec::new() };
+    let products = if args.roofline { products::measure(&gpu, precision)? } else { Vec::new() };
     let mut cases = Vec::new();
     if args.profile {
         for (file, name) in &request.models {
@@ -102,7 +103,7 @@ pub fn run(args: &ProfileArgs, request: &Request) -> Result<ExitCode> {
         output::print_json(&json!({
             "device": gpu.name,
             "driver": gpu.driver,
-            "precision": request.precision.name(),
+            "precision": precision.name(),
             "roofline": roofline_json(&measured),
             "products": products.iter().map(products::json).collect::<Vec<_>>(),
             "profiles": profiles,
@@ -113,7 +114,7 @@ pub fn run(args: &ProfileArgs, request: &Request) -> Result<ExitCode> {
     print_roofline(&measured)?;
     products::print(&products, &roof)?;
     for case in &cases {
-        case.print(&roof, request.precision)?;
+        case.print(&roof, precision)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -225,6 +226,11 @@ impl Case {
         median(self.profiles.iter().map(|profile| profile.span))
     }
 
+    /// Nanoseconds of a step in one pass.
+    fn whole(&self) -> f64 {
+        median(self.profiles.iter().map(|profile| profile.whole))
+    }
+
     fn json(&self, roof: &Roof) -> Value {
         let kernel = |sum: &VariantTime| {
             json!({
@@ -232,6 +238,7 @@ impl Case {
                 "ops": sum.ops,
                 "dispatches": sum.count,
                 "ns": sum.nanoseconds.round() as u64,
+                "saved_ns": sum.saved.round() as i64,
                 "bytes": sum.cost.bytes,
                 "multiply_adds": sum.cost.multiply_adds,
                 "bytes_per_second": sum.bandwidth(),
@@ -246,6 +253,7 @@ impl Case {
             "n_depth": self.depth,
             "step_ns": (self.seconds * 1e9).round() as u64,
             "span_ns": self.span().round() as u64,
+            "whole_ns": self.whole().round() as u64,
             "kernels": sums.iter().map(kernel).collect::<Vec<_>>(),
         })
     }
@@ -256,23 +264,35 @@ impl Case {
         let dispatches: usize = sums.iter().map(|sum| sum.count).sum();
         let bytes: u64 = sums.iter().map(|sum| sum.cost.bytes).sum();
         output::print_line(&format!(
-            "\n{}, {}, {}: {dispatches} dispatches of {:.3} ms together, {:.3} ms from first to last; not timed {:.3} ms on the host's clock; {}\n",
+            "\n{}, {}, {}: {dispatches} dispatches of {:.3} ms together, {:.3} ms from first to last, {:.3} ms in one pass; not timed {:.3} ms on the host's clock; {}\n",
             self.model,
             self.test(),
             precision.name(),
             all / 1e6,
             self.span() / 1e6,
+            self.whole() / 1e6,
             self.seconds * 1e3,
             output::bytes(bytes),
         ))?;
-        let header =
-            ["kernel", "ops", "dispatches", "us", "share", "MB", "GB/s", "G madd/s", "of roofline"];
+        let header = [
+            "kernel",
+            "ops",
+            "dispatches",
+            "us",
+            "saves us",
+            "share",
+            "MB",
+            "GB/s",
+            "G madd/s",
+            "of roofline",
+        ];
         let row = |sum: &VariantTime| -> Vec<String> {
             vec![
                 sum.variant.to_string(),
                 sum.ops.join(" "),
                 sum.count.to_string(),
                 format!("{:.1}", sum.nanoseconds / 1e3),
+                format!("{:.1}", sum.saved / 1e3),
                 format!("{:.1} %", 100.0 * sum.nanoseconds / all.max(1.0)),
                 format!("{:.2}", sum.cost.bytes as f64 / 1e6),
                 format!("{:.1}", sum.bandwidth() / 1e9),

@@ -241,7 +241,7 @@ pub struct Gpu {
     /// Whether host and device share their memory, so that weights are written in place.
     pub(super) unified: bool,
     /// Whether it is a card with memory of its own.
-    pub(super) is_card: bool,
+    pub is_card: bool,
     adapter: wgpu::Adapter,
     memory_limit: Option<u64>,
     fault: Arc<Mutex<Option<String>>>,
@@ -332,6 +332,7 @@ impl Gpu {
             adapter.limits.max_compute_workgroups_per_dimension,
         );
         caps.cooperative = cooperative;
+        caps.max_workgroup_bytes = adapter.limits.max_compute_workgroup_storage_size;
         let mut gpu = Self {
             name: adapter.name.clone(),
             id: adapter.id.clone(),

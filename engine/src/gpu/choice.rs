@@ -55,6 +55,8 @@ pub struct Caps {
     pub subgroup_max: u32,
     /// The most bytes of a binding.
     pub max_binding_bytes: u64,
+    /// The most bytes of workgroup memory.
+    pub max_workgroup_bytes: u32,
     /// The most workgroups of a dimension.
     pub max_workgroups: u32,
     /// Whether many rows are multiplied by tiles; if not, row by row.
@@ -97,6 +99,9 @@ pub enum Count {
 
 /// Up to this many rows are [`Count::Few`].
 pub const FEW: usize = 8;
+
+/// The most tokens of a tile of cooperative matrices.
+pub const MOST_TILE_TOKENS: usize = 128;
 
 impl Count {
     /// Of a number of rows.
@@ -183,6 +188,8 @@ pub enum ProductKernel {
         tokens: u32,
         /// Blocks of eight matrices of sums that a subgroup may have to keep.
         blocks: u32,
+        /// Groups of columns that a step takes: 1 or 2.
+        groups: u32,
     },
 }
 
@@ -242,6 +249,7 @@ impl Caps {
             subgroup_min,
             subgroup_max: subgroup_max.clamp(4, 128),
             max_binding_bytes,
+            max_workgroup_bytes: 32 << 10,
             max_workgroups,
             tiles: true,
             lanewise: true,
@@ -259,6 +267,13 @@ impl Caps {
         }
     }
 
+    /// The class of precision that products are computed in where this one is asked for: `F32` in place of `F16Tiles`
+    /// without matrix units.
+    pub fn possible(&self, precision: Precision) -> Precision {
+        let halves = precision == Precision::F16Tiles;
+        if halves && !self.cooperative { Precision::F32 } else { precision }
+    }
+
     /// Whether a kernel may be used here.
     pub fn allows(&self, kernel: ProductKernel, shape: &ProductShape) -> bool {
         let one = shape.count == Count::One;
@@ -269,8 +284,8 @@ impl Caps {
             }
             ProductKernel::Lanewise { lanes, .. } => self.can_lanewise() && lanes >= 8,
             ProductKernel::Matmul { tokens } => self.tiles && [32, 64].contains(&tokens) && !one,
-            ProductKernel::Cooperative { tokens, .. } => {
-                self.cooperative(tokens) == Some(kernel)
+            ProductKernel::Cooperative { tokens, groups, .. } => {
+                self.cooperative(shape.columns, tokens, groups) == Some(kernel)
                     && self.precision == Precision::F16Tiles
                     && shape.count == Count::Many
             }
@@ -328,21 +343,47 @@ impl Caps {
 
     /// Cooperative matrices in tiles of so many tokens, where they may be used. Subgroups may be of any size up to 64,
     /// each compiled kernel's of its own: with more than 16 matrices of sums each they would not fit into registers.
-    fn cooperative(&self, tokens: u32) -> Option<ProductKernel> {
-        let fits = self.subgroups && self.subgroup_max <= 64 && [64, 128].contains(&tokens);
+    fn cooperative(&self, columns: usize, tokens: u32, groups: u32) -> Option<ProductKernel> {
+        // Two tiles of halves, padded, and four matrices of sums.
+        let bytes = (128 + tokens) * (64 * groups + 16) + 4096;
+        let fits = self.subgroups
+            && self.subgroup_max <= 64
+            && [64, 128].contains(&tokens)
+            && [1, 2].contains(&groups)
+            && bytes <= self.max_workgroup_bytes
+            && (columns / 32).is_multiple_of(groups as usize);
         // Of blocks of 32 rows for 64 tokens there is one for 32 lanes.
         let blocks = self.subgroup_max.div_ceil(32);
-        (self.cooperative && fits).then_some(ProductKernel::Cooperative { tokens, blocks })
+        (self.cooperative && fits).then_some(ProductKernel::Cooperative { tokens, blocks, groups })
     }
 
     /// The tiles that multiply many rows of input. Larger ones decode and read less; of the rows of a small matrix they
     /// make too few workgroups to fill a card.
     fn default_tiles(&self, shape: &ProductShape) -> ProductKernel {
         let halves = self.precision == Precision::F16Tiles && shape.count == Count::Many;
-        let cooperative = self.cooperative(if shape.rows < 4096 { 64 } else { 128 });
-        cooperative
+        let tokens = if shape.rows < 4096 { 64 } else { 128 };
+        [2, 1]
+            .into_iter()
+            .find_map(|groups| self.cooperative(shape.columns, tokens, groups))
             .filter(|_| halves)
             .unwrap_or(ProductKernel::Matmul { tokens: if shape.rows <= 1024 { 32 } else { 64 } })
+    }
+
+    /// The tiles that multiply many slots of experts.
+    pub fn expert_tiles(&self, columns: usize) -> ProductKernel {
+        // Few slots choose one expert: larger tiles would be emptier.
+        let halves = self.precision == Precision::F16Tiles;
+        [2, 1]
+            .into_iter()
+            .find_map(|groups| self.cooperative(columns, 64, groups))
+            .filter(|_| halves)
+            .unwrap_or(ProductKernel::Matmul { tokens: 32 })
+    }
+
+    /// Slots of such a tile, whatever the columns: slots are cut into tiles once for all products of a layer.
+    pub fn expert_tile_slots(&self) -> u32 {
+        // What fits for two groups of columns fits for one.
+        self.expert_tiles(32).workgroup_tokens()
     }
 
     /// The lanes of a subgroup, where one workgroup should be one.
@@ -386,8 +427,10 @@ impl Caps {
         }
         let tokens = if shape.count == Count::One { 1 } else { 4 };
         let take = self.take(shape.format, shape.columns, tokens);
-        // A core holds 64 subgroups of NVIDIA's and 32 workgroups; Apple's likes two subgroups a workgroup as well.
+        // A core holds 64 subgroups of NVIDIA's and 32 workgroups; Apple's likes two subgroups a workgroup as well. What
+        // takes quads has registers for 32 subgroups a core, and one to a workgroup waits for no other (an H100, docs/decisions.md).
         let lanes = match self.family {
+            Family::Nvidia if take == Take::Quad => lanes,
             Family::Nvidia | Family::Apple => lanes * 2,
             _ => lanes,
         };
@@ -401,7 +444,9 @@ impl Caps {
         };
         // Long rows of small matrices need more lanes to fill the card. Not on Intel: eight subgroups of 16 wait twice a row
         // for each other, for four turns of work.
-        let wide = self.family == Family::Nvidia && shape.rows <= 8192 && shape.columns >= 1024;
+        let most_rows = if take == Take::Quad { 4096 } else { 8192 };
+        let wide =
+            self.family == Family::Nvidia && shape.rows <= most_rows && shape.columns >= 1024;
         let wanted = if wide { 128 } else { lanes };
         // More lanes than a row has turns for would stand idle.
         let turns = shape.columns / if take == Take::Quarter { 8 } else { 32 };
@@ -434,7 +479,11 @@ impl Caps {
             }
         }
         all.extend([64, 32].map(|tokens| ProductKernel::Matmul { tokens }));
-        all.extend([64, 128].into_iter().filter_map(|tokens| self.cooperative(tokens)));
+        all.extend(
+            [(128, 2), (64, 2), (128, 1), (64, 1)]
+                .into_iter()
+                .filter_map(|(tokens, groups)| self.cooperative(shape.columns, tokens, groups)),
+        );
         // More sums and inputs than this do not stay in registers: a lane keeps a group of each token, or a quarter of
         // one. By AMD's compiler all of eight tokens' groups spill, and by Intel's.
         let registers = |kernel: &ProductKernel| match *kernel {

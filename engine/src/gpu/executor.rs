@@ -3,6 +3,7 @@
 //! A plan is lowered once per class of steps; a recording holds each dispatch's pipeline and bind group, so
 //! that a step creates nothing: it writes the step's numbers, encodes one pass, submits.
 
+mod commands;
 pub(super) mod numbers;
 mod profile;
 
@@ -12,9 +13,10 @@ use std::sync::Arc;
 use shaders::Variant;
 use wgpu::BufferUsages as Usage;
 
+use self::commands::{Encoded, Work};
 use self::numbers::{Numbers, Range};
 use super::adapter::Gpu;
-use super::choice::{Caps, Count};
+use super::choice::{Caps, Count, Family};
 use super::layout::Layout;
 use super::lower::{
     Dispatch, Extent, Lowering, MOST_CANDIDATES, Resource, StepClass, kept_candidates,
@@ -117,6 +119,8 @@ pub struct GpuExecutor {
     output_rows: usize,
     /// Whether the last step's logits are on their way to `readback`.
     logits_copied: bool,
+    /// The commands of a step like the last one.
+    ahead: Option<Encoded>,
     counts: StepCounts,
 }
 
@@ -190,6 +194,7 @@ impl GpuExecutor {
             step_written: [u32::MAX; 4],
             output_rows: 0,
             logits_copied: false,
+            ahead: None,
             counts: StepCounts::default(),
             memory,
             gpu: gpu.clone(),
@@ -350,29 +355,32 @@ impl GpuExecutor {
         &self.values[self.placement.buffer_of[id.0]]
     }
 
-    /// Writes a step's numbers, and has `encoder` copy what must be copied before. Answers its class and its dispatches.
+    /// Writes a step's numbers. Answers its class, its dispatches, and what must be copied before.
     fn begin(
         &mut self,
         table: &KvTable,
         step: &Prepared,
         selection: Option<&Selection>,
-        encoder: &mut wgpu::CommandEncoder,
-    ) -> Result<(StepClass, Arc<Vec<Recorded>>)> {
-        for copy in &step.copies {
-            for (buffer, bytes) in self.group_buffers(copy.group) {
-                let (from, to) = (u64::from(copy.from) * bytes, u64::from(copy.to) * bytes);
-                // A buffer can't be copied within itself.
-                encoder.copy_buffer_to_buffer(buffer, from, &self.block_copy, 0, bytes);
-                encoder.copy_buffer_to_buffer(&self.block_copy, 0, buffer, to, bytes);
+    ) -> Result<(StepClass, Arc<Vec<Recorded>>, Option<wgpu::CommandBuffer>)> {
+        let copies = (!step.copies.is_empty()).then(|| {
+            let mut encoder = self.encoder();
+            for copy in &step.copies {
+                for (buffer, bytes) in self.group_buffers(copy.group) {
+                    let (from, to) = (u64::from(copy.from) * bytes, u64::from(copy.to) * bytes);
+                    // A buffer can't be copied within itself.
+                    encoder.copy_buffer_to_buffer(buffer, from, &self.block_copy, 0, bytes);
+                    encoder.copy_buffer_to_buffer(&self.block_copy, 0, buffer, to, bytes);
+                }
             }
-        }
+            encoder.finish()
+        });
         let class = StepClass::of_step(step, self.weights.caps.split_from);
         let recording = self.recording(class)?;
         self.counts = StepCounts::default();
         self.logits_copied = false;
         self.write_tables(table);
         self.write_step(step, selection, class.tokens);
-        Ok((class, recording))
+        Ok((class, recording, copies))
     }
 
     fn write(&mut self, buffer: impl Fn(&Self) -> &wgpu::Buffer, at: u64, bytes: &[u8]) {
@@ -380,9 +388,12 @@ impl GpuExecutor {
         self.counts.writes += 1;
     }
 
-    fn submit(&mut self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+    fn submit(
+        &mut self,
+        commands: impl IntoIterator<Item = wgpu::CommandBuffer>,
+    ) -> wgpu::SubmissionIndex {
         self.counts.submits += 1;
-        self.gpu.queue.submit([encoder.finish()])
+        self.gpu.queue.submit(commands)
     }
 
     fn encoder(&self) -> wgpu::CommandEncoder {
@@ -526,50 +537,21 @@ impl GpuExecutor {
         step: &Prepared,
         selection: Option<&Selection>,
     ) -> Result<()> {
-        let mut encoder = self.encoder();
-        let (_, recording) = self.begin(table, step, selection, &mut encoder)?;
+        let (_, recording, copies) = self.begin(table, step, selection)?;
         let choice = match selection {
             Some(selection) => Some(self.selection_recording(&selection.sampling)?),
             None => None,
         };
         let (tokens, outputs) = (step.tokens.len() as u32, self.output_rows as u32);
-        let most = self.submit_work();
-        let mut rest = recording.as_slice();
-        loop {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            let mut work = 0;
-            let mut count = 0;
-            for recorded in rest {
-                count += 1;
-                self.counts.dispatches += usize::from(recorded.encode(&mut pass, tokens, outputs));
-                work += recorded.work * u64::from(tokens);
-                if work > most {
-                    break;
-                }
-            }
-            rest = &rest[count..];
-            if !rest.is_empty() {
-                drop(pass);
-                let full = std::mem::replace(&mut encoder, self.encoder());
-                self.submit(full);
-                continue;
-            }
-            for recorded in choice.iter().flat_map(|choice| choice.iter()) {
-                recorded.encode(&mut pass, 1, 1);
-            }
-            break;
-        }
+        let work = Work { recording, choice, tokens, outputs };
         if let Some(selection) = selection {
+            let mut encoder = self.encoder();
             let place = self.copy_selected(selection.slot, &mut encoder);
-            self.id_readbacks[place].1 = Some(self.submit(encoder));
+            let submission = self.submit_step(work, copies, Some(encoder.finish()));
+            self.id_readbacks[place].1 = Some(submission);
         } else {
-            let bytes = self.logits_bytes();
-            if bytes > 0 {
-                let logits = self.value_buffer(self.plan.logits);
-                encoder.copy_buffer_to_buffer(logits, 0, &self.readback, 0, bytes);
-                self.logits_copied = true;
-            }
-            self.submit(encoder);
+            self.submit_step(work, copies, None);
+            self.logits_copied = outputs > 0;
         }
         self.gpu.check()
     }
@@ -657,7 +639,13 @@ pub fn compile_ahead(
     let top_ks = [1, Sampling::default().top_k];
     let mut dispatches: Vec<_> =
         top_ks.iter().flat_map(|&k| lower_selection(plan, kept_candidates(k), false)).collect();
-    for class in [StepClass::of(1, 1), StepClass::of(sizes.chunk, 1)] {
+    let one = StepClass::of(1, 1);
+    let mut classes = vec![one, StepClass::of(sizes.chunk, 1)];
+    // In the middle of an answer a card's compiler would be waited for. A software driver's takes longer than it is worth.
+    if caps.family != Family::Software && sizes.cells >= caps.split_from as usize {
+        classes.push(StepClass { long: true, ..one });
+    }
+    for class in classes {
         dispatches.extend(lower(plan, &layout, caps, sizes, groups, class)?);
     }
     gpu.pipelines.warm(gpu, &variants(&dispatches))
@@ -740,7 +728,7 @@ impl Executor for GpuExecutor {
         }
         drop(pass);
         let place = self.copy_selected(selection.slot, &mut encoder);
-        self.id_readbacks[place].1 = Some(self.submit(encoder));
+        self.id_readbacks[place].1 = Some(self.submit([encoder.finish()]));
         self.gpu.check()
     }
 

@@ -229,8 +229,77 @@ impl Lowering<'_> {
             for dispatch in &mut dispatches[first..] {
                 dispatch.op = index;
             }
+            if let Some(both) = self.fused_rounding(&dispatches, first) {
+                dispatches.splice(first - 1..=first, [both]);
+            }
         }
         Ok(dispatches)
+    }
+
+    /// Whether the norm whose result is `normed` puts it, as halves, where products with cooperative matrices read them: if
+    /// the ops that follow are such products and nothing else reads it.
+    fn norms_to_halves(&self, normed: ValueId) -> bool {
+        let is_norm = |op: &Op| matches!(*op, Op::Norm { out, add: false, .. } if out == normed);
+        let Some(index) = self.plan.ops.iter().position(is_norm) else { return false };
+        let reads = |op: &&Op| op.uses().0.contains(&normed);
+        let products = self.plan.ops[index + 1..].iter().take_while(reads);
+        let count = products.clone().filter(|op| self.takes_halves(op, normed)).count();
+        count > 0 && count == self.plan.ops.iter().filter(reads).count()
+    }
+
+    /// Whether all products of an op are of halves of `input`, row by row.
+    fn takes_halves(&self, op: &Op, input: ValueId) -> bool {
+        let Op::Linear { input: of, weights, epilogue, out, .. } = op else { return false };
+        let parts = self.layout.parts(weights);
+        let (gated, to) = match *epilogue {
+            Epilogue::Gated { both, .. } => (parts.len() == 1, both),
+            _ => (false, *out),
+        };
+        let is_cooperative = |part: &Part, out: ValueId, gated: bool| {
+            matches!(self.kernel(part, out, gated), ProductKernel::Cooperative { .. })
+        };
+        *of == input
+            && self.plan.value(*out).rows == self.plan.value(input).rows
+            && parts
+                .iter()
+                .all(|part| is_cooperative(part, *out, gated) && is_cooperative(part, to, false))
+    }
+
+    /// Where the dispatches from `first` on begin by rounding what the one before made of gate and up, and nothing else
+    /// reads that: one that does both.
+    fn fused_rounding(&self, dispatches: &[Dispatch], first: usize) -> Option<Dispatch> {
+        let [gate, rounding, after @ ..] = dispatches.get(first.checked_sub(1)?..)? else {
+            return None;
+        };
+        let bound = |dispatch: &Dispatch, name: &str| {
+            let binding = dispatch.bindings.iter().find(|(bound, _)| *bound == name);
+            binding.map(|(_, resource)| *resource)
+        };
+        let value = bound(gate, "out")?;
+        let Resource::Value(id) = value else { return None };
+        let readers = self.plan.ops.iter().filter(|op| op.uses().0.contains(&id)).count();
+        if (gate.variant.kernel, rounding.variant.kernel) != ("gate", "round_halves")
+            || bound(rounding, "input") != Some(value)
+            || readers != 1
+            || after.iter().any(|d| d.bindings.iter().any(|(_, resource)| *resource == value))
+        {
+            return None;
+        }
+        let mut fused = rounding.clone();
+        fused.variant = fused.variant.define("GATED");
+        for activation in ["GELU", "CLAMPED_SWIGLU", "SIGMOID"] {
+            fused.variant =
+                fused.variant.define_if(gate.variant.defines.contains(activation), activation);
+        }
+        fused.bindings = fused
+            .bindings
+            .into_iter()
+            .map(|(name, resource)| match name {
+                "input" => Some((name, bound(gate, "both")?)),
+                _ => Some((name, resource)),
+            })
+            .collect::<Option<_>>()?;
+        Some(fused)
     }
 
     /// The norm of op `index`, with its result, if the products of the ops that follow can norm their input themselves,
@@ -319,6 +388,13 @@ impl Lowering<'_> {
         if parts.iter().any(|part| self.is_rounded(self.kernel(part, *value, gated), part, *value))
         {
             out.push(self.round_input(from, *value));
+        }
+        let kernels = || parts.iter().map(|part| self.kernel(part, *value, gated));
+        if kernels().any(|kernel| matches!(kernel, ProductKernel::Cooperative { .. }))
+            && !self.norms_to_halves(*input)
+        {
+            let rows = Extent::Per(self.plan.value(*value).rows, 1);
+            out.push(round_halves(*input, self.plan.value(*input).width, rows));
         }
         let linear = |part: &Part, value: ValueId, add: bool| {
             let kernel = self.kernel(part, value, false);
@@ -451,6 +527,8 @@ impl Lowering<'_> {
         bindings.push(("out", Resource::Value(out)));
         if rounded {
             bindings.extend([("bytes", Resource::Rounded), ("x_scales", Resource::RoundedScales)]);
+        } else if matches!(kernel, ProductKernel::Cooperative { .. }) {
+            bindings.extend([("input", Resource::Rounded), ("largest", Resource::RoundedScales)]);
         } else {
             bindings.push(("input", Resource::Value(input.value_read())));
         }
@@ -499,13 +577,7 @@ impl Lowering<'_> {
                 (variant, true)
             }
             ProductKernel::Matmul { tokens } => (variant.number("TOKENS", tokens), true),
-            ProductKernel::Cooperative { tokens, blocks } => {
-                let variant = variant
-                    .number("TOKENS", tokens)
-                    .number("BLOCKS", blocks)
-                    .number("PARTS", kernel.workgroup_rows() / tokens);
-                (variant, true)
-            }
+            ProductKernel::Cooperative { .. } => (cooperative(variant, kernel), true),
         };
         if needs_step {
             bindings.push(("step", Resource::Step));
@@ -605,6 +677,41 @@ impl Lowering<'_> {
         let (weight, ..) = self.layout.matrices[part.buffer].sources[0];
         self.plan.weight(weight).scale
     }
+}
+
+/// The input of a product as halves, each of its rows of `width` divided by its largest.
+fn round_halves(input: ValueId, width: usize, rows: Extent) -> Dispatch {
+    let width4 = width as u32 / 4;
+    // A lane keeps at most 32 vectors, where rows are no longer than 128 Ki.
+    let most = if width4 > 32 * 256 { 1024 } else { 256 };
+    let lanes = width4.next_power_of_two().clamp(32, most);
+    Dispatch {
+        variant: Variant::new("round_halves")
+            .define_if(!width4.is_multiple_of(lanes), "RAGGED")
+            .number("VECTORS", width4.div_ceil(lanes))
+            .constant("LANES", lanes),
+        bindings: vec![
+            ("input", Resource::Value(input)),
+            ("halves", Resource::Rounded),
+            ("largest", Resource::RoundedScales),
+        ],
+        params: vec![("width4", width4)],
+        grid: [rows, Extent::Fixed(1), Extent::Fixed(1)],
+        op: 0,
+    }
+}
+
+/// A variant of `matmul_cooperative` with its numbers.
+fn cooperative(variant: Variant, kernel: ProductKernel) -> Variant {
+    let ProductKernel::Cooperative { tokens, blocks, groups } = kernel else { return variant };
+    variant
+        .number("TOKENS", tokens)
+        .number("BLOCKS", blocks)
+        .number("PARTS", kernel.workgroup_rows() / tokens)
+        .number("GROUPS", groups)
+        .number("HALF_GROUPS", 2 * groups)
+        .number("QUARTERS", 2 * groups)
+        .number("INPUT_VECTORS", 4 * groups)
 }
 
 /// A variant with its activation.

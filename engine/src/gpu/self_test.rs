@@ -95,6 +95,15 @@ fn without(caps: &Caps, case: &Case) -> Option<Caps> {
         Case::Linear(_, ProductKernel::Cooperative { .. }) => {
             Some(Caps { cooperative: false, ..caps.clone() })
         }
+        Case::Experts(experts)
+            if Count::of(experts.tokens) == Count::Many
+                && matches!(
+                    caps.expert_tiles(experts.columns),
+                    ProductKernel::Cooperative { .. }
+                ) =>
+        {
+            Some(Caps { cooperative: false, ..caps.clone() })
+        }
         Case::Linear(_, ProductKernel::Matmul { .. }) => {
             Some(Caps { tiles: false, ..caps.clone() })
         }
@@ -304,6 +313,7 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
                         bias: biases.iter().any(Option::is_some),
                         activation: *activation,
                         fused: weights.len() == 1,
+                        precision: caps.precision,
                     }));
                 }
             }

@@ -1,7 +1,7 @@
 //! The buffers of a context by size: what is allocated, and what is predicted before.
 
 use super::adapter::buffer_bytes;
-use super::choice::{Caps, Count, FEW};
+use super::choice::{Caps, Count, FEW, MOST_TILE_TOKENS};
 use super::executor::numbers::Numbers;
 use super::layout::{Layout, UNIFORM_BYTES};
 use super::lower::{attention_parts, candidate_room, tile_words};
@@ -83,14 +83,31 @@ impl BufferSizes {
             };
             plan.kv_layers.iter().map(most).max().unwrap_or(0) as u64
         };
-        // Only products of few rows find their inputs rounded.
+        // Only products of few rows find their inputs rounded to bytes; cooperative ones of many find halves, in whole
+        // tiles of tokens, but with experts a row for each token or slot.
         let widest = |op: &Op| match op {
             Op::Linear { input, .. } => Some(plan.value(*input).width),
             _ => None,
         };
-        let rounded = match caps.precision {
-            Precision::Int8 => plan.ops.iter().filter_map(widest).max().unwrap_or(0) * FEW,
-            _ => 0,
+        let widest = plan.ops.iter().filter_map(widest).max().unwrap_or(0);
+        let tiled_rows = sizes.chunk.max(sizes.outputs).next_multiple_of(MOST_TILE_TOKENS);
+        let of_experts = |op: &Op| match op {
+            Op::ExpertsGated { input, .. } => Some((plan.value(*input).width, 1)),
+            Op::ExpertsDown { input, routing, .. } => {
+                Some((plan.value(*input).width, routing.used))
+            }
+            _ => None,
+        };
+        let of_experts = plan.ops.iter().filter_map(of_experts);
+        let (expert_width, expert_rows) =
+            of_experts.fold((0, 0), |most, (width, rows)| (width.max(most.0), rows.max(most.1)));
+        let (rounded, rounded_scales) = match caps.precision {
+            Precision::Int8 => (widest * FEW, widest * FEW / 16 * 4),
+            Precision::F16Tiles if caps.cooperative && sizes.chunk > FEW => {
+                let halves = (widest * tiled_rows).max(expert_width * sizes.chunk);
+                (halves * 2, tiled_rows.max(expert_rows * sizes.chunk) * 4)
+            }
+            _ => (0, 0),
         };
         let table_words: usize = groups.iter().map(|g| g.table_blocks * sizes.sequences).sum();
         Self {
@@ -112,12 +129,14 @@ impl BufferSizes {
             part_maxima: part_heads(&|layer| layer.heads) * 8,
             states: plan.states.iter().map(|&n| (n * sizes.sequences * 4) as u64).collect(),
             rounded: rounded as u64,
-            rounded_scales: rounded as u64 / 16 * 4,
+            rounded_scales: rounded_scales as u64,
             expert_tiles: plan
                 .ops
                 .iter()
                 .filter_map(|op| match op {
-                    Op::Route { routing, .. } => Some(tile_words(sizes.chunk, routing) as u64 * 4),
+                    Op::Route { routing, .. } => {
+                        Some(tile_words(sizes.chunk, routing, caps) as u64 * 4)
+                    }
                     _ => None,
                 })
                 .max()

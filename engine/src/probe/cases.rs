@@ -78,6 +78,8 @@ pub struct ExpertsCase {
     pub activation: Activation,
     /// Whether gate and up are one matrix.
     pub fused: bool,
+    /// How exactly products are to be computed: widens the bound.
+    pub precision: Precision,
 }
 
 /// How far a product may be off after its inputs were rounded to bytes: half a step of each, 16 with the scale of
@@ -334,7 +336,9 @@ impl Probe {
     }
 
     /// A mixture of experts from the logits of the choice to the sum. Bound: 2^-20 of the largest result for each of as
-    /// many terms as a random walk over both halves' sums adds up (their root).
+    /// many terms as a random walk over both halves' sums adds up (their root). Of rounded operands errors and terms add
+    /// up alike, so that some four roundings of the largest result bound them; four times as many where an activation is
+    /// clamped, as of large sums few are not, and those are as far off.
     pub fn experts(case: &ExpertsCase) -> Result<Self> {
         let (routing, columns, width) = (case.routing, case.columns, case.width);
         let (count, used) = (routing.count, routing.used);
@@ -403,7 +407,13 @@ impl Probe {
         // Largest magnitudes: of a hidden number, a sum of products; of the result, a sum of those.
         let largest = probe.expected.iter().fold(1f64, |most, x| most.max(x.abs()));
         let terms = ((columns + width) as f64).sqrt();
-        probe.bound = vec![largest * terms / f64::from(1 << 20); columns * tokens];
-        Ok(probe)
+        let roundings = if case.activation == Activation::ClampedSwiglu { 16.0 } else { 4.0 };
+        let rounded = match case.precision {
+            Precision::F16Tiles => roundings / f64::from(1 << 11),
+            Precision::Int8 if case.precision.rounds_inputs(case.format) => roundings / 127.0,
+            Precision::F32 | Precision::Int8 => 0.0,
+        };
+        probe.bound = vec![largest * (terms / f64::from(1 << 20) + rounded); columns * tokens];
+        Ok(Self { precision: case.precision, ..probe })
     }
 }

@@ -1,8 +1,8 @@
 // Puts the slots of all tokens in the order of the experts they chose, and cuts them into tiles of one expert each, for
-// matmul with EXPERTS.
+// matmul and matmul_cooperative with EXPERTS.
 //
 // Shapes: routes [tokens, used, 2]: an expert's number and its weight; tiles: their count, then of each its expert,
-// its first slot in the order, its slots (at most 32); from `order` on the slots in order.
+// its first slot in the order, its slots (at most TILE); from `order` on the slots in order.
 // Threads: one workgroup of 256: they count, one makes the tiles, they place the slots.
 #import shared/step
 
@@ -18,7 +18,8 @@ struct Params {
 @group(0) @binding(3) var<uniform> step: Step;
 
 const LANES: u32 = 256u;
-const TILE: u32 = 32u;
+// As many slots as the products' tiles have tokens.
+const TILE: u32 = {TOKENS}u;
 
 // Slots of each expert; then where its next slot goes.
 var<workgroup> places: array<atomic<u32>, 1024>;

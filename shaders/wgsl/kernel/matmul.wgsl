@@ -13,7 +13,7 @@
 #define SEVERAL
 #import shared/product
 #ifdef EXPERTS
-@group(0) @binding(7) var<storage, read> tiles: array<u32>;
+#import shared/expert_tiles
 #endif
 
 const TILE_ROWS: u32 = 64u;
@@ -35,18 +35,8 @@ var<workgroup> weight_tile: array<vec4<f32>, 8u * TILE_ROWS>;
 var<workgroup> input_tile: array<vec4<f32>, 8u * TILE_TOKENS>;
 #endif
 
+#ifndef EXPERTS
 // The rows of input and output of a tile's token.
-#ifdef EXPERTS
-fn input_row(tile_at: u32, token: u32) -> u32 {
-    return output_row(tile_at, token) / params.slots_per_row;
-}
-
-// Clamped, as what a buffer says.
-fn output_row(tile_at: u32, token: u32) -> u32 {
-    let last = step.tokens * params.used - 1u;
-    return min(tiles[params.order + min(tile_at + token, last)], last);
-}
-#else
 fn input_row(tile_at: u32, token: u32) -> u32 {
     return tile_at + token;
 }

@@ -2,39 +2,63 @@ enable f16;
 enable wgpu_cooperative_matrix;
 // Y = X W^T for many tokens with cooperative matrices: a subgroup multiplies tiles of 16 x 16 halves, sums in f32.
 //
-// Shapes: weights [rows, 32 * groups] in a block format; input [tokens, 32 * groups] f32; out [tokens,
-// out_stride] f32, written from column out_offset on.
-// Result: y, or y + bias with BIAS; stored, or with ADD added. A token's inputs are divided by its largest, so that
-// no half overflows.
+// Shapes: weights [rows, 32 * groups] in a block format; input [tokens, 32 * groups] halves, each token's divided by
+// largest [tokens] f32 (kernel/round_halves); out [tokens, out_stride] f32, written from column out_offset on.
+// Result: y, or y + bias with BIAS; stored, or with ADD added.
+// With EXPERTS the tokens of a tile are slots that chose one expert, whose rows it multiplies: see expert_lists. All that
+// the list of tiles says is clamped.
 // Grid: tiles of tokens on x, of rows on y and, where y does not reach, on z, as in matmul.
 // Threads: 2 TOKENS a workgroup, which computes 128 rows for TOKENS tokens, in blocks of 32 rows for 64 tokens: eight
 // matrices of sums each. Subgroup s of n takes blocks s, s + n, ...: at most BLOCKS, whatever size the driver chooses for
-// subgroups. All lanes decode; a step takes half a group, the quarters of each of its halves that `code_words` gives.
+// subgroups. A step takes GROUPS groups of columns, by which a row's can be divided: all lanes decode them into workgroup
+// memory, ask for the next step's inputs and scales and for the codes of the one after it, and multiply meanwhile.
 #define SEVERAL
+#define HALVES_INPUT
 #import shared/product
+#ifdef EXPERTS
+#import shared/expert_tiles
+#endif
 
 const TILE_ROWS: u32 = 128u;
 const TILE_TOKENS: u32 = {TOKENS}u;
 const LANES: u32 = 2u * TILE_TOKENS;
 const ALL_BLOCKS: u32 = TILE_TOKENS / 16u;
-// Vectors from one row of a tile to the next: 4 and 2 of padding. Eight rows in turn then lie in different banks, each at
-// a multiple of 16 bytes.
-const STRIDE: u32 = 6u;
+// Vectors of a token's inputs in a step, and the tokens that all lanes take at a time.
+const VECTORS: u32 = 8u * {GROUPS}u;
+const TOKENS_AT_ONCE: u32 = LANES / VECTORS;
+// Vectors from one row of a tile to the next: 8 a group and 2 of padding. Eight rows in turn then lie in different banks,
+// each at a multiple of 16 bytes.
+const STRIDE: u32 = 8u * {GROUPS}u + 2u;
 // Matrices of sums that workgroup memory holds at once.
 const STAGED: u32 = 4u;
 
 var<workgroup> weight_tile: array<vec4<f16>, STRIDE * TILE_ROWS>;
 var<workgroup> input_tile: array<vec4<f16>, STRIDE * TILE_TOKENS>;
-// First each token's largest inputs of its lanes, behind them of all; then matrices of sums, token by token.
+// Matrices of sums, token by token.
 var<workgroup> out_tile: array<f32, 256u * STAGED>;
 
 #ifdef CODES
-fn quarter(group: u32, s: Scales, q: u32) -> array<vec4<f16>, 2> {
-    let words = code_words(group, q);
-    return array<vec4<f16>, 2>(
-        vec4<f16>(fma(codes_to_floats(words.x), vec4<f32>(s.scale.x), vec4<f32>(s.offset.x))),
-        vec4<f16>(fma(codes_to_floats(words.y), vec4<f32>(s.scale.y), vec4<f32>(s.offset.y))),
+// The codes of quarters `q` on of a group, of which all are read at once.
+fn my_codes(group: u32, q: u32) -> array<vec2<u32>, {QUARTERS}> {
+    let all = codes(group);
+    return array<vec2<u32>, {QUARTERS}>(
+#unroll j QUARTERS
+        vec2<u32>(all.low[q + {j}u], all.high[q + {j}u]),
+#end
     );
+}
+
+fn halves_of(codes: u32, scale: f32, offset: f32) -> vec4<f16> {
+    return vec4<f16>(fma(codes_to_floats(codes), vec4<f32>(scale), vec4<f32>(offset)));
+}
+#else
+// Vector `i` of a group, without an index that is known at run time alone.
+fn quarter_of(group: Group, i: u32) -> vec4<f32> {
+    var vector = group[0];
+#unroll v 8
+    vector = select(vector, group[{v}u], i == {v}u);
+#end
+    return vector;
 }
 #endif
 
@@ -48,78 +72,110 @@ fn main(
 ) {
     let groups = params.groups;
     let first_row = (workgroup.z * workgroups.y + workgroup.y) * TILE_ROWS;
-    // Uniform: the whole workgroup leaves.
+    // Uniform, here and below: the whole workgroup leaves.
     if first_row >= params.rows {
         return;
     }
+#ifdef EXPERTS
+    if workgroup.x >= tiles[0] {
+        return;
+    }
+    let expert = tiles[1u + workgroup.x * 3u] - params.first_expert;
+    if expert >= params.experts {
+        return;
+    }
+    let first_token = tiles[2u + workgroup.x * 3u];
+    let tile_tokens = min(tiles[3u + workgroup.x * 3u], TILE_TOKENS);
+    let weight_row = params.first_row + expert * params.expert_rows;
+    let bias_row = params.first_bias + expert * params.expert_rows;
+#else
     let first_token = workgroup.x * TILE_TOKENS;
     let tile_tokens = min(input_rows() - first_token, TILE_TOKENS);
-    // Four lanes take a step's four vectors of two tokens, two lanes those of a row.
-    let my_token = lane / 4u;
-    let my_vector = lane % 4u + (lane & 2u);
+#endif
+    // Two lanes share a step's groups of a row: each takes one of the two, or of the only one two quarters of both halves.
     let my_row = lane / 2u;
-    let my_quarter = lane % 2u;
-#unroll p 2
-    let input_at{p} = (first_token + min(my_token + {p}u * (TILE_TOKENS / 2u), tile_tokens - 1u)) * groups * 8u;
-    var most{p} = vec4<f32>(0.0);
+    let my_group = lane % 2u * ({GROUPS}u - 1u);
+    let q = 2u * (lane % 2u) * (2u - {GROUPS}u);
+    // Neighbouring lanes take neighbouring vectors of a token.
+#ifdef EXPERTS
+    // Behind the last slot of a tile there is that one again: nobody reads the sums.
+#unroll v INPUT_VECTORS
+    let input_at{v} = input_row(first_token, min(lane / VECTORS + {v}u * TOKENS_AT_ONCE, tile_tokens - 1u)) * groups * 8u + lane % VECTORS;
 #end
-    for (var at = lane % 4u; at < groups * 8u; at += 8u) {
-#unroll p 2
-        most{p} = max(most{p}, max(abs(input[input_at{p} + at]), abs(input[input_at{p} + at + 4u])));
+#else
+    // Behind the last token there is room for a tile's; of what lies there nobody reads the sums.
+    let input_at = (first_token + lane / VECTORS) * groups * 8u + lane % VECTORS;
+#endif
+    let input_to = lane / VECTORS * STRIDE + lane % VECTORS;
+#ifdef EXPERTS
+#unroll v INPUT_VECTORS
+    var x{v} = input[input_at{v}];
 #end
-    }
-#unroll p 2
-    out_tile[{p}u * LANES + lane] = max(max(most{p}.x, most{p}.y), max(most{p}.z, most{p}.w));
+#else
+    let tokens_apart = TOKENS_AT_ONCE * groups * 8u;
+#unroll v INPUT_VECTORS
+    var x{v} = input[input_at + {v}u * tokens_apart];
 #end
-    workgroupBarrier();
-    if lane < TILE_TOKENS {
-        var of_token = 1e-30;
-#unroll i 4
-        of_token = max(of_token, out_tile[lane * 4u + {i}u]);
-#end
-        out_tile[2u * LANES + lane] = of_token;
-    }
-    workgroupBarrier();
-#unroll p 2
-    let factor{p} = 1.0 / out_tile[2u * LANES + my_token + {p}u * (TILE_TOKENS / 2u)];
+#endif
+#unroll i PARTS
+#ifdef EXPERTS
+    let row{i} = (weight_row + min(first_row + my_row + {i}u * TILE_TOKENS, params.rows - 1u)) * groups + my_group;
+#else
+    let row{i} = min(first_row + my_row + {i}u * TILE_TOKENS, params.rows - 1u) * groups + my_group;
+#endif
+    let to{i} = (my_row + {i}u * TILE_TOKENS) * STRIDE + 8u * my_group + q;
+#ifdef CODES
+    var scales{i} = scales(row{i});
+    var words{i} = my_codes(row{i}, q);
+    var next_words{i} = my_codes(row{i} + min({GROUPS}u, groups - {GROUPS}u), q);
+#else
+    var weights{i} = decode_group(row{i});
+#endif
 #end
 #unroll b BLOCKS
 #unroll t 4
-    var sums_{b}_{t}_0 = coop_mat16x16<f32, C>();
-    var sums_{b}_{t}_1 = coop_mat16x16<f32, C>();
+#unroll r 2
+    var sums_{b}_{t}_{r} = coop_mat16x16<f32, C>();
 #end
 #end
-    for (var g = 0u; g < groups; g++) {
-#unroll i PARTS
-        let group{i} = min(first_row + my_row + {i}u * TILE_TOKENS, params.rows - 1u) * groups + g;
-#ifdef CODES
-        let scales{i} = scales(group{i});
-#else
-        let weights{i} = decode_group(group{i});
-#endif
 #end
-#unroll h 2
+    for (var g = 0u; g < groups; g += {GROUPS}u) {
         workgroupBarrier();
 #unroll i PARTS
-        {
+#unroll j QUARTERS
 #ifdef CODES
-            let w = quarter(group{i}, scales{i}, 2u * {h}u + my_quarter);
+        weight_tile[to{i} + {j}u] = halves_of(words{i}[{j}].x, scales{i}.scale.x, scales{i}.offset.x);
+        weight_tile[to{i} + 4u + {j}u] = halves_of(words{i}[{j}].y, scales{i}.scale.y, scales{i}.offset.y);
 #else
-            let w = array<vec4<f16>, 2>(
-                vec4<f16>(select(weights{i}[2u * {h}u], weights{i}[2u * {h}u + 1u], my_quarter == 1u)),
-                vec4<f16>(select(weights{i}[4u + 2u * {h}u], weights{i}[5u + 2u * {h}u], my_quarter == 1u)),
-            );
+        weight_tile[to{i} + {j}u] = vec4<f16>(quarter_of(weights{i}, q + {j}u));
+        weight_tile[to{i} + 4u + {j}u] = vec4<f16>(quarter_of(weights{i}, 4u + q + {j}u));
 #endif
-            let to = (my_row + {i}u * TILE_TOKENS) * STRIDE + my_quarter;
-            weight_tile[to] = w[0];
-            weight_tile[to + 2u] = w[1];
-        }
 #end
-#unroll p 2
-        input_tile[(my_token + {p}u * (TILE_TOKENS / 2u)) * STRIDE + lane % 4u] =
-            vec4<f16>(input[input_at{p} + g * 8u + 2u * {h}u + my_vector] * factor{p});
+#end
+#unroll v INPUT_VECTORS
+        input_tile[input_to + {v}u * TOKENS_AT_ONCE * STRIDE] = x{v};
 #end
         workgroupBarrier();
+        let next = min(g + {GROUPS}u, groups - {GROUPS}u);
+#ifdef CODES
+        let after_next = min(g + 2u * {GROUPS}u, groups - {GROUPS}u);
+#endif
+#unroll i PARTS
+#ifdef CODES
+        scales{i} = scales(row{i} + next);
+        words{i} = next_words{i};
+        next_words{i} = my_codes(row{i} + after_next, q);
+#else
+        weights{i} = decode_group(row{i} + next);
+#endif
+#end
+#unroll v INPUT_VECTORS
+#ifdef EXPERTS
+        x{v} = input[input_at{v} + next * 8u];
+#else
+        x{v} = input[input_at + {v}u * tokens_apart + next * 8u];
+#endif
+#end
 #unroll b BLOCKS
         // An if: naga takes what follows from subgroup_id to differ within a subgroup and lets no matrix stand behind a
         // condition of it, but behind a break.
@@ -129,33 +185,39 @@ fn main(
             if block >= ALL_BLOCKS || block_token >= tile_tokens {
                 break;
             }
-            let w0 = coopLoadT<coop_mat16x16<f16, A>>(&weight_tile[block % 4u * 32u * STRIDE], STRIDE);
-            let w1 = coopLoadT<coop_mat16x16<f16, A>>(&weight_tile[(block % 4u * 32u + 16u) * STRIDE], STRIDE);
-#unroll t 4
+            let weights_at = block % 4u * 32u * STRIDE;
+            let inputs_at = block_token * STRIDE;
+#unroll k HALF_GROUPS
             {
-                let x = coopLoad<coop_mat16x16<f16, B>>(&input_tile[(block_token + {t}u * 16u) * STRIDE], STRIDE);
-                sums_{b}_{t}_0 = coopMultiplyAdd(w0, x, sums_{b}_{t}_0);
-                sums_{b}_{t}_1 = coopMultiplyAdd(w1, x, sums_{b}_{t}_1);
+#unroll r 2
+                let w{r} = coopLoadT<coop_mat16x16<f16, A>>(&weight_tile[weights_at + {r}u * 16u * STRIDE + {k}u * 4u], STRIDE);
+#end
+#unroll t 4
+                {
+                    let x = coopLoad<coop_mat16x16<f16, B>>(&input_tile[inputs_at + {t}u * 16u * STRIDE + {k}u * 4u], STRIDE);
+#unroll r 2
+                    sums_{b}_{t}_{r} = coopMultiplyAdd(w{r}, x, sums_{b}_{t}_{r});
+#end
+                }
+#end
             }
 #end
             break;
         }
 #end
-#end
     }
-    // Of the matrices each lane finishes one token's sums, whose largest inputs it takes before they are overwritten.
+    // Of the matrices each lane finishes one token's sums.
     let out_token = lane / (LANES / 16u);
-#unroll t 4
-    let largest_{t} = vec2<f32>(
-        out_tile[2u * LANES + {t}u * 16u + out_token],
-        out_tile[2u * LANES + (64u + {t}u * 16u + out_token) % TILE_TOKENS],
-    );
-#end
 #unroll b BLOCKS
     for (var first = 0u; first < min(subgroups, ALL_BLOCKS); first += STAGED) {
         let block = {b}u * subgroups + subgroup;
         let staged = subgroup >= first && subgroup < first + STAGED && block < ALL_BLOCKS;
 #unroll t 4
+#ifdef EXPERTS
+        // Of all blocks that are staged together: they are of the same tokens.
+        let slot{t} = output_row(first_token, ({b}u * subgroups + first) / 4u * 64u + {t}u * 16u + out_token);
+        let largest{t} = largest[slot{t} / params.slots_per_row];
+#endif
 #unroll r 2
         workgroupBarrier();
         loop {
@@ -173,8 +235,12 @@ fn main(
             let token = of_owner / 4u * 64u + {t}u * 16u + out_token;
             if owner < subgroups && of_owner < ALL_BLOCKS && row < params.rows && token < tile_tokens {
                 let sum = out_tile[at / 16u * 256u + out_token * 16u + at % 16u];
-                let y = sum * select(largest_{t}.x, largest_{t}.y, of_owner >= 4u);
+#ifdef EXPERTS
+                put(slot{t} * params.out_stride + params.out_offset + row, finish(sum * largest{t}, bias_row + row));
+#else
+                let y = sum * largest[first_token + token];
                 put((first_token + token) * params.out_stride + params.out_offset + row, finish(y, params.out_offset + row));
+#endif
             }
         }
 #end

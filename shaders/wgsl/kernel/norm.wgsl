@@ -1,7 +1,11 @@
+#ifdef HALVES
+enable f16;
+#endif
 // RMS norm of each row: y = x w / sqrt(mean(x^2) + epsilon); with LAYER x less its mean, with BIAS plus a bias. Stored, or
 // with ADD added to `out`. With GATHER
 // row r of `out` comes from the input's row outputs[r]. `count` columns are numbers, those behind them zeros; with PADDED
 // they are kept out of the squares that LAYER sums up.
+// With HALVES the rows go, as halves, where products with cooperative matrices read them, as round_halves puts them.
 //
 // Shapes: input, out [rows, 4 * width4] f32; weight, bias [4 * width4] f32.
 // Threads: a workgroup of LANES a row. A lane keeps VECTORS vec4s of it, LANES apart, so that a row is read once, all of
@@ -18,7 +22,12 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
+#ifdef HALVES
+@group(0) @binding(2) var<storage, read_write> halves: array<vec4<f16>>;
+@group(0) @binding(6) var<storage, read_write> largest: array<f32>;
+#else
 @group(0) @binding(2) var<storage, read_write> out: array<vec4<f32>>;
+#endif
 @group(0) @binding(3) var<uniform> params: Params;
 #ifdef GATHER
 @group(0) @binding(4) var<storage, read> outputs: array<u32>;
@@ -31,6 +40,9 @@ struct Params {
 override LANES: u32 = 64u;
 #define MANY_SUBGROUPS
 #import shared/reduce
+#ifdef HALVES
+#import shared/largest
+#endif
 
 // Vector `i` of a row, within it.
 fn inside(i: u32) -> u32 {
@@ -109,6 +121,30 @@ fn main(
 #end
     let sum = workgroup_sum(squares, lane, subgroup, subgroups, subgroup_lane);
     let scale = 1.0 / sqrt(sum / f32(params.count) + params.epsilon);
+#ifdef HALVES
+    var most = vec4<f32>(0.0);
+#unroll v VECTORS
+    x{v} *= scale;
+#ifdef BIAS
+    x{v} += bias[inside(i{v})];
+#endif
+    most = max(most, abs(or_zeros(i{v}, x{v})));
+#end
+    let of_row = workgroup_largest(max(max(most.x, most.y), max(most.z, most.w)), lane);
+    if lane == 0u {
+        largest[workgroup.x] = of_row;
+    }
+    let factor = 1.0 / of_row;
+#unroll v VECTORS
+#ifdef RAGGED
+    if i{v} < params.width4 {
+        halves[to + i{v}] = vec4<f16>(x{v} * factor);
+    }
+#else
+    halves[to + i{v}] = vec4<f16>(x{v} * factor);
+#endif
+#end
+#else
 #unroll v VECTORS
     {
         var y = x{v} * scale;
@@ -127,4 +163,5 @@ fn main(
 #endif
     }
 #end
+#endif
 }

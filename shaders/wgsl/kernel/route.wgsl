@@ -30,10 +30,9 @@ const LANES: u32 = 64u;
 const LOWEST: f32 = -3e38;
 
 var<workgroup> weight_of: array<f32, 1024>;
-// What is chosen by; LOWEST once chosen.
+// What is chosen by; LOWEST in a group that is not.
 var<workgroup> value_of: array<f32, 1024>;
 var<workgroup> best_value: array<f32, 64>;
-var<workgroup> best_expert: array<u32, 64>;
 var<workgroup> chosen: array<u32, 64>;
 
 @compute @workgroup_size(64)
@@ -46,8 +45,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     best_value[lane] = most;
     workgroupBarrier();
-    for (var i = 0u; i < LANES; i++) {
-        most = max(most, best_value[i]);
+    for (var i = 0u; i < LANES; i += 4u) {
+        most = max(most, max(max(best_value[i], best_value[i + 1u]), max(best_value[i + 2u], best_value[i + 3u])));
     }
     workgroupBarrier();
     var sum = 0.0;
@@ -59,8 +58,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     best_value[lane] = sum;
     workgroupBarrier();
     var total = 0.0;
-    for (var i = 0u; i < LANES; i++) {
-        total += best_value[i];
+    for (var i = 0u; i < LANES; i += 4u) {
+        total += (best_value[i] + best_value[i + 1u]) + (best_value[i + 2u] + best_value[i + 3u]);
     }
 #endif
     for (var e = lane; e < params.experts; e += LANES) {
@@ -115,30 +114,24 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     workgroupBarrier();
 #endif
-    for (var n = 0u; n < params.used; n++) {
-        var value = LOWEST;
-        var expert = 0u;
-        for (var e = lane; e < params.experts; e += LANES) {
-            if value_of[e] > value {
-                value = value_of[e];
-                expert = e;
-            }
-        }
-        best_value[lane] = value;
-        best_expert[lane] = expert;
-        workgroupBarrier();
-        if lane == 0u {
-            for (var i = 1u; i < LANES; i++) {
-                if best_value[i] > value || (best_value[i] == value && best_expert[i] < expert) {
-                    value = best_value[i];
-                    expert = best_expert[i];
-                }
-            }
-            chosen[n] = expert;
-            value_of[expert] = LOWEST;
-        }
-        workgroupBarrier();
+    // An expert's place is the number of those before it: all at once, without a round for each that is chosen. Where some
+    // are no numbers, places may be left; they keep an expert that exists.
+    for (var n = lane; n < params.used; n += LANES) {
+        chosen[n] = min(n, params.experts - 1u);
     }
+    workgroupBarrier();
+    for (var e = lane; e < params.experts; e += LANES) {
+        let value = value_of[e];
+        var place = 0u;
+        for (var i = 0u; i < params.experts; i++) {
+            let other = value_of[i];
+            place += u32(other > value || (other == value && i < e));
+        }
+        if place < params.used {
+            chosen[place] = e;
+        }
+    }
+    workgroupBarrier();
     if lane == 0u {
 #ifdef SOFTMAX
         let highest = 0.0;

@@ -36,6 +36,11 @@ struct Params {
 #endif
 }
 
+#ifdef HALVES_INPUT
+@group(0) @binding(1) var<storage, read> input: array<vec4<f16>>;
+// Of each token the number that its inputs were divided by.
+@group(0) @binding(9) var<storage, read> largest: array<f32>;
+#else
 #ifdef ROUNDED
 @group(0) @binding(1) var<storage, read> bytes: array<vec4<u32>>;
 @group(0) @binding(9) var<storage, read> x_scales: array<vec2<f32>>;
@@ -45,6 +50,7 @@ struct Params {
 @group(0) @binding(1) var<uniform> input: array<vec4<f32>, 4096>;
 #else
 @group(0) @binding(1) var<storage, read> input: array<vec4<f32>>;
+#endif
 #endif
 #endif
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;

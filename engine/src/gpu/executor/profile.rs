@@ -1,6 +1,9 @@
-//! A step with a pass for each dispatch, so that the device's clock can be read around it.
+//! A step with a pass for each dispatch, so that the device's clock can be read around it; and in one pass, whole and
+//! without each of its kernels.
 
-use super::GpuExecutor;
+use std::collections::BTreeMap;
+
+use super::{GpuExecutor, Recorded};
 use crate::Result;
 use crate::gpu::lower::cost::Costs;
 use crate::kv::{KvTable, Prepared};
@@ -17,8 +20,7 @@ impl GpuExecutor {
         step: &Prepared,
     ) -> Result<StepProfile> {
         self.gpu.need_timestamps()?;
-        let mut copies = self.encoder();
-        let (class, recording) = self.begin(table, step, None, &mut copies)?;
+        let (class, recording, copies) = self.begin(table, step, None)?;
         self.submit(copies);
         let dispatches = self.lower(class)?;
         let (tokens, outputs) = (step.tokens.len() as u32, self.output_rows as u32);
@@ -27,6 +29,24 @@ impl GpuExecutor {
             (0..recording.len()).filter(|&index| grid(index).iter().all(|&n| n > 0)).collect();
         self.counts.dispatches = counted.len();
         let most = self.submit_work();
+        let period = f64::from(self.gpu.queue.get_timestamp_period());
+        // First, and with the states put back: what is computed without a kernel is wrong, and overwritten below.
+        let states = self.states_of_all()?;
+        let all = || counted.iter().map(|&index| (&recording[index], &dispatches[index].variant));
+        let whole = self.time_pass(all().map(|(recorded, _)| recorded), tokens, outputs)?;
+        let mut without = BTreeMap::new();
+        for (_, variant) in all() {
+            if without.contains_key(variant) {
+                continue;
+            }
+            let others = all().filter(|(_, other)| *other != variant);
+            let ticks = self.time_pass(others.map(|(recorded, _)| recorded), tokens, outputs)?;
+            without.insert(variant.clone(), ticks as f64 * period);
+        }
+        let whole = whole as f64 * period;
+        for (buffer, bytes) in self.states.iter().zip(&states) {
+            self.gpu.queue.write_buffer(buffer, 0, bytes);
+        }
         let mut ticks: Vec<[u64; 2]> = Vec::with_capacity(counted.len());
         for counted in counted.chunks(SET) {
             let queries = self.gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
@@ -63,7 +83,6 @@ impl GpuExecutor {
         self.gpu.check()?;
         let costs =
             Costs { plan: &self.plan, layout: &self.weights.layout, sizes: &self.sizes, step };
-        let period = f64::from(self.gpu.queue.get_timestamp_period());
         let between = |from: u64, to: u64| to.saturating_sub(from) as f64 * period;
         let timed = counted.iter().zip(&ticks).map(|(&index, &[begin, end])| DispatchTime {
             variant: dispatches[index].variant.clone(),
@@ -75,7 +94,65 @@ impl GpuExecutor {
             (Some(first), Some(last)) => between(first[0], last[1]),
             _ => 0.0,
         };
-        Ok(StepProfile { dispatches: timed.collect(), span })
+        Ok(StepProfile { dispatches: timed.collect(), span, whole, without })
+    }
+
+    /// The recurrent states of all sequences, a buffer each.
+    fn states_of_all(&self) -> Result<Vec<Vec<u8>>> {
+        let read = |buffer: &wgpu::Buffer| {
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+            let readback = self.gpu.buffer("state readback", buffer.size(), usage);
+            self.copy_out(buffer, 0, &readback, 0, buffer.size());
+            self.gpu.read_mapped(&readback, buffer.size())
+        };
+        self.states.iter().map(read).collect()
+    }
+
+    /// Computes dispatches in one pass, or in as many as a step's work is cut into; answers the clock's ticks from its
+    /// begin to its end.
+    fn time_pass<'a>(
+        &self,
+        dispatches: impl Iterator<Item = &'a Recorded>,
+        tokens: u32,
+        outputs: u32,
+    ) -> Result<u64> {
+        let queries = self.gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+            label: Some("profile"),
+            ty: wgpu::QueryType::Timestamp,
+            count: 2,
+        });
+        let most = self.submit_work();
+        let mut encoder = self.encoder();
+        let mut dispatches = dispatches.peekable();
+        let mut begin = Some(0);
+        while dispatches.peek().is_some() {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                    query_set: &queries,
+                    beginning_of_pass_write_index: begin.take(),
+                    end_of_pass_write_index: Some(1),
+                }),
+            });
+            let mut work = 0;
+            for recorded in dispatches.by_ref() {
+                recorded.encode(&mut pass, tokens, outputs);
+                work += recorded.work * u64::from(tokens);
+                if work > most {
+                    break;
+                }
+            }
+            drop(pass);
+            if dispatches.peek().is_some() {
+                let full = std::mem::replace(&mut encoder, self.encoder());
+                self.gpu.queue.submit([full.finish()]);
+            }
+        }
+        if begin.is_some() {
+            return Ok(0);
+        }
+        let ticks = self.read_ticks(encoder, &queries, 1)?;
+        Ok(ticks[0][1].saturating_sub(ticks[0][0]))
     }
 
     /// Submits what is left and reads the begin and end of `count` dispatches, in the clock's ticks.

@@ -87,11 +87,14 @@ impl Lowering<'_> {
         let (most, heads) = tile_queries(kv);
         let per_kv = (kv.heads / kv.kv_heads) as u32;
         let many = self.class.tokens == Count::Many;
+        let parts = attention_parts(kv, self.caps, self.class.tokens);
+        let split = self.class.long && !many && parts > 1;
+        // Of a short context a head is little: a card has room for a workgroup each, which has less to do.
+        let short = self.class.tokens == Count::One && !split;
+        let heads = if short && self.caps.unrolls { 1 } else { heads };
         let tokens = if self.class.together && many { most / heads } else { 1 };
         let queries = heads * tokens;
         let windowed = usize::from(kv.window.is_some());
-        let parts = attention_parts(kv, self.caps, self.class.tokens);
-        let split = self.class.long && !many && parts > 1;
         let mut bindings = vec![
             ("qkv", Resource::Value(qkv)),
             ("keys", Resource::Keys(layer)),

@@ -80,11 +80,13 @@ impl Lowering<'_> {
         };
         let to = self.plan.value(value);
         let gather = to.rows == Rows::Outputs;
-        let mut bindings = vec![
-            ("input", Resource::Value(input)),
-            ("weight", self.vector(weight)),
-            ("out", Resource::Value(value)),
-        ];
+        let halves = self.norms_to_halves(value);
+        let mut bindings = vec![("input", Resource::Value(input)), ("weight", self.vector(weight))];
+        if halves {
+            bindings.extend([("halves", Resource::Rounded), ("largest", Resource::RoundedScales)]);
+        } else {
+            bindings.push(("out", Resource::Value(value)));
+        }
         if gather {
             bindings.push(("outputs", Resource::Outputs));
         }
@@ -100,6 +102,7 @@ impl Lowering<'_> {
                 .define_if(bias.is_some(), "BIAS")
                 .define_if(add, "ADD")
                 .define_if(gather, "GATHER")
+                .define_if(halves, "HALVES")
                 .define_if(shares.ragged, "RAGGED")
                 .number("VECTORS", shares.each)
                 .constant("LANES", shares.lanes),

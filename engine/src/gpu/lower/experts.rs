@@ -2,27 +2,32 @@
 
 use shaders::Variant;
 
-use super::{Dispatch, Extent, GROUP, LANES, Lowering, Resource, activated};
+use super::{
+    Dispatch, Extent, GROUP, LANES, Lowering, Resource, activated, cooperative, round_halves,
+};
 use crate::executor::Precision;
 use crate::gpu::choice::{Caps, Count, ProductKernel};
 use crate::gpu::layout::{Part, VectorId};
 use crate::model::spec::{Gating, Routing};
 use crate::plan::{Op, Rows, ValueId};
 
-/// Slots of a tile.
-const TILE: u32 = 32;
 /// Rows of a workgroup for few tokens.
 const ROWS: u32 = 2;
 
-/// Words of the list of tiles before the slots: their count, and three a tile.
-fn order_of(tokens: usize, routing: &Routing) -> usize {
+/// The tiles that a step's slots can make.
+fn tiles(routing: &Routing, caps: &Caps) -> Extent {
     let (used, experts) = (routing.used as u32, routing.count as u32);
-    1 + 3 * Extent::Tiles { used, per: TILE, experts }.count(tokens as u32, 0) as usize
+    Extent::Tiles { used, per: caps.expert_tile_slots(), experts }
+}
+
+/// Words of the list of tiles before the slots: their count, and three a tile.
+fn order_of(tokens: usize, routing: &Routing, caps: &Caps) -> usize {
+    1 + 3 * tiles(routing, caps).count(tokens as u32, 0) as usize
 }
 
 /// Words of the list of tiles for steps of up to `tokens` tokens.
-pub fn tile_words(tokens: usize, routing: &Routing) -> usize {
-    order_of(tokens, routing) + tokens * routing.used
+pub fn tile_words(tokens: usize, routing: &Routing, caps: &Caps) -> usize {
+    order_of(tokens, routing, caps) + tokens * routing.used
 }
 
 /// One product with experts.
@@ -128,6 +133,8 @@ impl Lowering<'_> {
         }
         if many {
             out.push(self.expert_lists(routing, routes));
+            let rows = Extent::Per(self.plan.value(input).rows, 1);
+            out.extend(self.expert_halves(input, self.plan.value(input).width, rows));
         }
         for part in parts {
             // The weights that the part holds rows of, by their first rows.
@@ -163,6 +170,11 @@ impl Lowering<'_> {
         let bias = self.layout.biases_of(self.plan, &[weight], &[bias]);
         let width = self.plan.value(value).width;
         let many = self.class.tokens == Count::Many;
+        if many {
+            let slots = Extent::Times(routing.used as u32);
+            let of_slot = self.plan.value(input).width / routing.used;
+            out.extend(self.expert_halves(input, of_slot, slots));
+        }
         for part in self.layout.parts(&[weight]) {
             let product = Product {
                 routing,
@@ -248,7 +260,7 @@ impl Lowering<'_> {
 
     fn expert_lists(&self, routing: &Routing, routes: ValueId) -> Dispatch {
         Dispatch {
-            variant: Variant::new("expert_lists"),
+            variant: Variant::new("expert_lists").number("TOKENS", self.caps.expert_tile_slots()),
             bindings: vec![
                 ("routes", Resource::Value(routes)),
                 ("tiles", Resource::ExpertTiles),
@@ -257,11 +269,17 @@ impl Lowering<'_> {
             params: vec![
                 ("experts", routing.count as u32),
                 ("used", routing.used as u32),
-                ("order", order_of(self.chunk, routing) as u32),
+                ("order", order_of(self.chunk, routing, self.caps) as u32),
             ],
             grid: [Extent::Fixed(1); 3],
             op: 0,
         }
+    }
+
+    /// The input of products of many slots as halves, where they take it so.
+    fn expert_halves(&self, input: ValueId, width: usize, rows: Extent) -> Option<Dispatch> {
+        let halves = matches!(self.caps.expert_tiles(width), ProductKernel::Cooperative { .. });
+        halves.then(|| round_halves(input, width, rows))
     }
 
     /// A product that is stored slot by slot.
@@ -269,16 +287,23 @@ impl Lowering<'_> {
         if self.class.tokens != Count::Many {
             return self.by_slot(product, routes, rows, 0);
         }
-        let kernel = ProductKernel::Matmul { tokens: TILE };
+        let matrix = &self.layout.matrices[product.part.buffer];
+        let kernel = self.caps.expert_tiles(matrix.columns);
         let mut dispatch = self.with_experts(product, kernel.name(), rows, 0);
-        let format = self.layout.matrices[product.part.buffer].format;
-        if let Some(name) = self.caps.precision_define(format) {
+        if let Some(name) = self.caps.precision_define(matrix.format) {
             dispatch.variant = dispatch.variant.define(name);
         }
-        dispatch.variant = dispatch.variant.define("EXPERTS").number("TOKENS", TILE);
+        let variant =
+            dispatch.variant.define("EXPERTS").number("TOKENS", kernel.workgroup_tokens());
+        dispatch.variant = cooperative(variant, kernel);
+        if matches!(kernel, ProductKernel::Cooperative { .. }) {
+            dispatch.bindings.retain(|(name, _)| *name != "input");
+            dispatch
+                .bindings
+                .extend([("input", Resource::Rounded), ("largest", Resource::RoundedScales)]);
+        }
         dispatch.bindings.extend([("tiles", Resource::ExpertTiles), ("step", Resource::Step)]);
-        let (used, experts) = (product.routing.used as u32, product.routing.count as u32);
-        let tiles = Extent::Tiles { used, per: TILE, experts };
+        let tiles = tiles(product.routing, self.caps);
         dispatch.grid = self.tiled_grid(tiles, (rows as u32).div_ceil(kernel.workgroup_rows()));
         dispatch
     }
@@ -343,7 +368,7 @@ impl Lowering<'_> {
             ("experts", experts as u32),
             ("used", routing.used as u32),
             ("slots_per_row", product.slots_per_row as u32),
-            ("order", order_of(self.chunk, routing) as u32),
+            ("order", order_of(self.chunk, routing, self.caps) as u32),
             ("first_bias", product.first_bias as u32),
         ]);
         let mut bindings = self.weights_of(part);
