@@ -2,8 +2,8 @@
 //
 //   peer FOLDER MODEL.gguf PROMPT GENERATE RUNS [DEPTH]
 //
-// FOLDER holds libggml-*.so, of which the best for this machine are loaded. Each test has a run that warms up; DEPTH
-// tokens come before it, not timed. Prints a line a test: | test | mean ± deviation |, in tokens a second.
+// FOLDER holds libggml-*.so, of which the best for this machine are loaded. Each test has runs that warm up, for a second: until
+// then a card's clocks rise. DEPTH tokens come before each run, not timed. Prints a line a test: | test | mean ± deviation |, in tokens a second.
 // The device is chosen by GGML_VK_VISIBLE_DEVICES. Built by benches/gpu.sh --pack.
 #include <math.h>
 #include <stdbool.h>
@@ -43,6 +43,7 @@ static bool compute(struct llama_context *context, int count, int step) {
 
 static bool test(struct llama_context *context, const char *kind, int count, int step, int runs, int depth) {
     double sum = 0, squares = 0;
+    double begin = now();
     for (int run = 0; run <= runs; run++) {
         llama_memory_clear(llama_get_memory(context), true);
         if (!compute(context, depth, 512)) return false;
@@ -52,6 +53,7 @@ static bool test(struct llama_context *context, const char *kind, int count, int
         if (!compute(context, length, step)) return false;
         double speed = length / (now() - start);
         if (run > 0) sum += speed, squares += speed * speed;
+        if (run == 0 && now() - begin < 1) run--;
     }
     double mean = sum / runs;
     double variance = runs > 1 ? (squares - runs * mean * mean) / (runs - 1) : 0;
