@@ -281,12 +281,13 @@ can_cuda() {
     [ -f "$store/all/peer-cuda/libggml-cuda.so" ] && [ -z "$software" ] || return 1
     if [ -z "$cuda_sought" ]; then
         cuda_sought=yes
-        local runtime
+        local runtime folders=""
         for runtime in cublas cudart; do
             runtime=$(timeout 20 find / \( -path /proc -o -path /sys \) -prune -o -name "lib$runtime.so.13" -not -path "*/stubs/*" -print -quit 2>/dev/null || true)
             [ -n "$runtime" ] || { row "llama.cpp cuda" "" "" "CUDA 13's libraries are not here"; return 1; }
-            case ":$cuda_folder:" in *":${runtime%/*}:"*) ;; *) cuda_folder+=${cuda_folder:+:}${runtime%/*} ;; esac
+            case ":$folders:" in *":${runtime%/*}:"*) ;; *) folders+=${folders:+:}${runtime%/*} ;; esac
         done
+        cuda_folder=$folders
         # Its own libraries beside the CPU's of the other folder.
         ln -sf "$store"/all/peer/libggml-cpu-*.so "$store/all/peer-cuda/"
     fi

@@ -15,6 +15,7 @@ used. What was assembled is kept in CACHE.
 import concurrent.futures
 import hashlib
 import os
+import threading
 import re
 import struct
 import subprocess
@@ -57,7 +58,7 @@ def assembled(text: bytes, architecture: int, tools: str, cache: str, room: int)
     text = re.sub(rb"^\.version 9\.\d+", VERSION, text, count=1, flags=re.MULTILINE)
     by = subprocess.run([f"{tools}/ptxas", "--version"], check=True, capture_output=True).stdout
     name = os.path.join(cache, hashlib.sha256(by + repr(options).encode() + text).hexdigest()[:24])
-    cubin, part, fat = name + ".cubin", f"{name}.{os.getpid()}.part", f"{name}.{os.getpid()}.fatbin"
+    cubin, part, fat = name + ".cubin", f"{name}.{threading.get_ident()}.part", f"{name}.{threading.get_ident()}.fatbin"
     if not os.path.exists(cubin):
         with open(name + ".ptx", "wb") as file:
             file.write(text)

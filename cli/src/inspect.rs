@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     // A file of an unknown architecture is still shown, without what its memory would be.
     let model = ModelFile::from_gguf(file.clone());
     let layers = model.as_ref().ok().map(|model| model.spec.layers.len());
-    let device = args.device.open(layers)?;
+    let device = args.device.open_for(Precision::F16Tiles, layers)?;
     // As `engine run` would use it.
     let options = match &model {
         Ok(model) => args.context.options(&model.spec),

@@ -27,7 +27,7 @@ pub struct Sizes {
 /// How exactly products are computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Precision {
-    /// Activations and sums in f32: the default, and what `--exact` means.
+    /// Activations and sums in f32: the library's default, and what `--exact` means. The command line's is `F16Tiles`.
     #[default]
     F32,
     /// Prompts only, and only on GPUs that multiply matrices of halves (elsewhere f32 is faster, and taken): operands

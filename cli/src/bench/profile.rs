@@ -70,6 +70,8 @@ pub struct Request<'a> {
 /// A step that was profiled.
 struct Case {
     model: String,
+    /// How exactly it computed.
+    precision: Precision,
     tokens: usize,
     depth: usize,
     profiles: Vec<StepProfile>,
@@ -83,7 +85,6 @@ pub fn run(args: &ProfileArgs, request: &Request) -> Result<ExitCode> {
     if args.profile {
         gpu.need_timestamps()?;
     }
-    // What it computes in, where matrix units are asked for that it has not.
     let precision = gpu.caps.possible(request.precision);
     let measured = roofline::measure(&gpu)?;
     let products = if args.roofline { products::measure(&gpu, precision)? } else { Vec::new() };
@@ -114,7 +115,7 @@ pub fn run(args: &ProfileArgs, request: &Request) -> Result<ExitCode> {
     print_roofline(&measured)?;
     products::print(&products, &roof)?;
     for case in &cases {
-        case.print(&roof, precision)?;
+        case.print(&roof)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -144,9 +145,9 @@ fn profile(
     let options =
         ContextOptions { cells: Some(most(&request.depths) + longest), ..request.options.clone() };
     let load = LoadOptions { precision: request.precision, ..LoadOptions::from(options.clone()) };
-    let model = models::load_file(device, file.clone(), &load)?;
-    let mut context = model.context(&options)?;
-    let vocabulary = model.file().spec.vocabulary;
+    let loaded = models::load_file(device, file.clone(), &load)?;
+    let mut context = loaded.context(&options)?;
+    let vocabulary = loaded.file().spec.vocabulary;
     for &depth in &request.depths {
         let of_prompts = request.prompts.iter().filter(|&&tokens| tokens > 0);
         // A step takes no more than a chunk.
@@ -154,7 +155,8 @@ fn profile(
         for tokens in of_prompts.chain(request.generate.then_some(1)) {
             let mut run = Run { context: &mut context, vocabulary, depth, tokens };
             let (profiles, seconds) = run.measure(request.repetitions)?;
-            cases.push(Case { model: name.to_string(), tokens, depth, profiles, seconds });
+            let (precision, model) = (loaded.precision(), name.to_string());
+            cases.push(Case { model, precision, tokens, depth, profiles, seconds });
         }
     }
     Ok(())
@@ -249,6 +251,7 @@ impl Case {
         let sums = by_variant(&self.profiles);
         json!({
             "model": self.model,
+            "precision": self.precision.name(),
             "test": self.test(),
             "n_depth": self.depth,
             "step_ns": (self.seconds * 1e9).round() as u64,
@@ -258,7 +261,7 @@ impl Case {
         })
     }
 
-    fn print(&self, roof: &Roof, precision: Precision) -> Result<()> {
+    fn print(&self, roof: &Roof) -> Result<()> {
         let sums = by_variant(&self.profiles);
         let all: f64 = sums.iter().map(|sum| sum.nanoseconds).sum();
         let dispatches: usize = sums.iter().map(|sum| sum.count).sum();
@@ -267,7 +270,7 @@ impl Case {
             "\n{}, {}, {}: {dispatches} dispatches of {:.3} ms together, {:.3} ms from first to last, {:.3} ms in one pass; not timed {:.3} ms on the host's clock; {}\n",
             self.model,
             self.test(),
-            precision.name(),
+            self.precision.name(),
             all / 1e6,
             self.span() / 1e6,
             self.whole() / 1e6,

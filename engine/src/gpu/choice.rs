@@ -349,6 +349,8 @@ impl Caps {
         let fits = self.subgroups
             && self.subgroup_max <= 64
             && [64, 128].contains(&tokens)
+            // Their inputs lie in whole tiles, as long as this.
+            && tokens as usize <= MOST_TILE_TOKENS
             && [1, 2].contains(&groups)
             && bytes <= self.max_workgroup_bytes
             && (columns / 32).is_multiple_of(groups as usize);

@@ -1,7 +1,8 @@
 //! A context on the GPU: its buffers, its recordings, its steps.
 //!
 //! A plan is lowered once per class of steps; a recording holds each dispatch's pipeline and bind group, so
-//! that a step creates nothing: it writes the step's numbers, encodes one pass, submits.
+//! that a step creates none: it writes the step's numbers and submits its commands, encoded then or ahead
+//! (`commands`).
 
 mod commands;
 pub(super) mod numbers;
@@ -699,7 +700,7 @@ impl Executor for GpuExecutor {
     }
 
     fn profile(&mut self, table: &KvTable, step: &Prepared) -> Result<StepProfile> {
-        self.profile_dispatches(table, step)
+        self.profile_dispatches(table, step, true)
     }
 
     fn can_select(&self, sampling: &Sampling) -> bool {

@@ -250,19 +250,24 @@ impl Lowering<'_> {
     /// Whether all products of an op are of halves of `input`, row by row.
     fn takes_halves(&self, op: &Op, input: ValueId) -> bool {
         let Op::Linear { input: of, weights, epilogue, out, .. } = op else { return false };
-        let parts = self.layout.parts(weights);
-        let (gated, to) = match *epilogue {
-            Epilogue::Gated { both, .. } => (parts.len() == 1, both),
-            _ => (false, *out),
-        };
-        let is_cooperative = |part: &Part, out: ValueId, gated: bool| {
-            matches!(self.kernel(part, out, gated), ProductKernel::Cooperative { .. })
-        };
+        let kernels = self.kernels_of(self.layout.parts(weights), *epilogue, *out);
         *of == input
             && self.plan.value(*out).rows == self.plan.value(input).rows
-            && parts
-                .iter()
-                .all(|part| is_cooperative(part, *out, gated) && is_cooperative(part, to, false))
+            && kernels.iter().all(|kernel| matches!(kernel, ProductKernel::Cooperative { .. }))
+    }
+
+    /// The kernels that multiply an op's parts: of one part with gate and up that which gates, if it can; else the two
+    /// products' before they are gated.
+    fn kernels_of(&self, parts: &[Part], epilogue: Epilogue, out: ValueId) -> Vec<ProductKernel> {
+        let Epilogue::Gated { both, .. } = epilogue else {
+            return parts.iter().map(|part| self.kernel(part, out, false)).collect();
+        };
+        match parts {
+            [part] if self.kernel(part, out, true).can_fuse() => {
+                vec![self.kernel(part, out, true)]
+            }
+            parts => parts.iter().map(|part| self.kernel(part, both, false)).collect(),
+        }
     }
 
     /// Where the dispatches from `first` on begin by rounding what the one before made of gate and up, and nothing else
@@ -383,14 +388,13 @@ impl Lowering<'_> {
         let bias = self.layout.biases_of(self.plan, weights, biases);
         let parts = self.layout.parts(weights);
         let from = Input { value: *input, norm };
-        // Once for all the op's products that take bytes.
-        let gated = matches!(epilogue, Epilogue::Gated { .. }) && parts.len() == 1;
-        if parts.iter().any(|part| self.is_rounded(self.kernel(part, *value, gated), part, *value))
-        {
+        // Once for all the op's products that take bytes, or halves.
+        let kernels = self.kernels_of(parts, *epilogue, *value);
+        let mut products = parts.iter().zip(&kernels);
+        if products.any(|(part, &kernel)| self.is_rounded(kernel, part, *value)) {
             out.push(self.round_input(from, *value));
         }
-        let kernels = || parts.iter().map(|part| self.kernel(part, *value, gated));
-        if kernels().any(|kernel| matches!(kernel, ProductKernel::Cooperative { .. }))
+        if kernels.iter().any(|kernel| matches!(kernel, ProductKernel::Cooperative { .. }))
             && !self.norms_to_halves(*input)
         {
             let rows = Extent::Per(self.plan.value(*value).rows, 1);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::adapter::Gpu;
 use super::choice::{Caps, Count, ProductKernel, ProductShape};
-use crate::executor::Sizes;
+use crate::executor::{Precision, Sizes};
 use crate::model::rope::RopeStyle;
 use crate::model::spec::{NormKind, Routing};
 use crate::plan::{Epilogue, Op, Plan, Rows};
@@ -92,9 +92,7 @@ fn without(caps: &Caps, case: &Case) -> Option<Caps> {
         Case::Linear(_, ProductKernel::Lanewise { .. }) => {
             Some(Caps { lanewise: false, ..caps.clone() })
         }
-        Case::Linear(_, ProductKernel::Cooperative { .. }) => {
-            Some(Caps { cooperative: false, ..caps.clone() })
-        }
+        Case::Linear(_, ProductKernel::Cooperative { .. }) => Some(without_matrices(caps)),
         Case::Experts(experts)
             if Count::of(experts.tokens) == Count::Many
                 && matches!(
@@ -102,13 +100,28 @@ fn without(caps: &Caps, case: &Case) -> Option<Caps> {
                     ProductKernel::Cooperative { .. }
                 ) =>
         {
-            Some(Caps { cooperative: false, ..caps.clone() })
+            Some(without_matrices(caps))
         }
         Case::Linear(_, ProductKernel::Matmul { .. }) => {
             Some(Caps { tiles: false, ..caps.clone() })
         }
         Case::Embed(..) => None,
         _ => caps.subgroups.then(|| Caps { subgroups: false, ..caps.clone() }),
+    }
+}
+
+/// Without matrix units, whose products are the only ones of halves.
+fn without_matrices(caps: &Caps) -> Caps {
+    let all = Caps { cooperative: false, ..caps.clone() };
+    Caps { precision: all.possible(caps.precision), ..all }
+}
+
+/// The class by which a kernel's results are bounded: what multiplies no halves is exact beside one that does.
+fn bounded_by(caps: &Caps, kernel: ProductKernel) -> Precision {
+    match (caps.precision, kernel) {
+        (Precision::F16Tiles, ProductKernel::Cooperative { .. }) => Precision::F16Tiles,
+        (Precision::F16Tiles, _) => Precision::F32,
+        (precision, _) => precision,
     }
 }
 
@@ -269,7 +282,7 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
                         bias: biases.iter().any(Option::is_some),
                         epilogue: if gated && !fused { Epilogue::Store } else { epilogue },
                         norm: normed,
-                        precision: caps.precision,
+                        precision: bounded_by(caps, kernel),
                     };
                     add(Case::Linear(case, kernel));
                 }
@@ -313,7 +326,13 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
                         bias: biases.iter().any(Option::is_some),
                         activation: *activation,
                         fused: weights.len() == 1,
-                        precision: caps.precision,
+                        precision: match (Count::of(tokens), caps.precision) {
+                            (Count::Many, _) => {
+                                bounded_by(caps, caps.expert_tiles(plan.value(*input).width))
+                            }
+                            (_, Precision::F16Tiles) => Precision::F32,
+                            (_, precision) => precision,
+                        },
                     }));
                 }
             }

@@ -345,7 +345,7 @@ impl Ready {
     fn seconds(&mut self) -> Result<f64> {
         let products = self.products as f64;
         let Some(one) = &mut self.one else {
-            let profile = self.executor.profile(&self.table, &self.prepared)?;
+            let profile = self.executor.time_dispatches(&self.table, &self.prepared)?;
             let all: f64 = profile.dispatches.iter().map(|timed| timed.nanoseconds).sum();
             return Ok(all / 1e9 / products);
         };

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{GpuExecutor, Recorded};
+use crate::gpu::choice::FEW;
 
 /// Dispatches of a prompt that are submitted before the rest is encoded: enough to keep a card busy meanwhile.
 const FIRST_PIECE: usize = 32;
@@ -71,7 +72,8 @@ impl GpuExecutor {
                 self.submit(std::mem::take(&mut buffers));
             }
             // A prompt's first dispatches go ahead: the device begins while the others are encoded.
-            let most = if pieces == 0 && work.tokens > 1 { FIRST_PIECE } else { usize::MAX };
+            let is_prompt = self.gpu.is_card && work.tokens as usize > FEW;
+            let most = if pieces == 0 && is_prompt { FIRST_PIECE } else { usize::MAX };
             let piece = self.encode(&work, first, most);
             self.counts.dispatches += piece.dispatches;
             buffers.push(piece.commands);

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use shaders::Variant;
+
 use super::{GpuExecutor, Recorded};
 use crate::Result;
 use crate::gpu::lower::cost::Costs;
@@ -13,11 +15,21 @@ use crate::profile::{DispatchTime, StepProfile};
 const SET: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 
 impl GpuExecutor {
-    /// Computes a step and times its dispatches.
+    /// Computes a step and times its dispatches, each apart.
+    pub(in crate::gpu) fn time_dispatches(
+        &mut self,
+        table: &KvTable,
+        step: &Prepared,
+    ) -> Result<StepProfile> {
+        self.profile_dispatches(table, step, false)
+    }
+
+    /// The same, `in_one_pass` too, whole and without each kernel.
     pub(super) fn profile_dispatches(
         &mut self,
         table: &KvTable,
         step: &Prepared,
+        in_one_pass: bool,
     ) -> Result<StepProfile> {
         self.gpu.need_timestamps()?;
         let (class, recording, copies) = self.begin(table, step, None)?;
@@ -30,23 +42,14 @@ impl GpuExecutor {
         self.counts.dispatches = counted.len();
         let most = self.submit_work();
         let period = f64::from(self.gpu.queue.get_timestamp_period());
-        // First, and with the states put back: what is computed without a kernel is wrong, and overwritten below.
-        let states = self.states_of_all()?;
-        let all = || counted.iter().map(|&index| (&recording[index], &dispatches[index].variant));
-        let whole = self.time_pass(all().map(|(recorded, _)| recorded), tokens, outputs)?;
-        let mut without = BTreeMap::new();
-        for (_, variant) in all() {
-            if without.contains_key(variant) {
-                continue;
-            }
-            let others = all().filter(|(_, other)| *other != variant);
-            let ticks = self.time_pass(others.map(|(recorded, _)| recorded), tokens, outputs)?;
-            without.insert(variant.clone(), ticks as f64 * period);
-        }
-        let whole = whole as f64 * period;
-        for (buffer, bytes) in self.states.iter().zip(&states) {
-            self.gpu.queue.write_buffer(buffer, 0, bytes);
-        }
+        let all = counted.iter().map(|&index| (&recording[index], &dispatches[index].variant));
+        let all: Vec<_> = all.collect();
+        // First: what is computed without a kernel is wrong, and computed again below.
+        let (whole, without) = if in_one_pass {
+            self.time_passes(&all, (tokens, outputs), period)?
+        } else {
+            (0.0, BTreeMap::new())
+        };
         let mut ticks: Vec<[u64; 2]> = Vec::with_capacity(counted.len());
         for counted in counted.chunks(SET) {
             let queries = self.gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
@@ -95,6 +98,31 @@ impl GpuExecutor {
             _ => 0.0,
         };
         Ok(StepProfile { dispatches: timed.collect(), span, whole, without })
+    }
+
+    /// Nanoseconds of a step in one pass, whole and without each variant. Recurrent states are as before afterwards.
+    fn time_passes(
+        &self,
+        all: &[(&Recorded, &Variant)],
+        (tokens, outputs): (u32, u32),
+        period: f64,
+    ) -> Result<(f64, BTreeMap<Variant, f64>)> {
+        let states = self.states_of_all()?;
+        let recorded = all.iter().map(|(recorded, _)| *recorded);
+        let whole = self.time_pass(recorded, tokens, outputs)? as f64 * period;
+        let mut without = BTreeMap::new();
+        for &(_, variant) in all {
+            if without.contains_key(variant) {
+                continue;
+            }
+            let others = all.iter().filter(|(_, other)| *other != variant);
+            let ticks = self.time_pass(others.map(|(recorded, _)| *recorded), tokens, outputs)?;
+            without.insert(variant.clone(), ticks as f64 * period);
+        }
+        for (buffer, bytes) in self.states.iter().zip(&states) {
+            self.gpu.queue.write_buffer(buffer, 0, bytes);
+        }
+        Ok((whole, without))
     }
 
     /// The recurrent states of all sequences, a buffer each.

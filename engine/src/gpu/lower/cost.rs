@@ -61,11 +61,26 @@ impl Costs<'_> {
                 let kv = self.plan.kv_layer(layer);
                 self.cells(op, kv) * kv.value_bytes(self.sizes.value_type) as u64
             }
+            Resource::Rounded => self.rounded_bytes(op, dispatch),
             Resource::PartSums => self.part_floats(op, dispatch, |kv| kv.value_length) * 4,
             Resource::PartMaxima => self.part_floats(op, dispatch, |_| 2) * 4,
             _ => 0,
         });
         Cost { bytes: bytes.sum(), multiply_adds: self.multiply_adds(op, dispatch, product) }
+    }
+
+    /// Bytes of inputs that were rounded: halves, or bytes.
+    fn rounded_bytes(&self, op: &Op, dispatch: &Dispatch) -> u64 {
+        let is_bytes = dispatch.bindings.iter().any(|(name, _)| *name == "bytes");
+        let each = if is_bytes { 1 } else { 2 };
+        match *op {
+            Op::Norm { out, .. } => self.rows(out) * self.plan.value(out).width as u64 * each,
+            Op::Linear { input, out, .. } => {
+                self.rows(out) * self.plan.value(input).width as u64 * each
+            }
+            // Of experts rows are read by those that chose them.
+            _ => 0,
+        }
     }
 
     fn tokens(&self) -> u64 {
