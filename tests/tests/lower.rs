@@ -7,9 +7,10 @@ use std::sync::Arc;
 use engine::context::kv_groups;
 use engine::executor::{Executor as _, Precision, Selection};
 use engine::gpu::adapter::without_driver;
-use engine::gpu::choice::{Caps, Family};
+use engine::gpu::choice::{Caps, Count, Family, ProductKernel};
 use engine::gpu::layout::{Layout, UNIFORM_BYTES};
 use engine::gpu::lower::{Dispatch, Extent, Lowering, Resource, StepClass, lower_selection};
+use engine::gpu::tune::shapes;
 use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights, predict};
 use engine::kv::{KvTable, KvType};
 use engine::model::ModelFile;
@@ -458,4 +459,72 @@ fn cooperative_matrices_have_a_fallback() {
     ] {
         assert!(!uses(&without, 64) && kernels(&without, 64).contains(&"matmul"), "{without:?}");
     }
+}
+
+/// What products with cooperative matrices read was rounded for their own op, whatever was measured to be fast: by a
+/// dispatch of the op, or by the norm of its input, which then nobody reads as floats.
+#[test]
+fn halves_are_those_of_the_product_that_reads_them() {
+    let card = Caps {
+        cooperative: true,
+        precision: Precision::F16Tiles,
+        max_workgroup_bytes: 48 << 10,
+        ..Caps::new(Family::Nvidia, Some((32, 32)), 1 << 32, 65_535)
+    };
+    let chunk = 512;
+    let mut seen = [0; 3];
+    for name in ["llama-1b/2:q4_k_m", "gemma3-4b/2:q4_k_m", "gpt-oss-20b/2:mxfp4"] {
+        let model = synthetic::open(name).unwrap();
+        let plan = Plan::new(&model, 512).unwrap();
+        // The default; tiles for what gates; tiles for all but that.
+        for tiles in [None, Some(true), Some(false)] {
+            let mut caps = card.clone();
+            for shape in shapes(&plan, &card) {
+                if tiles == Some(shape.gated) && shape.count == Count::Many {
+                    caps.tuned.insert(shape, ProductKernel::Matmul { tokens: 64 });
+                }
+            }
+            let layout = Layout::new(&plan, &caps).unwrap();
+            let lowering = Lowering {
+                plan: &plan,
+                layout: &layout,
+                caps: &caps,
+                key_type: KvType::F16,
+                value_type: KvType::F16,
+                table_blocks: [8, 3],
+                blocks: [8, 3],
+                chunk,
+                sequences: 2,
+                class: StepClass::of(chunk, 1),
+            };
+            let dispatches = lowering.lower().unwrap();
+            let mut rounded: Option<&Dispatch> = None;
+            for dispatch in &dispatches {
+                if dispatch.variant.kernel == "matmul_cooperative" {
+                    let by = rounded.unwrap_or_else(|| panic!("{name}: {}", dispatch.variant));
+                    let of_norm = match (&plan.ops[by.op], &plan.ops[dispatch.op]) {
+                        (Op::Norm { out, .. }, Op::Linear { input, .. }) => out == input,
+                        _ => false,
+                    };
+                    assert!(by.op == dispatch.op || of_norm, "{name}: {}", dispatch.variant);
+                }
+                if dispatch.bindings.iter().any(|(name, _)| *name == "halves") {
+                    rounded = Some(dispatch);
+                    seen[0] += usize::from(dispatch.variant.kernel == "norm");
+                    seen[1] += usize::from(dispatch.variant.defines.contains("GATED"));
+                    seen[2] += 1;
+                }
+                if let (true, Op::Norm { out, .. }) =
+                    (dispatch.variant.defines.contains("HALVES"), &plan.ops[dispatch.op])
+                {
+                    let is_bound = |d: &Dispatch| {
+                        d.bindings.iter().any(|(_, resource)| *resource == Resource::Value(*out))
+                    };
+                    assert!(!dispatches.iter().any(is_bound), "{name}: {}", dispatch.variant);
+                }
+            }
+        }
+    }
+    // Norms, gates, and others.
+    assert!(seen[0] > 0 && seen[1] > 0 && seen[2] > seen[0] + seen[1], "{seen:?}");
 }
