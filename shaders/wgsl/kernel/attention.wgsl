@@ -94,8 +94,10 @@ const COLUMNS: u32 = LANES / {SHARE}u;
 
 // QUERY_LENGTH4 of each query, in full turns of the lanes.
 var<workgroup> query: array<vec4<f32>, {QUERY_TURNS}u * LANES>;
-// The SHARE parts of each score, 64 scores a query; then weights, 64 a query; at the end 128 vectors of sums.
-var<workgroup> shared_floats: array<f32, max(QUERIES * 64u * {SHARE}u, 512u)>;
+// The SHARE parts of each score, 64 scores a query; then weights, 64 a query.
+var<workgroup> shared_floats: array<f32, QUERIES * 64u * {SHARE}u>;
+// At the end, sums. Not in the same memory: FXC ends on vectors put together from it (internal error).
+var<workgroup> shared_vectors: array<vec4<f32>, 2u * LANES>;
 var<workgroup> partial: array<f32, 64>;
 // What a query's earlier sums are worth now.
 var<workgroup> correction: array<f32, 8>;
@@ -230,10 +232,6 @@ fn floats_of_value(w: ValueWords) -> Eight {
 fn add_products(sum: f32, low: vec4<f32>, high: vec4<f32>, k: Eight) -> f32 {
     let of_low = fma(low.w, k.low.w, fma(low.z, k.low.z, fma(low.y, k.low.y, fma(low.x, k.low.x, sum))));
     return fma(high.w, k.high.w, fma(high.z, k.high.z, fma(high.y, k.high.y, fma(high.x, k.high.x, of_low))));
-}
-
-fn shared_vector(i: u32) -> vec4<f32> {
-    return vec4<f32>(shared_floats[i * 4u], shared_floats[i * 4u + 1u], shared_floats[i * 4u + 2u], shared_floats[i * 4u + 3u]);
 }
 
 fn first_visible(position: u32) -> u32 {
@@ -501,17 +499,15 @@ fn main(
             let vectors = min(2u * VECTORS, VALUE_LENGTH4 - {s}u * 128u);
             let first_vector = at * VALUE_LENGTH4 + {s}u * 128u;
             workgroupBarrier();
-#unroll i 4
-            shared_floats[lane * 8u + {i}u] = low[{i}];
-            shared_floats[lane * 8u + 4u + {i}u] = high[{i}];
-#end
+            shared_vectors[lane * 2u] = low;
+            shared_vectors[lane * 2u + 1u] = high;
             workgroupBarrier();
             let factor = correction[r];
 #unroll n OUT_TURNS
             if lane + {n}u * LANES < vectors {
-                var sum = shared_vector(lane + {n}u * LANES);
+                var sum = shared_vectors[lane + {n}u * LANES];
                 for (var p = 1u; p < LANE_PARTS; p++) {
-                    sum += shared_vector(lane + {n}u * LANES + p * 2u * VECTORS);
+                    sum += shared_vectors[lane + {n}u * LANES + p * 2u * VECTORS];
                 }
                 out[first_vector + lane + {n}u * LANES] = sum * factor;
             }
