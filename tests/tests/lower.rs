@@ -25,6 +25,37 @@ fn param(dispatch: &Dispatch, name: &str) -> u32 {
     dispatch.params.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("{name}")).1
 }
 
+/// Steps of a class, of at most 512 tokens of two sequences, with a table of eight blocks and one of three.
+fn lowering<'a>(
+    plan: &'a Plan,
+    layout: &'a Layout,
+    caps: &'a Caps,
+    class: StepClass,
+) -> Lowering<'a> {
+    Lowering {
+        plan,
+        layout,
+        caps,
+        key_type: KvType::F16,
+        value_type: KvType::F16,
+        table_blocks: [8, 3],
+        blocks: [8, 3],
+        chunk: 512,
+        sequences: 2,
+        class,
+    }
+}
+
+/// A card with matrix units, and the class of precision that uses them.
+fn card_with_matrices() -> Caps {
+    Caps {
+        cooperative: true,
+        precision: Precision::F16Tiles,
+        max_workgroup_bytes: 48 << 10,
+        ..Caps::new(Family::Nvidia, Some((32, 32)), 1 << 32, 65_535)
+    }
+}
+
 /// Variants that were built.
 type Kernels = HashMap<Variant, Kernel>;
 
@@ -121,18 +152,8 @@ fn every_dispatch_is_complete_and_within_limits() {
                 StepClass { long: true, together: false, ..near(8, 8) },
                 StepClass { long: true, together: false, ..near(512, 1) },
             ] {
-                let lowering = Lowering {
-                    plan: &plan,
-                    layout: &layout,
-                    caps: &caps,
-                    key_type: KvType::F16,
-                    value_type: KvType::F32,
-                    table_blocks: [8, 3],
-                    blocks: [8, 3],
-                    chunk: 512,
-                    sequences: 2,
-                    class,
-                };
+                let lowering =
+                    Lowering { value_type: KvType::F32, ..lowering(&plan, &layout, &caps, class) };
                 let dispatches = lowering.lower().unwrap();
                 for dispatch in &dispatches {
                     check(dispatch, &plan, &caps, &mut kernels);
@@ -191,16 +212,9 @@ fn a_decode_step_is_few_dispatches() {
     let caps = Caps::new(Family::Nvidia, Some((32, 32)), 1 << 30, 65_535);
     let layout = Layout::new(&plan, &caps).unwrap();
     let lowering = Lowering {
-        plan: &plan,
-        layout: &layout,
-        caps: &caps,
-        key_type: KvType::F16,
-        value_type: KvType::F16,
         table_blocks: [8, 1],
         blocks: [8, 1],
-        chunk: 512,
-        sequences: 2,
-        class: StepClass::of(1, 1),
+        ..lowering(&plan, &layout, &caps, StepClass::of(1, 1))
     };
     let dispatches = lowering.lower().unwrap();
     assert_eq!(dispatches.len(), 2 * 6 + 3);
@@ -254,16 +268,10 @@ fn a_token_of_a_real_model_is_few_dispatches() {
         let plan = Plan::new(&model, 512).unwrap();
         let layout = Layout::new(&plan, &caps).unwrap();
         let lowering = Lowering {
-            plan: &plan,
-            layout: &layout,
-            caps: &caps,
-            key_type: KvType::F16,
-            value_type: KvType::F16,
             table_blocks: [8, 8],
             blocks: [8, 8],
-            chunk: 512,
             sequences: 1,
-            class: StepClass::of(1, 1),
+            ..lowering(&plan, &layout, &caps, StepClass::of(1, 1))
         };
         let mut all = lowering.lower().unwrap();
         all.extend(lower_selection(&plan, 1, false));
@@ -322,26 +330,10 @@ fn experts_multiply_by_cooperative_matrices() {
         _ => None,
     });
     let (used, chunk) = (routing.unwrap().used, 512);
-    let card = Caps {
-        cooperative: true,
-        precision: Precision::F16Tiles,
-        max_workgroup_bytes: 48 << 10,
-        ..Caps::new(Family::Nvidia, Some((32, 32)), 1 << 32, 65_535)
-    };
+    let card = card_with_matrices();
     let lower = |caps: &Caps, tokens: usize| -> Vec<Dispatch> {
         let layout = Layout::new(&plan, caps).unwrap();
-        let lowering = Lowering {
-            plan: &plan,
-            layout: &layout,
-            caps,
-            key_type: KvType::F16,
-            value_type: KvType::F16,
-            table_blocks: [8, 3],
-            blocks: [8, 3],
-            chunk,
-            sequences: 2,
-            class: StepClass::of(tokens, 1),
-        };
+        let lowering = lowering(&plan, &layout, caps, StepClass::of(tokens, 1));
         let mut dispatches = lowering.lower().unwrap();
         dispatches.retain(|dispatch| {
             matches!(plan.ops[dispatch.op], Op::ExpertsGated { .. } | Op::ExpertsDown { .. })
@@ -433,16 +425,9 @@ fn cooperative_matrices_have_a_fallback() {
     let kernels = |caps: &Caps, tokens: usize| -> Vec<&'static str> {
         let layout = Layout::new(&plan, caps).unwrap();
         let lowering = Lowering {
-            plan: &plan,
-            layout: &layout,
-            caps,
-            key_type: KvType::F16,
-            value_type: KvType::F16,
             table_blocks: [8, 1],
             blocks: [8, 1],
-            chunk: 512,
-            sequences: 2,
-            class: StepClass::of(tokens, 1),
+            ..lowering(&plan, &layout, caps, StepClass::of(tokens, 1))
         };
         lowering.lower().unwrap().iter().map(|dispatch| dispatch.variant.kernel).collect()
     };
@@ -465,12 +450,7 @@ fn cooperative_matrices_have_a_fallback() {
 /// dispatch of the op, or by the norm of its input, which then nobody reads as floats.
 #[test]
 fn halves_are_those_of_the_product_that_reads_them() {
-    let card = Caps {
-        cooperative: true,
-        precision: Precision::F16Tiles,
-        max_workgroup_bytes: 48 << 10,
-        ..Caps::new(Family::Nvidia, Some((32, 32)), 1 << 32, 65_535)
-    };
+    let card = card_with_matrices();
     let chunk = 512;
     let mut seen = [0; 3];
     for name in ["llama-1b/2:q4_k_m", "gemma3-4b/2:q4_k_m", "gpt-oss-20b/2:mxfp4"] {
@@ -485,18 +465,7 @@ fn halves_are_those_of_the_product_that_reads_them() {
                 }
             }
             let layout = Layout::new(&plan, &caps).unwrap();
-            let lowering = Lowering {
-                plan: &plan,
-                layout: &layout,
-                caps: &caps,
-                key_type: KvType::F16,
-                value_type: KvType::F16,
-                table_blocks: [8, 3],
-                blocks: [8, 3],
-                chunk,
-                sequences: 2,
-                class: StepClass::of(chunk, 1),
-            };
+            let lowering = lowering(&plan, &layout, &caps, StepClass::of(chunk, 1));
             let dispatches = lowering.lower().unwrap();
             let mut rounded: Option<&Dispatch> = None;
             for dispatch in &dispatches {

@@ -191,6 +191,11 @@ fn every_shape_of_a_kernel() {
     println!("{count} kernels: {worst:.3} of the bound");
 }
 
+/// The same capabilities with another class of precision.
+fn caps_of(gpu: &Gpu, precision: Precision) -> Vec<Caps> {
+    two_caps(gpu).iter().map(|caps| Caps { precision, ..caps.clone() }).collect()
+}
+
 /// The classes that round: each product within what its roundings allow, and not as exact as f32.
 #[test]
 fn rounded_products() {
@@ -212,8 +217,7 @@ fn rounded_products() {
                     precision,
                 };
                 let probe = Probe::linear(&case).unwrap();
-                let with = |caps: &Caps| Caps { precision, ..caps.clone() };
-                let caps: Vec<_> = two_caps(&gpu).iter().map(with).collect();
+                let caps = caps_of(&gpu, precision);
                 let name = format!("{} {} x {tokens}", precision.name(), format.name());
                 worst = worst.max(check(&name, &probe, &gpu, &caps));
                 // The bound is no blank cheque: f32 is well inside it where rounding takes place.
@@ -265,8 +269,7 @@ fn rounded_experts() {
                     precision,
                 };
                 let probe = Probe::experts(&case).unwrap();
-                let with = |caps: &Caps| Caps { precision, ..caps.clone() };
-                let caps: Vec<_> = two_caps(&gpu).iter().map(with).collect();
+                let caps = caps_of(&gpu, precision);
                 let name = format!("{} {case:?}", precision.name());
                 worst = worst.max(check(&name, &probe, &gpu, &caps));
                 let exact =

@@ -209,6 +209,11 @@ impl ProductKernel {
         matches!(self, Self::Matvec { .. } | Self::Lanewise { .. })
     }
 
+    /// Whether its inputs are halves, rounded before.
+    pub fn takes_halves(self) -> bool {
+        matches!(self, Self::Cooperative { .. })
+    }
+
     /// Rows of a workgroup.
     pub fn workgroup_rows(self) -> u32 {
         match self {
@@ -413,7 +418,7 @@ impl Caps {
         let lanes = self.subgroup_lanes();
         let tiles = self.tiles && shape.count == Count::Many;
         let tiled = self.default_tiles(shape);
-        if tiles && matches!(tiled, ProductKernel::Cooperative { .. }) {
+        if tiles && tiled.takes_halves() {
             return tiled;
         }
         if self.family == Family::Software && self.can_lanewise() {

@@ -4,6 +4,7 @@ mod attention;
 pub mod cost;
 mod elementwise;
 mod experts;
+mod halves;
 mod recurrent;
 mod selection;
 
@@ -11,6 +12,7 @@ use shaders::Variant;
 
 pub use self::attention::{MOST_PARTS, attention_parts};
 pub use self::experts::tile_words;
+use self::halves::{cooperative, round_halves};
 pub use self::selection::{MOST_CANDIDATES, candidate_room, kept_candidates, lower_selection};
 pub use super::choice::{Caps, Count, Family};
 use super::choice::{FEW, ProductKernel, ProductShape};
@@ -236,75 +238,22 @@ impl Lowering<'_> {
         Ok(dispatches)
     }
 
-    /// Whether the norm whose result is `normed` puts it, as halves, where products with cooperative matrices read them: if
-    /// the ops that follow are such products and nothing else reads it.
-    fn norms_to_halves(&self, normed: ValueId) -> bool {
-        let is_norm = |op: &Op| matches!(*op, Op::Norm { out, add: false, .. } if out == normed);
-        let Some(index) = self.plan.ops.iter().position(is_norm) else { return false };
-        let reads = |op: &&Op| op.uses().0.contains(&normed);
-        let products = self.plan.ops[index + 1..].iter().take_while(reads);
-        let count = products.clone().filter(|op| self.takes_halves(op, normed)).count();
-        count > 0 && count == self.plan.ops.iter().filter(reads).count()
-    }
-
-    /// Whether all products of an op are of halves of `input`, row by row.
-    fn takes_halves(&self, op: &Op, input: ValueId) -> bool {
-        let Op::Linear { input: of, weights, epilogue, out, .. } = op else { return false };
-        let kernels = self.kernels_of(self.layout.parts(weights), *epilogue, *out);
-        *of == input
-            && self.plan.value(*out).rows == self.plan.value(input).rows
-            && kernels.iter().all(|kernel| matches!(kernel, ProductKernel::Cooperative { .. }))
-    }
-
     /// The kernels that multiply an op's parts: of one part with gate and up that which gates, if it can; else the two
-    /// products' before they are gated.
-    fn kernels_of(&self, parts: &[Part], epilogue: Epilogue, out: ValueId) -> Vec<ProductKernel> {
-        let Epilogue::Gated { both, .. } = epilogue else {
-            return parts.iter().map(|part| self.kernel(part, out, false)).collect();
-        };
-        match parts {
-            [part] if self.kernel(part, out, true).can_fuse() => {
-                vec![self.kernel(part, out, true)]
+    /// products' before they are gated. And whether it gates.
+    fn kernels_of(
+        &self,
+        parts: &[Part],
+        epilogue: Epilogue,
+        out: ValueId,
+    ) -> (Vec<ProductKernel>, bool) {
+        let into = match (epilogue, parts) {
+            (Epilogue::Gated { .. }, [part]) if self.kernel(part, out, true).can_fuse() => {
+                return (vec![self.kernel(part, out, true)], true);
             }
-            parts => parts.iter().map(|part| self.kernel(part, both, false)).collect(),
-        }
-    }
-
-    /// Where the dispatches from `first` on begin by rounding what the one before made of gate and up, and nothing else
-    /// reads that: one that does both.
-    fn fused_rounding(&self, dispatches: &[Dispatch], first: usize) -> Option<Dispatch> {
-        let [gate, rounding, after @ ..] = dispatches.get(first.checked_sub(1)?..)? else {
-            return None;
+            (Epilogue::Gated { both, .. }, _) => both,
+            _ => out,
         };
-        let bound = |dispatch: &Dispatch, name: &str| {
-            let binding = dispatch.bindings.iter().find(|(bound, _)| *bound == name);
-            binding.map(|(_, resource)| *resource)
-        };
-        let value = bound(gate, "out")?;
-        let Resource::Value(id) = value else { return None };
-        let readers = self.plan.ops.iter().filter(|op| op.uses().0.contains(&id)).count();
-        if (gate.variant.kernel, rounding.variant.kernel) != ("gate", "round_halves")
-            || bound(rounding, "input") != Some(value)
-            || readers != 1
-            || after.iter().any(|d| d.bindings.iter().any(|(_, resource)| *resource == value))
-        {
-            return None;
-        }
-        let mut fused = rounding.clone();
-        fused.variant = fused.variant.define("GATED");
-        for activation in ["GELU", "CLAMPED_SWIGLU", "SIGMOID"] {
-            fused.variant =
-                fused.variant.define_if(gate.variant.defines.contains(activation), activation);
-        }
-        fused.bindings = fused
-            .bindings
-            .into_iter()
-            .map(|(name, resource)| match name {
-                "input" => Some((name, bound(gate, "both")?)),
-                _ => Some((name, resource)),
-            })
-            .collect::<Option<_>>()?;
-        Some(fused)
+        (parts.iter().map(|part| self.kernel(part, into, false)).collect(), false)
     }
 
     /// The norm of op `index`, with its result, if the products of the ops that follow can norm their input themselves,
@@ -389,38 +338,32 @@ impl Lowering<'_> {
         let parts = self.layout.parts(weights);
         let from = Input { value: *input, norm };
         // Once for all the op's products that take bytes, or halves.
-        let kernels = self.kernels_of(parts, *epilogue, *value);
-        let mut products = parts.iter().zip(&kernels);
-        if products.any(|(part, &kernel)| self.is_rounded(kernel, part, *value)) {
+        let (kernels, gates) = self.kernels_of(parts, *epilogue, *value);
+        if parts.iter().zip(&kernels).any(|(part, &kernel)| self.is_rounded(kernel, part, *value)) {
             out.push(self.round_input(from, *value));
         }
-        if kernels.iter().any(|kernel| matches!(kernel, ProductKernel::Cooperative { .. }))
-            && !self.norms_to_halves(*input)
-        {
+        let takes_halves = kernels.iter().any(|kernel| kernel.takes_halves());
+        if takes_halves && !self.norms_to_halves(*input) {
             let rows = Extent::Per(self.plan.value(*value).rows, 1);
             out.push(round_halves(*input, self.plan.value(*input).width, rows));
         }
-        let linear = |part: &Part, value: ValueId, add: bool| {
-            let kernel = self.kernel(part, value, false);
+        let products = || parts.iter().zip(&kernels);
+        let linear = |(part, &kernel): (&Part, &ProductKernel), value: ValueId, add: bool| {
             self.product(kernel, from, part, (bias, *factor), add, value)
         };
         match *epilogue {
-            Epilogue::Store => out.extend(parts.iter().map(|part| linear(part, *value, false))),
-            Epilogue::AddTo => out.extend(parts.iter().map(|part| linear(part, *value, true))),
-            Epilogue::Activated(activation) => out.extend(parts.iter().map(|part| {
-                let mut dispatch = linear(part, *value, false);
+            Epilogue::Store => out.extend(products().map(|product| linear(product, *value, false))),
+            Epilogue::AddTo => out.extend(products().map(|product| linear(product, *value, true))),
+            Epilogue::Activated(activation) => out.extend(products().map(|product| {
+                let mut dispatch = linear(product, *value, false);
                 dispatch.variant = activated(dispatch.variant.define("ACTIVATED"), activation);
                 dispatch
             })),
             Epilogue::Gated { activation, both } => {
-                let fused = match parts {
-                    [part] => Some((part, self.kernel(part, *value, true))),
-                    _ => None,
-                };
-                if let Some((part, kernel)) = fused.filter(|(_, k)| k.can_fuse()) {
-                    out.push(self.gated(kernel, from, part, bias, activation, *value));
+                if let ([part], [kernel], true) = (parts, kernels.as_slice(), gates) {
+                    out.push(self.gated(*kernel, from, part, bias, activation, *value));
                 } else {
-                    out.extend(parts.iter().map(|part| linear(part, both, false)));
+                    out.extend(products().map(|product| linear(product, both, false)));
                     let rows = Extent::Per(self.plan.value(*value).rows, 1);
                     out.push(self.gate(activation, both, *value, 1, rows));
                 }
@@ -531,7 +474,7 @@ impl Lowering<'_> {
         bindings.push(("out", Resource::Value(out)));
         if rounded {
             bindings.extend([("bytes", Resource::Rounded), ("x_scales", Resource::RoundedScales)]);
-        } else if matches!(kernel, ProductKernel::Cooperative { .. }) {
+        } else if kernel.takes_halves() {
             bindings.extend([("input", Resource::Rounded), ("largest", Resource::RoundedScales)]);
         } else {
             bindings.push(("input", Resource::Value(input.value_read())));
@@ -681,41 +624,6 @@ impl Lowering<'_> {
         let (weight, ..) = self.layout.matrices[part.buffer].sources[0];
         self.plan.weight(weight).scale
     }
-}
-
-/// The input of a product as halves, each of its rows of `width` divided by its largest.
-fn round_halves(input: ValueId, width: usize, rows: Extent) -> Dispatch {
-    let width4 = width as u32 / 4;
-    // A lane keeps at most 32 vectors, where rows are no longer than 128 Ki.
-    let most = if width4 > 32 * 256 { 1024 } else { 256 };
-    let lanes = width4.next_power_of_two().clamp(32, most);
-    Dispatch {
-        variant: Variant::new("round_halves")
-            .define_if(!width4.is_multiple_of(lanes), "RAGGED")
-            .number("VECTORS", width4.div_ceil(lanes))
-            .constant("LANES", lanes),
-        bindings: vec![
-            ("input", Resource::Value(input)),
-            ("halves", Resource::Rounded),
-            ("largest", Resource::RoundedScales),
-        ],
-        params: vec![("width4", width4)],
-        grid: [rows, Extent::Fixed(1), Extent::Fixed(1)],
-        op: 0,
-    }
-}
-
-/// A variant of `matmul_cooperative` with its numbers.
-fn cooperative(variant: Variant, kernel: ProductKernel) -> Variant {
-    let ProductKernel::Cooperative { tokens, blocks, groups } = kernel else { return variant };
-    variant
-        .number("TOKENS", tokens)
-        .number("BLOCKS", blocks)
-        .number("PARTS", kernel.workgroup_rows() / tokens)
-        .number("GROUPS", groups)
-        .number("HALF_GROUPS", 2 * groups)
-        .number("QUARTERS", 2 * groups)
-        .number("INPUT_VECTORS", 4 * groups)
 }
 
 /// A variant with its activation.

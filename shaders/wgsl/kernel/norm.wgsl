@@ -44,14 +44,7 @@ override LANES: u32 = 64u;
 #import shared/largest
 #endif
 
-// Vector `i` of a row, within it.
-fn inside(i: u32) -> u32 {
-#ifdef RAGGED
-    return min(i, params.width4 - 1u);
-#else
-    return i;
-#endif
-}
+#import shared/inside
 
 // `x` if vector `i` belongs to the row, else zeros.
 fn or_zeros(i: u32, x: vec4<f32>) -> vec4<f32> {

@@ -24,14 +24,7 @@ override LANES: u32 = 256u;
 
 #import shared/largest
 
-// Vector `i` of a row, within it.
-fn inside(i: u32) -> u32 {
-#ifdef RAGGED
-    return min(i, params.width4 - 1u);
-#else
-    return i;
-#endif
-}
+#import shared/inside
 
 // Vector `i` of row `row`.
 fn vector(row: u32, i: u32) -> vec4<f32> {

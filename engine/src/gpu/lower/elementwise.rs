@@ -17,12 +17,12 @@ const KEPT: usize = 2;
 const MOST_LANES: u32 = 256;
 
 /// How the lanes of a workgroup share what it keeps in registers.
-struct Shares {
-    lanes: u32,
+pub(super) struct Shares {
+    pub lanes: u32,
     /// Of a lane.
-    each: u32,
+    pub each: u32,
     /// Whether the last of some lanes lies behind the end.
-    ragged: bool,
+    pub ragged: bool,
 }
 
 impl Lowering<'_> {
@@ -68,7 +68,7 @@ impl Lowering<'_> {
     }
 
     /// The shares in `count` numbers or vectors: so many lanes that each has a few, all in flight at a time.
-    fn shares(count: usize) -> Shares {
+    pub(super) fn shares(count: usize) -> Shares {
         let lanes = (count.div_ceil(KEPT) as u32).next_power_of_two().clamp(LANES, MOST_LANES);
         let each = (count as u32).div_ceil(lanes);
         Shares { lanes, each, ragged: !(count as u32).is_multiple_of(lanes) }

@@ -6,7 +6,7 @@ use super::{
     Dispatch, Extent, GROUP, LANES, Lowering, Resource, activated, cooperative, round_halves,
 };
 use crate::executor::Precision;
-use crate::gpu::choice::{Caps, Count, ProductKernel};
+use crate::gpu::choice::{Caps, Count};
 use crate::gpu::layout::{Part, VectorId};
 use crate::model::spec::{Gating, Routing};
 use crate::plan::{Op, Rows, ValueId};
@@ -278,7 +278,7 @@ impl Lowering<'_> {
 
     /// The input of products of many slots as halves, where they take it so.
     fn expert_halves(&self, input: ValueId, width: usize, rows: Extent) -> Option<Dispatch> {
-        let halves = matches!(self.caps.expert_tiles(width), ProductKernel::Cooperative { .. });
+        let halves = self.caps.expert_tiles(width).takes_halves();
         halves.then(|| round_halves(input, width, rows))
     }
 
@@ -296,7 +296,7 @@ impl Lowering<'_> {
         let variant =
             dispatch.variant.define("EXPERTS").number("TOKENS", kernel.workgroup_tokens());
         dispatch.variant = cooperative(variant, kernel);
-        if matches!(kernel, ProductKernel::Cooperative { .. }) {
+        if kernel.takes_halves() {
             dispatch.bindings.retain(|(name, _)| *name != "input");
             dispatch
                 .bindings
