@@ -7,6 +7,7 @@ use shaders::Variant;
 
 use super::{GpuExecutor, Recorded};
 use crate::Result;
+use crate::executor::Executor as _;
 use crate::gpu::lower::cost::Costs;
 use crate::kv::{KvTable, Prepared};
 use crate::profile::{DispatchTime, StepProfile};
@@ -102,12 +103,14 @@ impl GpuExecutor {
 
     /// Nanoseconds of a step in one pass, whole and without each variant. Recurrent states are as before afterwards.
     fn time_passes(
-        &self,
+        &mut self,
         all: &[(&Recorded, &Variant)],
         (tokens, outputs): (u32, u32),
         period: f64,
     ) -> Result<(f64, BTreeMap<Variant, f64>)> {
-        let states = self.states_of_all()?;
+        let slots = 0..self.sizes.sequences as u32;
+        let states: Result<Vec<_>> = slots.clone().map(|slot| self.read_state(slot)).collect();
+        let states = states?;
         let recorded = all.iter().map(|(recorded, _)| *recorded);
         let whole = self.time_pass(recorded, tokens, outputs)? as f64 * period;
         let mut without = BTreeMap::new();
@@ -119,21 +122,10 @@ impl GpuExecutor {
             let ticks = self.time_pass(others.map(|(recorded, _)| *recorded), tokens, outputs)?;
             without.insert(variant.clone(), ticks as f64 * period);
         }
-        for (buffer, bytes) in self.states.iter().zip(&states) {
-            self.gpu.queue.write_buffer(buffer, 0, bytes);
+        for (slot, state) in slots.zip(&states) {
+            self.write_state(slot, state)?;
         }
         Ok((whole, without))
-    }
-
-    /// The recurrent states of all sequences, a buffer each.
-    fn states_of_all(&self) -> Result<Vec<Vec<u8>>> {
-        let read = |buffer: &wgpu::Buffer| {
-            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-            let readback = self.gpu.buffer("state readback", buffer.size(), usage);
-            self.copy_out(buffer, 0, &readback, 0, buffer.size());
-            self.gpu.read_mapped(&readback, buffer.size())
-        };
-        self.states.iter().map(read).collect()
     }
 
     /// Computes dispatches in one pass, or in as many as a step's work is cut into; answers the clock's ticks from its
