@@ -1,10 +1,12 @@
 //! What vendors' compilers make of kernels, without their cards.
 //!
-//! Mesa's driver for AMD compiles for any chip without one (`RADV_FORCE_FAMILY`, its null device), and tells registers,
-//! spills and the assembly. A driver reads its settings from the environment when it is loaded, so that each chip is a
-//! process of its own: the program `isa` (`src/bin/isa.rs`), which calls itself.
+//! Mesa's driver for AMD compiles for any chip without one (`RADV_FORCE_FAMILY`, its null device), that for Intel with a stub
+//! in the kernel's place (`checks/intel-stub`); both tell registers, spills and the assembly. A driver reads its settings
+//! from the environment when it is loaded, so that each chip is a process of its own: the program `isa` (`src/bin/isa.rs`),
+//! which calls itself.
 
 pub mod browsers;
+pub mod intel;
 pub mod isa;
 pub mod plans;
 pub mod slots;
@@ -23,8 +25,13 @@ use self::isa::Program;
 pub const CHIPS: [&str; 2] = ["navi21", "gfx1100"];
 /// Chips for a newer Mesa: RDNA 3 again, by its compiler of today, and RDNA 4.
 pub const NEWER_CHIPS: [&str; 2] = ["navi31", "gfx1201"];
+/// Intel's chips by the stub's names: the graphics of the 11th to 13th generation of processors, Arc of the first generation
+/// (A770), Arc of the second (B580), whose instructions have twice the lanes.
+pub const INTELS_CHIPS: [&str; 3] = ["tgl", "dg2", "bmg"];
+/// Others that the stub knows.
+const INTELS_OTHER_CHIPS: [&str; 6] = ["lnl", "mtl", "adl", "rpl", "icl", "dg1"];
 
-/// The machine's own text, among a compiler's texts.
+/// The machine's own text among the texts of AMD's compiler.
 pub const ASSEMBLY: &str = "Assembly";
 
 /// What a driver says of a kernel.
@@ -46,28 +53,41 @@ impl Compiled {
         self.statistics.get(name).map_or(0, |&value| value as u32)
     }
 
-    /// The instructions.
+    /// The instructions; Intel's counted in lanes.
     pub fn program(&self) -> Program {
-        Program::parse(self.texts.get(ASSEMBLY).map_or("", String::as_str))
+        match self.texts.get(intel::ASSEMBLY) {
+            Some(assembly) => intel::parse(assembly),
+            None => Program::parse(self.texts.get(ASSEMBLY).map_or("", String::as_str)),
+        }
     }
 
-    /// What did not fit into registers: spilled registers, bytes of scratch memory.
+    /// What [`Self::program`] counts of an instruction that a whole subgroup issues.
+    pub fn lanes_counted(&self) -> u32 {
+        if self.texts.contains_key(intel::ASSEMBLY) { self.subgroup } else { 1 }
+    }
+
+    /// What did not fit into registers: spilled registers, bytes of scratch memory, by AMD's names and Intel's.
     pub fn spills(&self) -> Vec<String> {
-        ["Spilled VGPRs", "Spilled SGPRs", "Scratch size"]
+        let names = ["Spilled VGPRs", "Spilled SGPRs", "Scratch size"];
+        let intels = ["Spill Count", "Scratch Memory Size"];
+        names
             .into_iter()
+            .chain(intels)
             .filter(|name| self.statistic(name) > 0)
             .map(|name| format!("{name} {}", self.statistic(name)))
             .collect()
     }
 }
 
-/// A driver of AMD's chips.
+/// A driver of AMD's chips, or of Intel's.
 #[derive(Debug, Clone)]
 pub struct Driver {
     /// The file that tells the Vulkan loader of it.
     manifest: PathBuf,
     /// Where its libraries lie, if not where the system keeps them.
     libraries: Option<PathBuf>,
+    /// For Intel's chips, what answers in the kernel's place.
+    stub: Option<PathBuf>,
 }
 
 impl Driver {
@@ -79,15 +99,40 @@ impl Driver {
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
             is_json && name.starts_with("radeon_icd")
         })?;
-        Some(Self { manifest, libraries: None })
+        Some(Self { manifest, libraries: None, stub: None })
     }
 
     /// A newer one, unpacked into the folder that `ENGINE_TEST_MESA` names (`tests/run --full` does that): its
     /// `radeon_icd.json`, and the libraries in `lib`.
     pub fn newer() -> Option<Self> {
+        Self::unpacked("radeon_icd.json")
+    }
+
+    /// Intel's in the same folder, with the stub that `checks/intel-stub` made.
+    pub fn intels() -> Option<Self> {
+        let driver = Self::unpacked("intel_icd.json")?;
+        let stub = driver.libraries.as_ref()?.join("libintel_noop_drm_shim.so");
+        stub.is_file().then_some(Self { stub: Some(stub), ..driver })
+    }
+
+    fn unpacked(manifest: &str) -> Option<Self> {
         let folder = PathBuf::from(std::env::var_os("ENGINE_TEST_MESA")?);
-        let manifest = folder.join("radeon_icd.json");
-        manifest.is_file().then(|| Self { manifest, libraries: Some(folder.join("lib")) })
+        let manifest = folder.join(manifest);
+        let libraries = Some(folder.join("lib"));
+        manifest.is_file().then_some(Self { manifest, libraries, stub: None })
+    }
+
+    /// The newest there is for a chip.
+    pub fn of(chip: &str) -> Option<Self> {
+        if INTELS_CHIPS.contains(&chip) || INTELS_OTHER_CHIPS.contains(&chip) {
+            return Self::intels();
+        }
+        Self::newer().or_else(Self::installed)
+    }
+
+    /// Its name of the assembly.
+    pub fn assembly(&self) -> &'static str {
+        if self.stub.is_some() { intel::ASSEMBLY } else { ASSEMBLY }
     }
 
     /// Compiles kernels for a chip, by `program`, which is `isa`; of the compiler's texts the assembly and `text` come back.
@@ -121,8 +166,12 @@ impl Driver {
             files.push(file);
         }
         let mut command = Command::new(program);
-        command.args(["--files", text]).args(&files);
-        command.env("VK_DRIVER_FILES", &self.manifest).env("RADV_FORCE_FAMILY", chip);
+        command.args(["--files", self.assembly(), text]).args(&files);
+        command.env("VK_DRIVER_FILES", &self.manifest);
+        match &self.stub {
+            Some(stub) => command.env("LD_PRELOAD", stub).env("INTEL_STUB_GPU_PLATFORM", chip),
+            None => command.env("RADV_FORCE_FAMILY", chip),
+        };
         // What lies in the cache has no assembly; and a layer of another driver may not load.
         command.env("MESA_SHADER_CACHE_DISABLE", "1").env("VK_LOADER_LAYERS_DISABLE", "~all~");
         if let Some(libraries) = &self.libraries {

@@ -31,16 +31,10 @@ pub fn gpu(options: &GpuOptions) -> Arc<Gpu> {
     Gpu::open(adapter, options).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// What a graphics card would use of what an adapter offers: weights in buffers, tiles for prompts.
+/// What a graphics card would use of what an adapter offers: tiles for prompts, no rows by lane.
 #[must_use]
 pub fn card(offered: &Caps) -> Caps {
-    Caps { family: Family::Nvidia, ..in_buffers(offered) }
-}
-
-/// The same kernels, with weights and inputs in storage buffers.
-#[must_use]
-pub fn in_buffers(offered: &Caps) -> Caps {
-    Caps { texture_weights: false, uniform_inputs: false, ..offered.clone() }
+    Caps { family: Family::Nvidia, ..offered.clone() }
 }
 
 /// A context of a model on a GPU.

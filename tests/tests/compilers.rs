@@ -1,5 +1,5 @@
-//! What vendors' compilers say of every kernel that plans ask for by default: AMD's by Mesa's driver, which compiles for any
-//! chip without a card, and browsers' by Tint.
+//! What vendors' compilers say of every kernel that plans ask for by default: AMD's and Intel's by Mesa's drivers, which compile
+//! for any chip without a card, and browsers' by Tint.
 //!
 //! The bounds of vector instructions a weight lie in `tests/data/slots.tsv`; after a change of kernels that they should
 //! follow, `ENGINE_TEST_WRITE_SLOTS=1 cargo test --release -p engine-tests --test compilers` writes them and the table of
@@ -11,7 +11,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use engine_tests::compilers::slots::{Slots, measure};
-use engine_tests::compilers::{ASSEMBLY, CHIPS, Compiled, Driver, NEWER_CHIPS, browsers, plans};
+use engine_tests::compilers::{
+    CHIPS, Compiled, Driver, INTELS_CHIPS, NEWER_CHIPS, browsers, plans,
+};
 use shaders::{Kernel, Variant};
 
 fn is_full() -> bool {
@@ -25,7 +27,7 @@ fn built(variants: impl IntoIterator<Item = Variant>) -> Vec<Kernel> {
 
 /// The kernels that plans ask for by default on AMD's cards.
 fn amd_kernels() -> Vec<Kernel> {
-    built(plans::default_variants())
+    built(plans::default_variants(&plans::amd()))
 }
 
 /// Compiles kernels for chips, each chip on a thread.
@@ -34,7 +36,7 @@ fn compile(driver: &Driver, chips: &[&str], kernels: &[Kernel]) -> Vec<Vec<Compi
     std::thread::scope(|scope| {
         let threads: Vec<_> = chips
             .iter()
-            .map(|chip| scope.spawn(move || driver.compile(isa, chip, ASSEMBLY, kernels)))
+            .map(|chip| scope.spawn(move || driver.compile(isa, chip, driver.assembly(), kernels)))
             .collect();
         let compiled = threads.into_iter().zip(chips);
         compiled
@@ -150,6 +152,23 @@ fn a_newer_compiler_keeps_every_kernel_in_registers() {
     let kernels = amd_kernels();
     let compiled = compile(&driver, &NEWER_CHIPS, &kernels);
     let chips = NEWER_CHIPS.iter().zip(&compiled);
+    let faults: Vec<String> =
+        chips.flat_map(|(chip, compiled)| spills(chip, &kernels, compiled)).collect();
+    none(&faults);
+}
+
+#[test]
+fn intels_compiler_keeps_every_kernel_in_registers() {
+    if !is_full() {
+        return;
+    }
+    let Some(driver) = Driver::intels() else {
+        println!("SKIPPED: no stub of Intel's chips (tests/run builds one from Mesa's source)");
+        return;
+    };
+    let kernels = built(plans::default_variants(&plans::intel()));
+    let compiled = compile(&driver, &INTELS_CHIPS, &kernels);
+    let chips = INTELS_CHIPS.iter().zip(&compiled);
     let faults: Vec<String> =
         chips.flat_map(|(chip, compiled)| spills(chip, &kernels, compiled)).collect();
     none(&faults);

@@ -1,5 +1,5 @@
-//! Prints what AMD's compiler makes of kernels: registers, spills, the instructions of the inner loops; on a machine without
-//! AMD's card, but with Mesa's driver.
+//! Prints what AMD's or Intel's compiler makes of kernels: registers, spills, the instructions of the inner loops; on a machine
+//! without their cards, but with Mesa's drivers.
 //!
 //! ```text
 //! cargo run -p engine-tests --bin isa -- gfx1100 "matvec.q4_k+SPLIT+SUBGROUP MATRICES=1 ROWS=2 TOKENS=1 LANES=64"
@@ -7,23 +7,28 @@
 //!
 //! Variants are written as profiles and messages name them. `--text Assembly` before the chip prints the machine's code
 //! too (`docs/kernels.md` tells how to read it), `--text "ACO IR"` or `--text "NIR Shader(s)"` what it was made from. With
-//! `ENGINE_TEST_MESA` the driver in that folder is asked.
+//! `ENGINE_TEST_MESA` the driver in that folder is asked, for Intel's chips by their names in Mesa (`dg2`); theirs are counted
+//! in lanes, and their text is `GEN Assembly`.
 //!
-//! `isa --files NAME FILE.spv...` is how it calls itself in a driver's environment: JSON lines.
+//! `isa --files NAME... FILE.spv...` is how it calls itself in a driver's environment: JSON lines.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use engine_tests::compilers::slots::measure;
 use engine_tests::compilers::vulkan::Compiler;
-use engine_tests::compilers::{ASSEMBLY, Compiled, Driver};
+use engine_tests::compilers::{Compiled, Driver};
 use shaders::{Kernel, Variant};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
-        ["--files", text, files @ ..] => compile_files(text, files),
+        ["--files", rest @ ..] => {
+            let is_file = |word: &&str| Path::new(word).extension().is_some_and(|end| end == "spv");
+            let names = rest.iter().position(is_file).unwrap_or(rest.len());
+            compile_files(&rest[..names], &rest[names..])
+        }
         ["--text", text, chip, variants @ ..] => print_variants(Some(text), chip, variants),
         [chip, variants @ ..] if !variants.is_empty() => print_variants(None, chip, variants),
         _ => Err("usage: isa [--text NAME] CHIP VARIANT...".into()),
@@ -37,29 +42,29 @@ fn main() -> ExitCode {
     }
 }
 
-/// Compiles files of SPIR-V on the first Vulkan device. Of the compiler's texts the assembly and the one named are told:
-/// all of them are half a megabyte a kernel.
-fn compile_files(text: &str, files: &[&str]) -> Result<(), String> {
+/// Compiles files of SPIR-V on the first Vulkan device. Of the compiler's texts those named are told: all of them are half a
+/// megabyte a kernel.
+fn compile_files(names: &[&str], files: &[&str]) -> Result<(), String> {
     let compiler = Compiler::open()?;
     eprintln!("{}", compiler.name);
     for file in files {
         let mut compiled = compiler.compile(Path::new(file))?;
-        compiled.texts.retain(|name, _| [ASSEMBLY, text].contains(&name.as_str()));
+        compiled.texts.retain(|name, _| names.contains(&name.as_str()));
         println!("{}", serde_json::to_string(&compiled).map_err(|why| why.to_string())?);
     }
     Ok(())
 }
 
 fn print_variants(text: Option<&str>, chip: &str, names: &[&str]) -> Result<(), String> {
-    let driver = Driver::newer().or_else(Driver::installed);
-    let driver = driver.ok_or("Mesa's driver for AMD is not installed")?;
+    let driver = Driver::of(chip);
+    let driver = driver.ok_or_else(|| format!("no driver of Mesa's for {chip} is installed"))?;
     let kernels: Result<Vec<Kernel>, _> = names
         .iter()
         .map(|name| name.parse::<Variant>().and_then(|variant| variant.build()))
         .collect();
     let kernels = kernels.map_err(|why| why.to_string())?;
     let program = std::env::current_exe().map_err(|why| why.to_string())?;
-    let compiled = driver.compile(&program, chip, text.unwrap_or(ASSEMBLY), &kernels)?;
+    let compiled = driver.compile(&program, chip, text.unwrap_or(driver.assembly()), &kernels)?;
     for (kernel, compiled) in kernels.iter().zip(&compiled) {
         print(chip, kernel, compiled);
         if let Some(name) = text {
@@ -73,8 +78,13 @@ fn print_variants(text: Option<&str>, chip: &str, names: &[&str]) -> Result<(), 
 /// A kernel's registers and loops.
 fn print(chip: &str, kernel: &Kernel, compiled: &Compiled) {
     println!("{}", kernel.variant);
-    let statistics: Vec<String> = ["VGPRs", "SGPRs", "LDS size", "Code size", "Subgroups per SIMD"]
+    let names = ["VGPRs", "SGPRs", "LDS size", "Code size", "Subgroups per SIMD"];
+    let intels =
+        ["Max live registers", "Workgroup Memory Size", "Instruction Count", "Cycle Count"];
+    let statistics: Vec<String> = names
         .into_iter()
+        .chain(intels)
+        .filter(|name| compiled.statistics.contains_key(*name))
         .map(|name| format!("{name} {}", compiled.statistic(name)))
         .chain(compiled.spills())
         .collect();

@@ -134,27 +134,48 @@ impl Loop {
     }
 }
 
+/// An instruction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Instruction {
+    issues: Mix,
+    /// The block that it may branch to.
+    branch: Option<String>,
+}
+
 /// A shader's instructions.
 #[derive(Debug, Clone, Default)]
 pub struct Program {
-    instructions: Vec<String>,
+    instructions: Vec<Instruction>,
     /// Where each block begins.
     blocks: BTreeMap<String, usize>,
 }
 
 impl Program {
-    /// Reads the assembly.
+    /// Reads RADV's assembly.
     pub fn parse(assembly: &str) -> Self {
         let mut program = Self::default();
         for line in assembly.lines() {
             let line = line.split(';').next().unwrap_or_default().trim();
             if let Some(block) = line.strip_suffix(':') {
-                program.blocks.insert(block.into(), program.instructions.len());
+                program.begin(block);
             } else if line.starts_with(|c: char| c.is_ascii_lowercase()) {
-                program.instructions.push(line.into());
+                let mut words = line.split_whitespace();
+                let name = words.next().unwrap_or_default();
+                let is_branch = name == "s_branch" || name.starts_with("s_cbranch");
+                program.push(Mix::of(line), words.next().filter(|_| is_branch));
             }
         }
         program
+    }
+
+    /// Adds an instruction.
+    pub(super) fn push(&mut self, issues: Mix, branch: Option<&str>) {
+        self.instructions.push(Instruction { issues, branch: branch.map(Into::into) });
+    }
+
+    /// Begins a block.
+    pub(super) fn begin(&mut self, block: &str) {
+        self.blocks.insert(block.into(), self.instructions.len());
     }
 
     /// All instructions.
@@ -165,7 +186,7 @@ impl Program {
     fn mix(&self, from: usize, to: usize) -> Mix {
         let mut mix = Mix::default();
         for instruction in &self.instructions[from..to] {
-            mix += Mix::of(instruction);
+            mix += instruction.issues;
         }
         mix
     }
@@ -175,12 +196,9 @@ impl Program {
         // A branch back closes a loop; one with `continue` has several branches to one header.
         let mut ends: BTreeMap<usize, (&str, usize)> = BTreeMap::new();
         for (index, instruction) in self.instructions.iter().enumerate() {
-            let mut words = instruction.split_whitespace();
-            let name = words.next().unwrap_or_default();
-            let is_branch = name == "s_branch" || name.starts_with("s_cbranch");
-            let target = words.next().and_then(|block| self.blocks.get_key_value(block));
-            if let Some((block, &start)) = target.filter(|(_, start)| is_branch && **start <= index)
-            {
+            let target =
+                instruction.branch.as_ref().and_then(|name| self.blocks.get_key_value(name));
+            if let Some((block, &start)) = target.filter(|(_, start)| **start <= index) {
                 ends.insert(start, (block, index + 1));
             }
         }

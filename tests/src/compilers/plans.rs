@@ -46,6 +46,11 @@ pub fn amd() -> Caps {
     Caps::new(Family::Amd, Some((32, 64)), (2 << 30) - 4, 65_535)
 }
 
+/// An Intel card, as Mesa's driver shows it.
+pub fn intel() -> Caps {
+    Caps::new(Family::Intel, Some((8, 32)), (4 << 30) - 4, 65_535)
+}
+
 /// Every card and class of precision that changes what is asked for.
 fn every_caps() -> Vec<Caps> {
     let of = |family, subgroups| Caps::new(family, subgroups, 1 << 30, 65_535);
@@ -53,7 +58,7 @@ fn every_caps() -> Vec<Caps> {
     vec![
         nvidia.clone(),
         amd(),
-        of(Family::Intel, Some((8, 32))),
+        intel(),
         of(Family::Apple, Some((32, 32))),
         of(Family::Other, None),
         Caps { precision: Precision::Int8, ..nvidia.clone() },
@@ -97,13 +102,13 @@ pub fn variants(model: &ModelFile, caps: &Caps, kv_type: KvType) -> BTreeSet<Var
     variants
 }
 
-/// Every variant that an AMD card is asked for by default: of the plans of [`MODELS`], and of the goldens that have the other
-/// block formats.
-pub fn default_variants() -> BTreeSet<Variant> {
+/// Every variant that a card is asked for by default: of the plans of [`MODELS`], and of the goldens that have the other block
+/// formats.
+pub fn default_variants(card: &Caps) -> BTreeSet<Variant> {
     let goldens = tiny_names();
     let formats = goldens.iter().filter(|name| name.starts_with("llama") && name.contains('.'));
     let models = MODELS.iter().copied().chain(formats.map(String::as_str));
-    models.flat_map(|name| variants(&open(name), &amd(), KvType::F16)).collect()
+    models.flat_map(|name| variants(&open(name), card, KvType::F16)).collect()
 }
 
 /// Every variant of every golden's plan and of those of [`MODELS`], for cards of all makers, each precision, each type of

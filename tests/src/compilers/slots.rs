@@ -39,7 +39,7 @@ pub fn slots(program: &Program, products: u32) -> Option<f64> {
 /// If the kernel should have a loop that multiplies, and has none.
 pub fn measure(kernel: &Kernel, compiled: &Compiled) -> Result<Option<f64>, String> {
     let Some(products) = kernel.products_a_turn() else { return Ok(None) };
-    let slots = slots(&compiled.program(), products);
+    let slots = slots(&compiled.program(), products * compiled.lanes_counted());
     slots.map(Some).ok_or_else(|| "the compiler left no loop that multiplies".into())
 }
 
