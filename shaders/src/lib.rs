@@ -210,8 +210,6 @@ pub enum BindingKind {
     ReadOnly,
     /// `var<storage, read_write>`.
     ReadWrite,
-    /// A texture of four `u32` a texel that is only read.
-    Texture,
 }
 
 /// One binding of a kernel, in group 0.
@@ -279,8 +277,8 @@ impl Kernel {
         Error::Source { kernel: self.variant.to_string(), why }
     }
 
-    /// Whether it is of products with cooperative matrices: it multiplies by them, which Direct3D's language has not, and
-    /// Metal's not in this size, or makes the halves that they take.
+    /// Whether it needs what only devices with cooperative matrices are sure to have: it multiplies by them, which
+    /// Direct3D's language has not, and Metal's not in this size, or computes with halves.
     pub fn is_cooperative(&self) -> bool {
         ["enable wgpu_cooperative_matrix;", "enable f16;"]
             .iter()
@@ -366,7 +364,6 @@ fn reflect_bindings(module: &naga::Module) -> Result<Vec<Binding>, String> {
                 BindingKind::ReadWrite
             }
             AddressSpace::Storage { .. } => BindingKind::ReadOnly,
-            AddressSpace::Handle => BindingKind::Texture,
             _ => continue,
         };
         let name = variable.name.clone().unwrap_or_default();

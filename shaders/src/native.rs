@@ -37,15 +37,14 @@ impl Kernel {
     /// Direct3D's language for a shader model, as wgpu-hal hands it to FXC (5.1) or DXC (6.0 and later).
     pub fn hlsl(&self, model: ShaderModel) -> Result<Text, Error> {
         let (module, info) = self.resolved()?;
-        // Registers are counted in each class by themselves, in the order of the bindings; a storage texture is a
-        // thing to write in any case.
+        // Registers are counted in each class by themselves, in the order of the bindings.
         let mut registers = [0u32; 3];
         let mut binding_map = hlsl::BindingMap::default();
         for binding in &self.bindings {
             let class = match binding.kind {
                 BindingKind::Uniform => 0,
                 BindingKind::ReadOnly => 1,
-                BindingKind::ReadWrite | BindingKind::Texture => 2,
+                BindingKind::ReadWrite => 2,
             };
             let target = hlsl::BindTarget { register: registers[class], ..Default::default() };
             binding_map.insert(Self::place(binding.index), target);
@@ -81,18 +80,14 @@ impl Kernel {
     pub fn msl(&self, version: (u8, u8)) -> Result<Text, Error> {
         let (module, info) = self.resolved()?;
         let mut resources = msl::BindingMap::default();
-        let (mut buffers, mut textures) = (0u8, 0u8);
+        let mut buffers = 0u8;
         for binding in &self.bindings {
             let mut target = msl::BindTarget {
                 mutable: binding.kind == BindingKind::ReadWrite,
                 ..Default::default()
             };
-            let (slot, count) = match binding.kind {
-                BindingKind::Texture => (&mut target.texture, &mut textures),
-                _ => (&mut target.buffer, &mut buffers),
-            };
-            *slot = Some(*count);
-            *count += 1;
+            target.buffer = Some(buffers);
+            buffers += 1;
             resources.insert(Self::place(binding.index), target);
         }
         // The lengths of the storage buffers come in a buffer of their own.

@@ -8,7 +8,7 @@ use engine::context::kv_groups;
 use engine::executor::{Executor as _, Precision, Selection};
 use engine::gpu::adapter::without_driver;
 use engine::gpu::choice::{Caps, Count, Family, ProductKernel};
-use engine::gpu::layout::{Layout, UNIFORM_BYTES};
+use engine::gpu::layout::Layout;
 use engine::gpu::lower::{Dispatch, Extent, Lowering, Resource, StepClass, lower_selection};
 use engine::gpu::tune::shapes;
 use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights, predict};
@@ -78,14 +78,6 @@ fn check(dispatch: &Dispatch, plan: &Plan, caps: &Caps, kernels: &mut Kernels) {
     }
     for (name, _) in &kernel.params.members {
         param(dispatch, name);
-    }
-    for binding in kernel.bindings.iter().filter(|b| b.kind == BindingKind::Uniform) {
-        assert!(binding.bytes as usize <= UNIFORM_BYTES, "{}: {}", dispatch.variant, binding.name);
-        let given = dispatch.bindings.iter().find(|(name, _)| *name == binding.name);
-        let Some(&(_, Resource::Value(id))) = given else { continue };
-        // The rows that a step of this kernel's tokens may have are all there.
-        let tokens = if dispatch.variant.numbers["TOKENS"] > 1 { 2 } else { 1 };
-        assert!(plan.value(id).width * 4 * tokens <= UNIFORM_BYTES, "{}", dispatch.variant);
     }
     for extent in dispatch.grid {
         if let Extent::Fixed(n) = extent {
@@ -199,8 +191,6 @@ fn every_dispatch_is_complete_and_within_limits() {
     for variant in kernels.keys() {
         assert_eq!(variant.to_string().parse::<Variant>().unwrap(), *variant);
     }
-    let inputs = |kernel: &&Kernel| kernel.variant.defines.contains("UNIFORM_INPUT");
-    assert!(kernels.values().filter(inputs).count() > 10);
 }
 
 /// A decode step of a small llama model: six dispatches a layer, as the norms are part of the products that

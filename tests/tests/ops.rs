@@ -14,7 +14,7 @@ use engine::model::rope::RopeStyle;
 use engine::model::spec::{Activation, Gating, NormKind, Routing};
 use engine::plan::{Epilogue, KvLayer, Plan, ValueId};
 use engine::probe::{AttentionCase, ExpertsCase, LinearCase, OpCase, Probe};
-use engine_tests::devices::{card, gpu, in_buffers};
+use engine_tests::devices::{card, gpu};
 use engine_tests::golden::{Embedding, Tiny, embedding_names, tiny_names};
 use engine_tests::real::full_tier;
 use gguf::Format;
@@ -35,21 +35,15 @@ fn check(name: &str, probe: &Probe, gpu: &Arc<Gpu>, caps: &[Caps]) -> f64 {
     worst
 }
 
-/// What the adapter offers, the same from buffers, without its optional features, and the kernels that a graphics
-/// card would get.
+/// What the adapter offers, the same without its optional features, and the kernels that a graphics card would get.
 fn all_caps(gpu: &Gpu) -> Vec<Caps> {
     let offered = gpu.caps.clone();
-    let buffers = in_buffers(&offered);
-    let plain = Caps { subgroups: false, native_halves: false, ..buffers.clone() };
+    let plain = Caps { subgroups: false, native_halves: false, ..offered.clone() };
     if !offered.subgroups {
         return vec![plain];
     }
     let card = card(&offered);
-    if buffers == offered {
-        vec![offered, plain, card]
-    } else {
-        vec![offered, buffers, plain, card]
-    }
+    vec![offered, plain, card]
 }
 
 /// The two that differ most, for what differs by its numbers alone: what the adapter offers, and a graphics card's.
@@ -171,16 +165,8 @@ fn every_shape_of_a_kernel() {
                 let keep = |index: &usize| index % 5 == tokens % 5;
                 kernels = (0..kernels.len()).filter(keep).map(|index| kernels[index]).collect();
             }
-            // Most adapters read buffers.
-            let from_buffers = kernels.iter().map(|&kernel| (kernel, in_buffers(&gpu.caps)));
-            let as_offered = kernels.iter().map(|&kernel| (kernel, gpu.caps.clone()));
-            let all: Vec<_> = if full_tier() {
-                from_buffers.chain(as_offered).collect()
-            } else {
-                from_buffers.collect()
-            };
-            for (kernel, caps) in all {
-                let caps = Caps { forced: Some(kernel), ..caps };
+            for kernel in kernels {
+                let caps = Caps { forced: Some(kernel), ..gpu.caps.clone() };
                 let ratio = probe.worst(&probe.on_gpu(&gpu, &caps).unwrap());
                 assert!(ratio <= 1.0, "{kernel:?}, {tokens} tokens: {ratio:.3} times its bound");
                 worst = worst.max(ratio);
@@ -308,7 +294,7 @@ fn tiles_with_tails() {
                 precision,
             };
             let forced = Some(ProductKernel::Matmul { tokens: tile });
-            let caps = Caps { forced, precision, max_workgroups: 2, ..in_buffers(&gpu.caps) };
+            let caps = Caps { forced, precision, max_workgroups: 2, ..gpu.caps.clone() };
             let probe = Probe::linear(&case).unwrap();
             let ratio = probe.worst(&probe.on_gpu(&gpu, &caps).unwrap());
             assert!(ratio <= 1.0, "{case:?} in tiles of {tile}: {ratio:.3} times its bound");

@@ -135,6 +135,16 @@ fn a_fault_without_a_way_round_refuses_the_device() {
     assert!(error.contains("attention") && error.contains("--device cpu"), "{error}");
 }
 
+/// A token behind many positions has a kernel of its own, which nothing before the middle of an answer asks for.
+#[test]
+fn a_fault_of_attention_in_parts_is_noticed() {
+    let options = fault("vec2<f32>(maximum, all)", "vec2<f32>(maximum, all + 1.0)");
+    for caps in [Caps::clone, card] {
+        let error = verdict_on("llama.Q4_0", &options, caps).unwrap_err().to_string();
+        assert!(error.contains("attention") && error.contains("positions"), "{error}");
+    }
+}
+
 /// The model then answers as on a good driver.
 #[test]
 fn a_worked_around_model_is_right() {

@@ -313,6 +313,8 @@ fn roofline_json(measured: &Roofline) -> Value {
         "read_bytes_per_second": measured.read,
         "copy_bytes_per_second": measured.copy,
         "f32_multiply_adds_per_second": measured.multiply_adds,
+        "f16_multiply_adds_per_second": measured.half_multiply_adds,
+        "f16_matrix_multiply_adds_per_second": measured.matrix_multiply_adds,
         "int8_multiply_adds_per_second": measured.byte_multiply_adds,
         "dependent_dispatch_ns": measured.dependent_dispatch * 1e9,
         "independent_dispatch_ns": measured.independent_dispatch * 1e9,
@@ -320,17 +322,23 @@ fn roofline_json(measured: &Roofline) -> Value {
 }
 
 fn print_roofline(measured: &Roofline) -> Result<()> {
+    let buffer = format!("read, {}", output::bytes(measured.buffer_bytes));
     let rows = [
-        (format!("read, {}", output::bytes(measured.buffer_bytes)), measured.read / 1e9, "GB/s"),
-        ("copy, read and written".into(), measured.copy / 1e9, "GB/s"),
-        ("f32".into(), measured.multiply_adds / 1e9, "G madd/s"),
-        ("int8, four at a time".into(), measured.byte_multiply_adds / 1e9, "G madd/s"),
-        ("dispatch that waits".into(), measured.dependent_dispatch * 1e6, "us"),
-        ("dispatch that need not".into(), measured.independent_dispatch * 1e6, "us"),
+        (buffer.as_str(), Some(measured.read / 1e9), "GB/s"),
+        ("copy, read and written", Some(measured.copy / 1e9), "GB/s"),
+        ("f32", Some(measured.multiply_adds / 1e9), "G madd/s"),
+        ("f16", measured.half_multiply_adds.map(|rate| rate / 1e9), "G madd/s"),
+        ("f16, matrices", measured.matrix_multiply_adds.map(|rate| rate / 1e9), "G madd/s"),
+        ("int8, four at a time", Some(measured.byte_multiply_adds / 1e9), "G madd/s"),
+        ("dispatch that waits", Some(measured.dependent_dispatch * 1e6), "us"),
+        ("dispatch that need not", Some(measured.independent_dispatch * 1e6), "us"),
     ];
     let rows: Vec<Vec<String>> = rows
         .into_iter()
-        .map(|(what, value, unit)| vec![what, unit.into(), format!("{value:.2}")])
+        .map(|(what, value, unit)| {
+            let value = value.map_or_else(|| "none".into(), |value| format!("{value:.2}"));
+            vec![what.into(), unit.into(), value]
+        })
         .collect();
     print_table(&["roofline", "unit", "measured"], &rows, 2)
 }

@@ -221,9 +221,11 @@ fn has_matrices_of_16(adapter: &wgpu::Adapter) -> bool {
     })
 }
 
-/// Features used where the adapter has them.
-pub const OPTIONAL_FEATURES: wgpu::Features =
-    wgpu::Features::SUBGROUP.union(wgpu::Features::PIPELINE_CACHE);
+/// Features used where the adapter has them. That a device computes in f16 only the roofline wants to know: no product does
+/// but by cooperative matrices.
+pub const OPTIONAL_FEATURES: wgpu::Features = wgpu::Features::SUBGROUP
+    .union(wgpu::Features::PIPELINE_CACHE)
+    .union(wgpu::Features::SHADER_F16);
 
 /// An opened GPU: device, queue and what kernels may use.
 pub struct Gpu {

@@ -1,6 +1,8 @@
 //! Which kernel multiplies a matrix, in which shape: what an adapter may use, defaults by its maker, and what
 //! `engine tune` measured.
 
+mod lanewise;
+
 use std::collections::BTreeMap;
 
 use gguf::Format;
@@ -70,10 +72,6 @@ pub struct Caps {
     pub unrolls: bool,
     /// Whether ids are chosen on the device.
     pub selection: bool,
-    /// Whether matrices lie in textures instead of buffers.
-    pub texture_weights: bool,
-    /// Whether products read small inputs as uniforms instead of storage.
-    pub uniform_inputs: bool,
     /// Whether `unpack2x16float` gives every half exactly, the subnormal too.
     pub native_halves: bool,
     /// How exactly products are computed.
@@ -245,9 +243,6 @@ impl Caps {
         max_workgroups: u32,
     ) -> Self {
         let (subgroup_min, subgroup_max) = subgroups.unwrap_or((1, 1));
-        // Lavapipe loads from storage lane by lane, through memory; from textures and uniforms by vectors
-        // (docs/decisions.md). SwiftShader, whose subgroups are of four, was not measured.
-        let by_vectors = family == Family::Software && subgroup_min >= 8;
         Self {
             family,
             subgroups: subgroups.is_some(),
@@ -261,8 +256,6 @@ impl Caps {
             cooperative: false,
             unrolls: family != Family::Software,
             selection: true,
-            texture_weights: by_vectors,
-            uniform_inputs: by_vectors,
             native_halves: true,
             precision: Precision::F32,
             // Two rounds of attention one after the other take as long as merging parts; lavapipe's rounds are cheaper.
@@ -333,17 +326,19 @@ impl Caps {
 
     /// What a lane takes of rows in a format, by default.
     pub fn take(&self, format: Format, columns: usize, tokens: u32) -> Take {
-        // Four groups a lane halve the width of Intel's instructions (docs/kernels.md).
-        let quads = tokens == 1 && !matches!(self.family, Family::Intel | Family::Software);
+        let quads = match self.family {
+            Family::Software => false,
+            // Four groups a lane halve the width of Intel's instructions, mostly. They pay where scales are dear to unpack
+            // (docs/kernels.md).
+            Family::Intel => matches!(format, Format::Q4_K | Format::Q5_K | Format::Q6_K),
+            _ => true,
+        };
+        let quads = quads && tokens == 1;
         let best = if quads { Take::Quad } else { Take::Quarter };
         [best, Take::Quarter]
             .into_iter()
             .find(|&take| self.can_take(take, format, columns))
             .unwrap_or(Take::Group)
-    }
-
-    fn can_lanewise(&self) -> bool {
-        self.lanewise && self.subgroups && self.subgroup_min >= 8
     }
 
     /// Cooperative matrices in tiles of so many tokens, where they may be used. Subgroups may be of any size up to 64,
@@ -422,18 +417,16 @@ impl Caps {
             return tiled;
         }
         if self.family == Family::Software && self.can_lanewise() {
-            let matrices = if shape.gated { 2 } else { 1 };
-            let (rows, tokens) = match shape.count {
-                Count::One => (4 / matrices, 1),
-                Count::Few | Count::Many => (4 / matrices, 4),
-            };
-            return ProductKernel::Lanewise { lanes, rows, tokens };
+            return self.default_lanewise(shape);
         }
         if tiles {
             return tiled;
         }
-        let tokens = if shape.count == Count::One { 1 } else { 4 };
-        let take = self.take(shape.format, shape.columns, tokens);
+        let several = if shape.count == Count::One { 1 } else { 4 };
+        let take = self.take(shape.format, shape.columns, several);
+        // Intel's 128 registers do not hold whole groups of four tokens' inputs.
+        let crowded = self.family == Family::Intel && take == Take::Group;
+        let tokens = if crowded { several.min(2) } else { several };
         // A core holds 64 subgroups of NVIDIA's and 32 workgroups; Apple's likes two subgroups a workgroup as well. What
         // takes quads has registers for 32 subgroups a core, and one to a workgroup waits for no other (an H100, docs/decisions.md).
         let lanes = match self.family {
@@ -443,6 +436,8 @@ impl Caps {
         };
         let rows: u32 = match (self.family, shape.format) {
             (Family::Software, _) => 8,
+            // One row leaves Intel's instructions their width.
+            (Family::Intel, Format::Q5_K | Format::Q6_K) if take == Take::Quad => 1,
             // What a lane holds of the inputs serves two rows.
             _ if take == Take::Quad => 2,
             (Family::Other, _) => 4,
@@ -510,15 +505,5 @@ impl Caps {
             self.allows(*kernel, shape) && registers(kernel) && seen.insert(*kernel)
         });
         all
-    }
-
-    fn lanewise_candidates(&self, tokens: &[u32]) -> Vec<ProductKernel> {
-        let lanes = self.subgroup_lanes();
-        let shape = |rows| tokens.iter().map(move |&tokens| (rows, tokens));
-        [4, 2, 8, 1]
-            .into_iter()
-            .flat_map(shape)
-            .map(|(rows, tokens)| ProductKernel::Lanewise { lanes, rows, tokens })
-            .collect()
     }
 }

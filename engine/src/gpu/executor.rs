@@ -152,13 +152,12 @@ impl GpuExecutor {
         let memory = Memory { weights: weights.bytes(), ..bytes.memory() };
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let storage = Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC;
-        let uniform = if weights.caps.uniform_inputs { Usage::UNIFORM } else { Usage::empty() };
         let with = |label: &str, sizes: &[u64], usage| -> Vec<wgpu::Buffer> {
             sizes.iter().map(|&bytes| gpu.buffer(label, bytes, usage)).collect()
         };
         let many = |label: &str, sizes: &[u64]| with(label, sizes, storage);
         let executor = Self {
-            values: with("value", &bytes.values, storage | uniform),
+            values: with("value", &bytes.values, storage),
             apart: values_apart(&plan).map(|id| id.0).zip(many("v", &bytes.apart)).collect(),
             keys: many("keys", &bytes.keys),
             kv_values: many("values", &bytes.kv_values),
@@ -320,7 +319,7 @@ impl GpuExecutor {
         };
         let number = |range: Range| part(&self.numbers, range.start as usize, range.bytes);
         match resource {
-            Resource::Matrix(index) => self.weights.matrices[index].binding(),
+            Resource::Matrix(index) => self.weights.matrices[index].as_entire_binding(),
             Resource::Vector(id) => {
                 let vector = &self.weights.layout.vectors[id.0];
                 let all = (vector.length * 4) as u64;

@@ -1,6 +1,5 @@
 //! How a plan's weights lie in buffers: matrices repacked into planes, those that are multiplied together
-//! side by side, those larger than a binding in pieces; vectors as f32 in one buffer. Where kernels read
-//! textures faster, what is said of a matrix's buffer holds for a texture of the same bytes, row by row.
+//! side by side, those larger than a binding in pieces; vectors as f32 in one buffer.
 
 use std::collections::HashMap;
 
@@ -30,27 +29,9 @@ pub struct MatrixBuffer {
     pub bytes: usize,
 }
 
-/// Texels (of 16 bytes) in a row of a texture of weights, as a power of two: the shorter, the less of the last rows
-/// is empty; the longer, the larger are the matrices that are not cut.
-pub const TEXTURE_SHIFT: u32 = 9;
-/// Bytes in a row of a texture of weights.
-pub const TEXTURE_ROW: usize = 16 << TEXTURE_SHIFT;
-/// The most rows of a texture: the limit that every adapter has.
-const TEXTURE_ROWS: usize = 8192;
-/// Rows of a texture come in multiples of this, as lavapipe allocates them.
-const TEXTURE_ROW_UNIT: usize = 4;
-/// Bytes of a uniform with inputs or factors of a product (`shared/product.wgsl`), which is the most that
-/// every adapter binds. Buffers go on for as long behind what is bound.
-pub const UNIFORM_BYTES: usize = 64 << 10;
-
 impl MatrixBuffer {
-    /// The rows of `sources` in a buffer whose size is a multiple of `unit`.
-    fn new(
-        format: Format,
-        columns: usize,
-        sources: Vec<(WeightId, usize, usize)>,
-        unit: usize,
-    ) -> Self {
+    /// The rows of `sources` in a buffer.
+    fn new(format: Format, columns: usize, sources: Vec<(WeightId, usize, usize)>) -> Self {
         let rows: usize = sources.iter().map(|(_, _, rows)| rows).sum();
         let blocks = columns * rows / format.block_size();
         let mut plane_starts = Vec::new();
@@ -61,7 +42,6 @@ impl MatrixBuffer {
         }
         let table_start = bytes;
         bytes += (format.table().len() * 4).next_multiple_of(16);
-        bytes = bytes.next_multiple_of(unit);
         Self { format, columns, rows, sources, plane_starts, table_start, bytes }
     }
 }
@@ -106,8 +86,6 @@ pub struct Layout {
     pub vectors: Vec<VectorRange>,
     /// The size of the buffer of vectors.
     pub vector_bytes: usize,
-    /// Whether matrices lie in textures.
-    pub textures: bool,
     parts: HashMap<Vec<WeightId>, Vec<Part>>,
     vector_ids: HashMap<Vec<(Option<WeightId>, usize)>, VectorId>,
 }
@@ -124,14 +102,10 @@ impl Layout {
             matrices: Vec::new(),
             vectors: Vec::new(),
             vector_bytes: 0,
-            textures: caps.texture_weights,
             parts: HashMap::new(),
             vector_ids: HashMap::new(),
         };
-        let mut limit = usize::try_from(caps.max_binding_bytes).unwrap_or(usize::MAX);
-        if layout.textures {
-            limit = limit.min(TEXTURE_ROWS * TEXTURE_ROW) / layout.unit() * layout.unit();
-        }
+        let limit = usize::try_from(caps.max_binding_bytes).unwrap_or(usize::MAX);
         for op in &plan.ops {
             for (weights, experts) in op.matrices() {
                 layout.matrix(plan, weights, experts, limit)?;
@@ -145,15 +119,7 @@ impl Layout {
                 layout.vector(plan, biases, &rows);
             }
         }
-        if caps.uniform_inputs {
-            layout.vector_bytes += UNIFORM_BYTES;
-        }
         Ok(layout)
-    }
-
-    /// What a matrix's size is a multiple of.
-    fn unit(&self) -> usize {
-        if self.textures { TEXTURE_ROW * TEXTURE_ROW_UNIT } else { 16 }
     }
 
     /// Places the rows of `weights`: neighbours of one format in one buffer if the limit allows it; those of an
@@ -206,7 +172,7 @@ impl Layout {
             return None;
         }
         let sources = weights.iter().map(|&id| (id, 0, plan.weight(id).rows)).collect();
-        let buffer = MatrixBuffer::new(first.format, first.columns, sources, self.unit());
+        let buffer = MatrixBuffer::new(first.format, first.columns, sources);
         if buffer.bytes > limit {
             return None;
         }
@@ -224,8 +190,8 @@ impl Layout {
         limit: usize,
     ) -> Result<Vec<Part>> {
         let weight = plan.weight(id);
-        let (format, columns, unit) = (weight.format, weight.columns, self.unit());
-        let whole = MatrixBuffer::new(format, columns, vec![(id, 0, weight.rows)], unit);
+        let (format, columns) = (weight.format, weight.columns);
+        let whole = MatrixBuffer::new(format, columns, vec![(id, 0, weight.rows)]);
         let piece_rows = if whole.bytes <= limit {
             weight.rows
         } else {
@@ -246,7 +212,7 @@ impl Layout {
             let rows = piece_rows.min(weight.rows - first_row);
             parts.push(Part { buffer: self.matrices.len(), first_row, rows });
             let sources = vec![(id, first_row, rows)];
-            self.matrices.push(MatrixBuffer::new(format, columns, sources, unit));
+            self.matrices.push(MatrixBuffer::new(format, columns, sources));
         }
         Ok(parts)
     }

@@ -15,8 +15,8 @@ pub use self::experts::tile_words;
 use self::halves::{cooperative, round_halves};
 pub use self::selection::{MOST_CANDIDATES, candidate_room, kept_candidates, lower_selection};
 pub use super::choice::{Caps, Count, Family};
-use super::choice::{FEW, ProductKernel, ProductShape};
-use super::layout::{Layout, MatrixBuffer, Part, TEXTURE_SHIFT, UNIFORM_BYTES, VectorId};
+use super::choice::{ProductKernel, ProductShape};
+use super::layout::{Layout, Part, VectorId};
 use crate::Result;
 use crate::kv::{KvType, Placed, Prepared};
 use crate::model::spec::{Activation, NormKind};
@@ -414,20 +414,15 @@ impl Lowering<'_> {
             })
             .chain([table])
             .collect();
-        let mut variant = Variant::new(kernel)
+        let variant = Variant::new(kernel)
             .format(matrix.format.file_stem())
             .define_if(self.caps.native_halves, "NATIVE_HALVES");
-        if self.layout.textures {
-            variant = variant.define("TEXTURE").number("TEXTURE_SHIFT", TEXTURE_SHIFT);
-        }
         (variant, planes)
     }
 
-    /// How kernels bind a matrix: a texture once, a buffer by vec4s and by words.
-    fn weights_of(&self, part: &Part) -> Vec<(&'static str, Resource)> {
-        let names: &[_] =
-            if self.layout.textures { &["weights"] } else { &["weights", "weight_words"] };
-        names.iter().map(|&name| (name, Resource::Matrix(part.buffer))).collect()
+    /// How kernels bind a matrix: by vec4s and by words.
+    fn weights_of(part: &Part) -> [(&'static str, Resource); 2] {
+        ["weights", "weight_words"].map(|name| (name, Resource::Matrix(part.buffer)))
     }
 
     /// The shape of a product of a part's rows.
@@ -470,7 +465,7 @@ impl Lowering<'_> {
         let rounded = self.is_rounded(kernel, part, out);
         // The norm of rounded inputs is done.
         let input = if rounded { Input { norm: None, ..input } } else { input };
-        let mut bindings = self.weights_of(part);
+        let mut bindings = Self::weights_of(part).to_vec();
         bindings.push(("out", Resource::Value(out)));
         if rounded {
             bindings.extend([("bytes", Resource::Rounded), ("x_scales", Resource::RoundedScales)]);
@@ -499,9 +494,6 @@ impl Lowering<'_> {
             None => variant,
         };
         let variant = variant.define_if(rounded, "ROUNDED");
-        let uniform =
-            kernel.can_fuse() && !rounded && self.fits_uniform(value.rows, matrix.columns);
-        let variant = variant.define_if(uniform, "UNIFORM_INPUT");
         let (variant, needs_step) = match kernel {
             ProductKernel::Matvec { lanes, rows, tokens, take } => {
                 let variant = take.define().into_iter().fold(variant, Variant::define);
@@ -519,7 +511,6 @@ impl Lowering<'_> {
                     .number("MATRICES", 1)
                     .number("ROWS", rows)
                     .number("TOKENS", tokens)
-                    .number("GROUPS", self.groups_of_a_turn(matrix, tokens))
                     .constant("LANES", lanes);
                 (variant, true)
             }
@@ -563,25 +554,6 @@ impl Lowering<'_> {
             grid: [Extent::Per(self.plan.value(out).rows, 1), Extent::Fixed(1), Extent::Fixed(1)],
             op: 0,
         }
-    }
-
-    /// Whether a product's input should be bound as a uniform: if all rows that a step of this class may have fit.
-    fn fits_uniform(&self, rows: Rows, columns: usize) -> bool {
-        let most = match self.class.count(rows) {
-            Count::One => 1,
-            Count::Few => FEW,
-            // Of more rows with logits it is not known how many there may be.
-            Count::Many if rows == Rows::Tokens => self.chunk,
-            Count::Many => return false,
-        };
-        self.caps.uniform_inputs && most * columns * 4 <= UNIFORM_BYTES
-    }
-
-    /// How many groups of a row `lanewise` takes in a turn. Neighbours share vec4s of scales and bits, which
-    /// saves loads from textures of one token; four were slower, and several tokens were not measured.
-    fn groups_of_a_turn(&self, matrix: &MatrixBuffer, tokens: u32) -> u32 {
-        let pays = self.layout.textures && matrix.format.has_codes() && tokens == 1;
-        if pays && (matrix.columns / 32).is_multiple_of(2) { 2 } else { 1 }
     }
 
     fn product_grid(&self, kernel: ProductKernel, rows: usize, of: Rows) -> [Extent; 3] {

@@ -190,13 +190,6 @@ fn binding_type(kind: BindingKind) -> wgpu::BindingType {
         BindingKind::Uniform => wgpu::BufferBindingType::Uniform,
         BindingKind::ReadOnly => wgpu::BufferBindingType::Storage { read_only: true },
         BindingKind::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
-        BindingKind::Texture => {
-            return wgpu::BindingType::StorageTexture {
-                access: wgpu::StorageTextureAccess::ReadOnly,
-                format: wgpu::TextureFormat::Rgba32Uint,
-                view_dimension: wgpu::TextureViewDimension::D2,
-            };
-        }
     };
     wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None }
 }

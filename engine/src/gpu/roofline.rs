@@ -25,6 +25,10 @@ pub struct Roofline {
     pub copy: f64,
     /// Multiply-adds a second in f32.
     pub multiply_adds: f64,
+    /// Multiply-adds a second in f16, where the device computes in it.
+    pub half_multiply_adds: Option<f64>,
+    /// Multiply-adds a second of f16 by cooperative matrices, with sums in f32, where it has them.
+    pub matrix_multiply_adds: Option<f64>,
     /// Multiply-adds a second of signed bytes, four to a word.
     pub byte_multiply_adds: f64,
     /// Seconds of an empty dispatch that waits for the one before.
@@ -48,6 +52,8 @@ const WORKGROUP_BYTES: u64 = LANES as u64 * 8 * 4 * 16;
 const MULTIPLYING: u32 = 4096;
 /// Multiply-adds of a lane of `roofline_multiply` in a turn.
 const TURN: f64 = 128.0;
+/// Turns of a workgroup of `roofline_matrices`: a multiple of how many subgroups there may be.
+const MATRIX_TURNS: u32 = 512;
 /// Empty dispatches of a submit.
 const EMPTY: u32 = 300;
 /// Seconds that a submit should last at least, for its own cost not to count.
@@ -85,6 +91,15 @@ pub fn measure(gpu: &Arc<Gpu>) -> Result<Roofline> {
         let lanes = f64::from(workgroups * LANES);
         Ok(lanes * TURN * times * f64::from(turns) / kernel.best(workgroups)?)
     };
+    let has_halves = gpu.device.features().contains(wgpu::Features::SHADER_F16);
+    let half_multiply_adds =
+        has_halves.then(|| multiplies(multiply.clone().define("HALVES"), 1.0)).transpose()?;
+    let multiplies_matrices = || -> Result<f64> {
+        let kernel = Bound::new(gpu, &Variant::new("roofline_matrices"), &[&out], MATRIX_TURNS)?;
+        let products = f64::from(workgroups) * 8.0 * 16f64.powi(3) * f64::from(MATRIX_TURNS);
+        Ok(products / kernel.best(workgroups)?)
+    };
+    let matrix_multiply_adds = gpu.caps.cooperative.then(multiplies_matrices).transpose()?;
     let empty = Variant::new("roofline_empty");
     let begins = |variant: Variant| -> Result<f64> {
         let kernel = Bound::new(gpu, &variant, &[&out], 0)?;
@@ -100,6 +115,8 @@ pub fn measure(gpu: &Arc<Gpu>) -> Result<Roofline> {
         read: moves(memory.clone(), 1)?,
         copy: moves(memory.define("COPY"), 2)?,
         multiply_adds: multiplies(multiply.clone(), 1.0)?,
+        half_multiply_adds,
+        matrix_multiply_adds,
         byte_multiply_adds: multiplies(multiply.define("INT8"), 4.0)?,
         dependent_dispatch: begins(empty.clone().define("WRITES"))?,
         independent_dispatch: begins(empty)?,

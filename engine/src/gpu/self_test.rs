@@ -76,13 +76,10 @@ pub fn run(
     Ok(Verdict { caps, warnings, from_cache: false })
 }
 
-/// What may still be used where a case came out wrong: with weights and inputs in storage buffers, with halves
-/// converted by integers, without the kernel, else without subgroups.
+/// What may still be used where a case came out wrong: with halves converted by integers, without the kernel, else without
+/// subgroups.
 fn without(caps: &Caps, case: &Case) -> Option<Caps> {
     let reads_weights = !matches!(case, Case::Norm(..) | Case::Attention(_));
-    if reads_weights && (caps.texture_weights || caps.uniform_inputs) {
-        return Some(Caps { texture_weights: false, uniform_inputs: false, ..caps.clone() });
-    }
     // Converted by themselves halves were right; within a kernel a compiler may do it otherwise.
     let reads_halves = reads_weights || matches!(case, Case::Attention(_));
     if reads_halves && caps.native_halves {
@@ -130,9 +127,6 @@ fn describe(gpu: &Gpu, caps: &Caps, who: &str) -> Vec<String> {
     let mut words = Vec::new();
     if gpu.caps.subgroups && !caps.subgroups {
         words.push("subgroups");
-    }
-    if gpu.caps.texture_weights && !caps.texture_weights {
-        words.push("weights in textures");
     }
     if gpu.caps.native_halves && !caps.native_halves {
         words.push("halves converted by the driver");
@@ -193,7 +187,11 @@ impl Case {
             }
             Case::Norm((width, _), ..) => format!("norm of {width}"),
             Case::Embed(format, columns) => format!("embed {} of {columns}", format.name()),
-            Case::Attention(case) => format!("attention with heads of {}", case.layer.key_length),
+            Case::Attention(case) => format!(
+                "attention with heads of {} over {} positions",
+                case.layer.key_length,
+                case.history + case.tokens
+            ),
             Case::Experts(case) => {
                 format!("experts {} of {} columns", case.format.name(), case.columns)
             }
@@ -295,20 +293,23 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
                 let rope = rope.map(|rope| &plan.ropes[rope.0]);
                 let mut layer = *plan.kv_layer(*layer);
                 layer.window = layer.window.map(|_| 24);
-                add(Case::Attention(AttentionCase {
-                    layer,
-                    tokens: 70,
-                    history: 0,
-                    style: rope.map_or(RopeStyle::Halves, |rope| rope.style),
-                    turned: rope.map_or(0, |rope| rope.pairs() * 2),
-                    qk_norm,
-                    v_apart,
-                    key_type: sizes.key_type,
-                    value_type: sizes.value_type,
-                    scale: *scale,
-                    softcap: *softcap,
-                    sinks: sinks.is_some(),
-                }));
+                // A prompt; a token behind a few; one behind so many that they are split.
+                for (tokens, history) in [(70, 0), (1, 40), (1, caps.split_from as usize + 70)] {
+                    add(Case::Attention(AttentionCase {
+                        layer,
+                        tokens,
+                        history,
+                        style: rope.map_or(RopeStyle::Halves, |rope| rope.style),
+                        turned: rope.map_or(0, |rope| rope.pairs() * 2),
+                        qk_norm,
+                        v_apart,
+                        key_type: sizes.key_type,
+                        value_type: sizes.value_type,
+                        scale: *scale,
+                        softcap: *softcap,
+                        sinks: sinks.is_some(),
+                    }));
+                }
             }
             Op::Route { routing, .. } => {
                 experts = Some(*routing);
@@ -410,8 +411,6 @@ fn read_verdict(file: &PathBuf, caps: &Caps) -> Option<Caps> {
     };
     Some(Caps {
         subgroups: flag("subgroups", caps.subgroups)?,
-        texture_weights: flag("textures", caps.texture_weights)?,
-        uniform_inputs: flag("uniforms", caps.uniform_inputs)?,
         native_halves: flag("halves", caps.native_halves)?,
         lanewise: flag("lanewise", caps.lanewise)?,
         cooperative: flag("cooperative", caps.cooperative)?,
@@ -424,10 +423,8 @@ fn read_verdict(file: &PathBuf, caps: &Caps) -> Option<Caps> {
 /// Keeps a verdict; where it cannot be written the next run tests again.
 fn keep_verdict(file: &PathBuf, caps: &Caps) {
     let text = format!(
-        "subgroups={} textures={} uniforms={} halves={} lanewise={} cooperative={} tiles={} selection={}\n",
+        "subgroups={} halves={} lanewise={} cooperative={} tiles={} selection={}\n",
         caps.subgroups,
-        caps.texture_weights,
-        caps.uniform_inputs,
         caps.native_halves,
         caps.lanewise,
         caps.cooperative,

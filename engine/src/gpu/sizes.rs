@@ -3,7 +3,7 @@
 use super::adapter::buffer_bytes;
 use super::choice::{Caps, Count, FEW, MOST_TILE_TOKENS};
 use super::executor::numbers::Numbers;
-use super::layout::{Layout, UNIFORM_BYTES};
+use super::layout::Layout;
 use super::lower::{attention_parts, candidate_room, tile_words};
 use crate::Result;
 use crate::executor::{Memory, Precision, Sizes};
@@ -52,7 +52,6 @@ impl BufferSizes {
         sizes: &Sizes,
         caps: &Caps,
     ) -> Self {
-        let least = if caps.uniform_inputs { UNIFORM_BYTES as u64 } else { 0 };
         let group_of = |layer: usize| &groups[usize::from(plan.kv_layers[layer].window.is_some())];
         let cells = |layer: usize| group_of(layer).cells() as u64;
         let layers = 0..plan.kv_layers.len();
@@ -111,7 +110,7 @@ impl BufferSizes {
         };
         let table_words: usize = groups.iter().map(|g| g.table_blocks * sizes.sequences).sum();
         Self {
-            values: placement.floats.iter().map(|&floats| least.max(floats as u64 * 4)).collect(),
+            values: placement.floats.iter().map(|&floats| floats as u64 * 4).collect(),
             apart: values_apart(plan)
                 .map(|id| (plan.value(id).width * sizes.chunk.min(FEW) * 4) as u64)
                 .collect(),

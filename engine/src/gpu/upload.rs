@@ -1,12 +1,10 @@
-//! A plan's weights on a device: the buffers or textures, filled by [`stream`].
+//! A plan's weights on a device: the buffers, filled by [`stream`].
 
-mod storage;
 mod stream;
 
 use std::sync::Arc;
 
 use gguf::Gguf;
-use storage::Storage;
 
 use super::adapter::{Gpu, buffer_bytes};
 use super::choice::Caps;
@@ -18,7 +16,7 @@ use crate::{Error, Result};
 pub struct GpuWeights {
     pub(super) gpu: Arc<Gpu>,
     pub(super) layout: Layout,
-    pub(super) matrices: Vec<Storage>,
+    pub(super) matrices: Vec<wgpu::Buffer>,
     pub(super) vectors: wgpu::Buffer,
     /// What kernels may use: what the adapter offers, less what failed the self-test.
     pub(super) caps: Caps,
@@ -36,11 +34,8 @@ impl GpuWeights {
         let layout = Layout::new(plan, &caps)?;
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let mut usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        if caps.uniform_inputs {
-            usage |= wgpu::BufferUsages::UNIFORM;
-        }
         // Filled in place where host and device share their memory.
-        let in_place = stream::in_place(&gpu, file, &layout);
+        let in_place = stream::in_place(&gpu, file);
         if in_place {
             usage |= wgpu::BufferUsages::MAP_WRITE;
         }
@@ -55,14 +50,7 @@ impl GpuWeights {
         let matrices: Vec<_> = layout
             .matrices
             .iter()
-            .map(|matrix| {
-                let name = &plan.weight(matrix.sources[0].0).name;
-                if layout.textures {
-                    Storage::texture(&gpu, name, matrix.bytes)
-                } else {
-                    Storage::Buffer(buffer(name, matrix.bytes))
-                }
-            })
+            .map(|matrix| buffer(&plan.weight(matrix.sources[0].0).name, matrix.bytes))
             .collect();
         let vectors = buffer("vectors", layout.vector_bytes);
         if let Some(error) = pollster::block_on(scope.pop()) {
@@ -75,8 +63,7 @@ impl GpuWeights {
                 ),
             });
         }
-        let places = (matrices.as_slice(), &Storage::Buffer(vectors.clone()));
-        stream::upload(&gpu, file, plan, &layout, places, progress)?;
+        stream::upload(&gpu, file, plan, &layout, (&matrices, &vectors), progress)?;
         Ok(Self { gpu, layout, matrices, vectors, caps })
     }
 

@@ -30,7 +30,7 @@ fn expert_of(slot: u32) -> u32 {
 #endif
 
 override LANES: u32 = 32u;
-#import shared/reduce
+#import shared/row_partials
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -103,13 +103,17 @@ fn main(
 #end
 #end
     }
+#unroll m MATRICES
+#unroll r ROWS
+    var sum_{m}_{r}_0 = total_{m}_{r};
+#end
+#end
+#import shared/row_sums
 #unroll r ROWS
     {
-        let sum = workgroup_sum(total_0_{r}, lane, subgroup, subgroups, subgroup_lane);
-        var y = (sum * (1.0 / SUM_UNIT) * params.scale + bias_0_{r}) * params.factor;
+        var y = (sum_0_{r}_0 * (1.0 / SUM_UNIT) * params.scale + bias_0_{r}) * params.factor;
 #ifdef GATED
-        let up = workgroup_sum(total_1_{r}, lane, subgroup, subgroups, subgroup_lane);
-        y = gate_times_up(y, (up * (1.0 / SUM_UNIT) * params.scale + bias_1_{r}) * params.factor);
+        y = gate_times_up(y, (sum_1_{r}_0 * (1.0 / SUM_UNIT) * params.scale + bias_1_{r}) * params.factor);
 #endif
         if lane == {r}u && first_row + {r}u <= last {
             put(workgroup.y * params.out_stride + params.out_offset + first_row + {r}u, y);

@@ -9,7 +9,6 @@
 // inputs are rounded to bytes and multiplied as whole numbers.
 // Threads: a lane computes ROWS rows, LANES apart, of TOKENS tokens (z). A cluster is eight lanes of a
 // subgroup, which must have at least eight: together they hold a group's 32 inputs, four each.
-// A turn of the loop takes GROUPS groups of a row, whose number is a multiple: what they have in one vec4 is loaded once.
 // Workgroups: x and y together over the rows, LANES * ROWS each.
 #define SEVERAL
 #import shared/product
@@ -31,7 +30,7 @@ fn main(
     if first >= params.rows {
         return;
     }
-    let turns = params.groups / {GROUPS}u;
+    let groups = params.groups;
     let last = params.rows - 1u;
     let first_token = workgroup.z * {TOKENS}u;
     let last_token = input_rows() - 1u;
@@ -43,12 +42,12 @@ fn main(
 #end
 #end
 #unroll t TOKENS
-    let row_of_x{t} = min(first_token + {t}u, last_token) * turns;
+    let row_of_x{t} = min(first_token + {t}u, last_token) * groups;
 #end
     // sum_m_r_t: of matrix m (1: up), row first + r LANES + lane, token first_token + t.
 #unroll m MATRICES
 #unroll r ROWS
-    let row_{m}_{r} = ({m}u * params.rows + min(first + {r}u * LANES + lane, last)) * turns;
+    let row_{m}_{r} = ({m}u * params.rows + min(first + {r}u * LANES + lane, last)) * groups;
 #unroll t TOKENS
     var sum_{m}_{r}_{t} = 0.0;
 #end
@@ -59,19 +58,17 @@ fn main(
     var squares{t} = 0.0;
 #end
 #endif
-    for (var turn = 0u; turn < turns; turn++) {
-#unroll g GROUPS
-    {
+    for (var g = 0u; g < groups; g++) {
 #ifdef NORM
-        let factors = norm_weight[(turn * {GROUPS}u + {g}u) * 8u + inner];
+        let factors = norm_weight[g * 8u + inner];
 #unroll t TOKENS
-        let raw{t} = input[((row_of_x{t} + turn) * {GROUPS}u + {g}u) * 8u + inner];
+        let raw{t} = input[(row_of_x{t} + g) * 8u + inner];
         squares{t} += dot(raw{t}, raw{t});
         let held{t} = raw{t} * factors;
 #end
 #else
 #unroll t TOKENS
-        let held{t} = input[((row_of_x{t} + turn) * {GROUPS}u + {g}u) * 8u + inner];
+        let held{t} = input[(row_of_x{t} + g) * 8u + inner];
 #end
 #endif
 #ifdef CODES
@@ -101,10 +98,10 @@ fn main(
 #end
 #unroll m MATRICES
 #unroll r ROWS
-        let codes_{m}_{r} = codes((row_{m}_{r} + turn) * {GROUPS}u + {g}u);
+        let codes_{m}_{r} = codes(row_{m}_{r} + g);
         let bytes_{m}_{r}_0 = codes_{m}_{r}.low;
         let bytes_{m}_{r}_1 = codes_{m}_{r}.high;
-        let scales_{m}_{r} = scales((row_{m}_{r} + turn) * {GROUPS}u + {g}u);
+        let scales_{m}_{r} = scales(row_{m}_{r} + g);
 #unroll t TOKENS
         sum_{m}_{r}_{t} += dot(scales_{m}_{r}.offset, x_sum{t});
 #end
@@ -113,7 +110,7 @@ fn main(
 #else
 #unroll m MATRICES
 #unroll r ROWS
-        let group_{m}_{r} = decode_group((row_{m}_{r} + turn) * {GROUPS}u + {g}u);
+        let group_{m}_{r} = decode_group(row_{m}_{r} + g);
 #end
 #end
 #unroll t TOKENS
@@ -183,8 +180,6 @@ fn main(
 #end
 #end
         }
-#end
-    }
 #end
     }
 #ifdef NORM

@@ -20,7 +20,7 @@
 #endif
 
 override LANES: u32 = 32u;
-#import shared/reduce
+#import shared/row_partials
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -72,21 +72,21 @@ fn main(
 #end
 #endif
 #import shared/row_products
+#import shared/row_sums
 #unroll t TOKENS
 #ifdef NORM
-    let all_squares{t} = workgroup_sum(squares{t}, lane, subgroup, subgroups, subgroup_lane);
-    let norm{t} = 1.0 / sqrt(all_squares{t} / f32(groups * 32u) + params.epsilon);
+    let norm{t} = 1.0 / sqrt(squares{t} / f32(groups * 32u) + params.epsilon);
 #endif
 #unroll r ROWS
     {
         let row = min(first_row + {r}u, last);
-        var y = workgroup_sum(sum_0_{r}_{t}, lane, subgroup, subgroups, subgroup_lane) * (1.0 / SUM_UNIT);
+        var y = sum_0_{r}_{t} * (1.0 / SUM_UNIT);
 #ifdef NORM
         y *= norm{t};
 #endif
         y = finish(y, params.out_offset + row);
 #ifdef GATED
-        var up = workgroup_sum(sum_1_{r}_{t}, lane, subgroup, subgroups, subgroup_lane) * (1.0 / SUM_UNIT);
+        var up = sum_1_{r}_{t} * (1.0 / SUM_UNIT);
 #ifdef NORM
         up *= norm{t};
 #endif

@@ -1,7 +1,10 @@
+#ifdef HALVES
+enable f16;
+#endif
 // Multiplies and adds in registers, sixteen sums a lane that do not wait for each other: the most that a kernel can
-// multiply in its time. With INT8 four signed bytes at a time.
+// multiply in its time. With INT8 four signed bytes at a time, with HALVES f16.
 //
-// Shapes: out [LANES * workgroups] f32 or i32.
+// Shapes: out [LANES * workgroups] f32 or, with INT8, i32.
 // Threads: x over lanes; a lane does 128 * turns multiplications with additions (with INT8 four times as many).
 
 struct Params {
@@ -34,8 +37,14 @@ fn next(x: vec4<i32>, factor: u32) -> vec4<i32> {
     ) + x;
 }
 #else
-fn next(x: vec4<f32>, factor: f32) -> vec4<f32> {
-    return fma(x, vec4<f32>(factor), vec4<f32>(0.5));
+#ifdef HALVES
+alias Float = f16;
+#else
+alias Float = f32;
+#endif
+
+fn next(x: vec4<Float>, factor: Float) -> vec4<Float> {
+    return fma(x, vec4<Float>(factor), vec4<Float>(0.5));
 }
 #endif
 
@@ -52,8 +61,8 @@ fn main(
     var c = a + 8;
     var d = a + 12;
 #else
-    let factor = 0.25 + f32(id & 255u) * 0.001;
-    var a = vec4<f32>(factor) + vec4<f32>(0.0, 1.0, 2.0, 3.0);
+    let factor = Float(0.25 + f32(id & 255u) * 0.001);
+    var a = vec4<Float>(factor) + vec4<Float>(0.0, 1.0, 2.0, 3.0);
     var b = a + 4.0;
     var c = a + 8.0;
     var d = a + 12.0;
@@ -67,5 +76,9 @@ fn main(
 #end
     }
     let all = (a + b) + (c + d);
+#ifdef INT8
     out[id] = (all.x + all.y) + (all.z + all.w);
+#else
+    out[id] = f32((all.x + all.y) + (all.z + all.w));
+#endif
 }

@@ -45,12 +45,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> bytes: array<vec4<u32>>;
 @group(0) @binding(9) var<storage, read> x_scales: array<vec2<f32>>;
 #else
-#ifdef UNIFORM_INPUT
-// Where all rows that a step can have fit into 64 KiB: some drivers read uniforms faster.
-@group(0) @binding(1) var<uniform> input: array<vec4<f32>, 4096>;
-#else
 @group(0) @binding(1) var<storage, read> input: array<vec4<f32>>;
-#endif
 #endif
 #endif
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
@@ -69,11 +64,7 @@ fn input_rows() -> u32 {
 }
 #endif
 #ifdef NORM
-#ifdef UNIFORM_INPUT
-@group(0) @binding(6) var<uniform> norm_weight: array<vec4<f32>, 4096>;
-#else
 @group(0) @binding(6) var<storage, read> norm_weight: array<vec4<f32>>;
-#endif
 #endif
 
 #import format

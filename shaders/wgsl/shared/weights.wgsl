@@ -1,6 +1,5 @@
 // A repacked tensor: all planes in one buffer, plane 0 at its start, the others at the offsets in `params`
 // (in vec4s), behind them the format's table, if it has one. A group is 32 neighbouring weights of a row; groups count through all rows.
-// With TEXTURE the same vec4s are the texels of a texture, 2^TEXTURE_SHIFT a row: some drivers read those faster.
 //
 // A format of codes defines CODES and has three functions:
 //   codes(group) -> Codes: the group's 32 codes, signed bytes.
@@ -15,14 +14,6 @@
 //   quad_scales(quad) -> QuadScales: the scales of groups 4 * quad to 4 * quad + 3 (OWN_QUAD_SCALES).
 // and decode_group(group) -> Group, the weights as floats; a format of floats has only that.
 
-#ifdef TEXTURE
-@group(0) @binding(0) var weights: texture_storage_2d<rgba32uint, read>;
-
-// Vec4 number `index`.
-fn words_at(index: u32) -> vec4<u32> {
-    return textureLoad(weights, vec2<u32>(index & ((1u << {TEXTURE_SHIFT}u) - 1u), index >> {TEXTURE_SHIFT}u));
-}
-#else
 @group(0) @binding(0) var<storage, read> weights: array<vec4<u32>>;
 
 // The same buffer word by word: what a lane wants of it is often less than a vec4.
@@ -32,7 +23,6 @@ fn words_at(index: u32) -> vec4<u32> {
 fn words_at(index: u32) -> vec4<u32> {
     return weights[index];
 }
-#endif
 
 #import shared/half
 
@@ -57,11 +47,7 @@ fn plane_half(plane: u32, index: u32) -> u32 {
 
 // Word number `index` of the plane at `plane`.
 fn plane_word(plane: u32, index: u32) -> u32 {
-#ifdef TEXTURE
-    return words_at(plane + (index >> 2u))[index & 3u];
-#else
     return weight_words[plane * 4u + index];
-#endif
 }
 
 // Byte number `index` of the plane at `plane`.

@@ -21,17 +21,19 @@ const MOST_SHARE: u32 = 4;
 const MOST_UNROLLED: u32 = 128;
 
 /// The most queries of a tile of a layer, and how many of them are heads of one token.
-fn tile_queries(kv: &KvLayer) -> (u32, u32) {
+fn tile_queries(kv: &KvLayer, caps: &Caps) -> (u32, u32) {
     let vectors = (kv.key_length as u32 / 8).next_multiple_of(MOST_SHARE) * 2;
     let most = (TILE_VECTORS / vectors).clamp(1, MOST_QUERIES);
     let per_kv = (kv.heads / kv.kv_heads) as u32;
-    (most, (1..=most.min(per_kv)).rev().find(|&n| per_kv.is_multiple_of(n)).unwrap_or(1))
+    // Eight heads of a token, split, do not stay in the registers of Intel's processors' graphics.
+    let most_heads = if caps.family == Family::Intel { most.min(4) } else { most };
+    (most, (1..=most_heads.min(per_kv)).rev().find(|&n| per_kv.is_multiple_of(n)).unwrap_or(1))
 }
 
 /// Into how many parts a layer's cells are split over a long context, in steps of so many tokens: no more than a window
 /// has blocks.
 pub fn attention_parts(kv: &KvLayer, caps: &Caps, count: Count) -> u32 {
-    let (_, heads) = tile_queries(kv);
+    let (_, heads) = tile_queries(kv, caps);
     let blocks = kv.window.map_or(MOST_PARTS, |window| window.div_ceil(BLOCK) as u32 + 1);
     caps.attention_parts(kv.heads as u32 / heads, count).min(blocks)
 }
@@ -45,14 +47,20 @@ fn unrolled(
     caps: &Caps,
 ) -> Variant {
     let [key_length8, value_length8] = [kv.key_length, kv.value_length].map(|n| n as u32 / 8);
-    let many = queries > 4;
     // What keeps a variant below some 130 registers (docs/decisions.md): 8 to 16 loads in flight, with many queries 4.
-    let share = if many { 2 } else { MOST_SHARE };
-    let words = |kind: KvType| if kind == KvType::F32 { 2 } else { 1 };
-    let keys = if many && types[0].has_scales() { 1 } else { 2 / words(types[0]) };
+    // Intel's lanes have 128 in all.
+    let (share, keys, cells) = match (caps.family, queries) {
+        _ if !caps.unrolls => (1, 1, 1),
+        (Family::Intel, 5..) => (1, 1, 1),
+        (Family::Intel, 3..) => (2, 2, 2),
+        (_, 5..) => (2, if types[0].has_scales() { 1 } else { 2 }, 4),
+        _ => (MOST_SHARE, 2, 8),
+    };
+    let fewer =
+        |count: u32, kind: KvType| if kind == KvType::F32 { count.div_ceil(2) } else { count };
+    let keys = fewer(keys, types[0]);
     let vectors = value_length8.next_power_of_two().min(LANES);
-    let cells = (if many { 4 } else { 8 } / words(types[1])).min(vectors);
-    let (share, keys, cells) = if caps.unrolls { (share, keys, cells) } else { (1, 1, 1) };
+    let cells = fewer(cells, types[1]).min(vectors);
     let pieces = key_length8 / share / keys;
     let turns = key_length8.div_ceil(share);
     variant
@@ -84,7 +92,7 @@ impl Lowering<'_> {
                 kv.key_length, kv.value_length
             )));
         }
-        let (most, heads) = tile_queries(kv);
+        let (most, heads) = tile_queries(kv, self.caps);
         let per_kv = (kv.heads / kv.kv_heads) as u32;
         let many = self.class.tokens == Count::Many;
         let parts = attention_parts(kv, self.caps, self.class.tokens);

@@ -43,7 +43,7 @@ impl Lowering<'_> {
                 ("vocabulary", self.plan.weight(table).rows as u32),
                 ("scale", scale.to_bits()),
             ]);
-            let mut bindings = self.weights_of(part);
+            let mut bindings = Self::weights_of(part).to_vec();
             bindings.extend([
                 ("tokens", Resource::Tokens),
                 ("selected", Resource::Selected),

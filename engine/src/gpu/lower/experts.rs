@@ -371,7 +371,7 @@ impl Lowering<'_> {
             ("order", order_of(self.chunk, routing, self.caps) as u32),
             ("first_bias", product.first_bias as u32),
         ]);
-        let mut bindings = self.weights_of(part);
+        let mut bindings = Self::weights_of(part).to_vec();
         bindings.extend([
             ("input", Resource::Value(product.input)),
             ("out", Resource::Value(product.out)),

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gguf::{Format, Gguf};
 
-use super::storage::{Run, Storage};
 use crate::gpu::adapter::Gpu;
 use crate::gpu::layout::Layout;
 use crate::model::weights::read_f32;
@@ -42,6 +41,16 @@ enum Piece<'a> {
     Words { matrix: Option<usize>, to: usize, words: Vec<u32> },
 }
 
+/// A run of bytes: where it starts in a buffer, where it goes, how long it is: a multiple of 16 bytes, as wgpu copies words.
+struct Run {
+    from: usize,
+    to: usize,
+    length: usize,
+}
+
+/// The buffers of matrices, and that of vectors.
+type Buffers<'a> = (&'a [wgpu::Buffer], &'a wgpu::Buffer);
+
 /// A staging buffer and its mapped bytes.
 type Staging = (wgpu::Buffer, wgpu::BufferViewMut);
 
@@ -59,13 +68,13 @@ pub(super) fn upload(
     file: &Gguf,
     plan: &Plan,
     layout: &Layout,
-    buffers: (&[Storage], &Storage),
+    buffers: Buffers,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<()> {
     let mut pieces = pieces(file, plan, layout)?;
     let total = layout.bytes();
     let mut done = 0;
-    let in_place = in_place(gpu, file, layout);
+    let in_place = in_place(gpu, file);
     if repeats(file) {
         repeat(gpu, file, layout, buffers, &pieces)?;
         pieces.retain(|piece| matches!(piece, Piece::Words { .. }));
@@ -110,10 +119,8 @@ pub(super) fn upload(
         ring.finish()
     })?;
     if in_place {
-        for storage in buffers.0.iter().chain([buffers.1]) {
-            if let Storage::Buffer(buffer) = storage {
-                buffer.unmap();
-            }
+        for buffer in buffers.0.iter().chain([buffers.1]) {
+            buffer.unmap();
         }
     }
     progress(total, total);
@@ -126,15 +133,12 @@ fn repeats(file: &Gguf) -> bool {
 }
 
 /// Whether weights are written straight into the device's buffers, which are then created mapped.
-pub(super) fn in_place(gpu: &Gpu, file: &Gguf, layout: &Layout) -> bool {
-    gpu.unified && !layout.textures && !repeats(file)
+pub(super) fn in_place(gpu: &Gpu, file: &Gguf) -> bool {
+    gpu.unified && !repeats(file)
 }
 
 /// Where a matrix lies, or the vectors.
-fn place<'a>(
-    (matrices, vectors): (&'a [Storage], &'a Storage),
-    matrix: Option<usize>,
-) -> &'a Storage {
+fn place((matrices, vectors): Buffers<'_>, matrix: Option<usize>) -> &wgpu::Buffer {
     matrix.map_or(vectors, |index| &matrices[index])
 }
 
@@ -143,7 +147,7 @@ fn repeat(
     gpu: &Arc<Gpu>,
     file: &Gguf,
     layout: &Layout,
-    buffers: (&[Storage], &Storage),
+    buffers: Buffers,
     pieces: &[Piece],
 ) -> Result<()> {
     let mut templates: HashMap<Format, (wgpu::Buffer, Vec<Run>)> = HashMap::new();
@@ -181,11 +185,16 @@ fn repeat(
         for ((run, plane), start) in runs.iter().zip(format.planes()).zip(&matrix.plane_starts) {
             let length = (count * plane.block_bytes).next_multiple_of(16);
             let run = Run { from: run.from, to: start + to * plane.block_bytes, length };
-            place(buffers, Some(index)).copy(&mut encoder, template, &run);
+            copy(&mut encoder, template, place(buffers, Some(index)), &run);
         }
         gpu.queue.submit([encoder.finish()]);
     }
     gpu.wait()
+}
+
+/// Copies a run from one buffer to another.
+fn copy(encoder: &mut wgpu::CommandEncoder, from: &wgpu::Buffer, to: &wgpu::Buffer, run: &Run) {
+    encoder.copy_buffer_to_buffer(from, run.from as u64, to, run.to as u64, run.length as u64);
 }
 
 /// Where the planes of `count` repacked blocks lie, one after the other; where they go is not said yet.
@@ -262,7 +271,7 @@ fn pieces<'a>(file: &'a Gguf, plan: &Plan, layout: &Layout) -> Result<Vec<Piece<
 fn work(
     file: &Gguf,
     layout: &Layout,
-    buffers: (&[Storage], &Storage),
+    buffers: Buffers,
     take: &Mutex<Receiver<(Piece, Option<Staging>)>>,
     answer: &Sender<Result<Filled>>,
 ) {
@@ -282,7 +291,7 @@ fn work(
 fn fill(
     file: &Gguf,
     layout: &Layout,
-    buffers: (&[Storage], &Storage),
+    buffers: Buffers,
     piece: &Piece,
     mut staging: Option<Staging>,
     blocks: &mut Vec<u8>,
@@ -327,7 +336,7 @@ fn fill(
 /// Writes a part of a run, from byte `at` of it on, to the staging buffer or else to its place.
 fn write(
     staging: Option<&mut Staging>,
-    place: &Storage,
+    place: &wgpu::Buffer,
     run: &Run,
     at: usize,
     bytes: &[u8],
@@ -336,11 +345,8 @@ fn write(
         view.slice(run.from + at..run.from + at + bytes.len()).copy_from_slice(bytes);
         return Ok(());
     }
-    let Storage::Buffer(buffer) = place else {
-        return Err(Error::Device("a texture cannot be written in place".into()));
-    };
     let from = (run.to + at) as u64;
-    let view = buffer.get_mapped_range_mut(from..from + bytes.len() as u64);
+    let view = place.get_mapped_range_mut(from..from + bytes.len() as u64);
     let mut view = view.map_err(|error| Error::Device(format!("a mapped buffer: {error}")))?;
     view.copy_from_slice(bytes);
     Ok(())
@@ -404,12 +410,12 @@ impl Ring {
     }
 
     /// Copies runs of a filled buffer to the device.
-    fn submit(&mut self, staging: wgpu::Buffer, to: &Storage, runs: &[Run]) {
+    fn submit(&mut self, staging: wgpu::Buffer, to: &wgpu::Buffer, runs: &[Run]) {
         staging.unmap();
         let mut encoder =
             self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for run in runs {
-            to.copy(&mut encoder, &staging, run);
+            copy(&mut encoder, &staging, to, run);
         }
         self.gpu.queue.submit([encoder.finish()]);
         let (send, receive) = channel();
