@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let plan = Plan::new(&model, sizes.cells)?;
     let precision = gpu.caps.possible(args.precision.class().in_model(&model.spec));
     let caps = Caps { precision, tuned: BTreeMap::new(), ..gpu.caps.clone() };
-    let shapes = tune::shapes(&plan, &caps);
+    let shapes = tune::shapes(&plan, &caps)?;
     let mut measured: Vec<Measurement> = Vec::new();
     let start = Instant::now();
     let verdict =

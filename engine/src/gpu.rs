@@ -16,6 +16,7 @@ mod halves;
 pub mod layout;
 pub mod lower;
 mod pipelines;
+pub mod products;
 pub mod roofline;
 pub mod self_test;
 mod sizes;

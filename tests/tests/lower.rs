@@ -7,18 +7,19 @@ use std::sync::Arc;
 use engine::context::kv_groups;
 use engine::executor::{Executor as _, Precision, Selection};
 use engine::gpu::adapter::without_driver;
-use engine::gpu::choice::{Caps, Count, Family, ProductKernel};
+use engine::gpu::choice::{Caps, Count, Family, ProductKernel, ProductShape};
 use engine::gpu::layout::Layout;
 use engine::gpu::lower::{Dispatch, Extent, Lowering, Resource, StepClass, lower_selection};
 use engine::gpu::tune::shapes;
 use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights, predict};
 use engine::kv::{KvTable, KvType};
 use engine::model::ModelFile;
-use engine::plan::{Op, Plan, ValueId, place};
+use engine::plan::{Op, Plan, Rows, ValueId, place};
 use engine::select::Sampling;
 use engine::step::{SequenceId, StepToken};
 use engine::{ContextOptions, synthetic};
 use engine_tests::golden::{Tiny, tiny_names};
+use gguf::Format;
 use shaders::{BindingKind, Kernel, Variant};
 
 fn param(dispatch: &Dispatch, name: &str) -> u32 {
@@ -59,7 +60,7 @@ fn card_with_matrices() -> Caps {
 /// Variants that were built.
 type Kernels = HashMap<Variant, Kernel>;
 
-fn check(dispatch: &Dispatch, plan: &Plan, caps: &Caps, kernels: &mut Kernels) {
+fn check(dispatch: &Dispatch, caps: &Caps, kernels: &mut Kernels) {
     let kernel = kernels
         .entry(dispatch.variant.clone())
         .or_insert_with(|| dispatch.variant.build().unwrap());
@@ -148,7 +149,7 @@ fn every_dispatch_is_complete_and_within_limits() {
                     Lowering { value_type: KvType::F32, ..lowering(&plan, &layout, &caps, class) };
                 let dispatches = lowering.lower().unwrap();
                 for dispatch in &dispatches {
-                    check(dispatch, &plan, &caps, &mut kernels);
+                    check(dispatch, &caps, &mut kernels);
                 }
                 count += dispatches.len();
                 for (index, op) in plan.ops.iter().enumerate() {
@@ -181,7 +182,7 @@ fn every_dispatch_is_complete_and_within_limits() {
         for keep in [1, 64, 256] {
             for penalised in [false, true] {
                 for dispatch in lower_selection(&plan, keep, penalised) {
-                    check(&dispatch, &plan, &all, &mut kernels);
+                    check(&dispatch, &all, &mut kernels);
                 }
             }
         }
@@ -191,6 +192,50 @@ fn every_dispatch_is_complete_and_within_limits() {
     for variant in kernels.keys() {
         assert_eq!(variant.to_string().parse::<Variant>().unwrap(), *variant);
     }
+}
+
+/// Every product that lowering makes is one that tuning measures, where tokens are its rows: q and k of one format lie side
+/// by side where v has another, and no shape of theirs alone is multiplied.
+#[test]
+fn tuning_measures_what_lowering_makes() {
+    let nvidia = Caps::new(Family::Nvidia, Some((32, 32)), 1 << 30, 65_535);
+    let mut seen = 0;
+    for name in tiny_names() {
+        let model = ModelFile::open(Tiny::load(&name).path()).unwrap();
+        let plan = Plan::new(&model, 512).unwrap();
+        for caps in [
+            nvidia.clone(),
+            Caps::new(Family::Software, Some((8, 8)), 1 << 30, 65_535),
+            Caps { max_binding_bytes: 100 << 10, ..nvidia.clone() },
+        ] {
+            let layout = Layout::new(&plan, &caps).unwrap();
+            let measured = shapes(&plan, &caps).unwrap();
+            for class in [1, 4, 512].map(|tokens| StepClass::of(tokens, 1)) {
+                for dispatch in lowering(&plan, &layout, &caps, class).lower().unwrap() {
+                    let Op::Linear { out, .. } = &plan.ops[dispatch.op] else { continue };
+                    let is_product = rows(&dispatch).is_some();
+                    if !is_product || plan.value(*out).rows != Rows::Tokens {
+                        continue;
+                    }
+                    let format = dispatch.variant.format.unwrap();
+                    let format = Format::ALL.iter().find(|f| f.file_stem() == format).unwrap();
+                    let gated = dispatch.variant.defines.contains("GATED");
+                    let rows = param(&dispatch, "rows") as usize * if gated { 2 } else { 1 };
+                    let shape = ProductShape {
+                        format: *format,
+                        rows,
+                        columns: param(&dispatch, "groups") as usize * 32,
+                        gated,
+                        count: class.tokens,
+                    };
+                    assert!(measured.contains(&shape), "{name}: {shape:?} of {measured:?}");
+                    seen += 1;
+                }
+            }
+        }
+    }
+    println!("{seen} products");
+    assert!(seen > 1000, "{seen}");
 }
 
 /// A decode step of a small llama model: six dispatches a layer, as the norms are part of the products that
@@ -449,7 +494,7 @@ fn halves_are_those_of_the_product_that_reads_them() {
         // The default; tiles for what gates; tiles for all but that.
         for tiles in [None, Some(true), Some(false)] {
             let mut caps = card.clone();
-            for shape in shapes(&plan, &card) {
+            for shape in shapes(&plan, &card).unwrap() {
                 if tiles == Some(shape.gated) && shape.count == Count::Many {
                     caps.tuned.insert(shape, ProductKernel::Matmul { tokens: 64 });
                 }

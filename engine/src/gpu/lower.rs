@@ -14,9 +14,10 @@ pub use self::attention::{MOST_PARTS, attention_parts};
 pub use self::experts::tile_words;
 use self::halves::{cooperative, round_halves};
 pub use self::selection::{MOST_CANDIDATES, candidate_room, kept_candidates, lower_selection};
+use super::choice::ProductKernel;
 pub use super::choice::{Caps, Count, Family};
-use super::choice::{ProductKernel, ProductShape};
 use super::layout::{Layout, Part, VectorId};
+use super::products::{self, Product};
 use crate::Result;
 use crate::kv::{KvType, Placed, Prepared};
 use crate::model::spec::{Activation, NormKind};
@@ -238,22 +239,15 @@ impl Lowering<'_> {
         Ok(dispatches)
     }
 
-    /// The kernels that multiply an op's parts: of one part with gate and up that which gates, if it can; else the two
-    /// products' before they are gated. And whether it gates.
-    fn kernels_of(
-        &self,
-        parts: &[Part],
-        epilogue: Epilogue,
-        out: ValueId,
-    ) -> (Vec<ProductKernel>, bool) {
-        let into = match (epilogue, parts) {
-            (Epilogue::Gated { .. }, [part]) if self.kernel(part, out, true).can_fuse() => {
-                return (vec![self.kernel(part, out, true)], true);
-            }
-            (Epilogue::Gated { both, .. }, _) => both,
-            _ => out,
+    /// An op's products with their kernels.
+    fn products_of(&self, op: &Op) -> Vec<(Product, ProductKernel)> {
+        let Op::Linear { out, .. } = op else { return Vec::new() };
+        let count = self.class.count(self.plan.value(*out).rows);
+        let with_kernel = |product: Product| {
+            let product = product.as_lowered(self.layout, self.caps, count);
+            (product, self.caps.product(&product.shape(self.layout, count)))
         };
-        (parts.iter().map(|part| self.kernel(part, into, false)).collect(), false)
+        products::of(self.layout, op).into_iter().map(with_kernel).collect()
     }
 
     /// The norm of op `index`, with its result, if the products of the ops that follow can norm their input themselves,
@@ -287,17 +281,16 @@ impl Lowering<'_> {
             return None;
         }
         let fuses = |op: &Op| {
-            let Op::Linear { input: read, weights, epilogue, out, .. } = op else { return false };
-            let parts = self.layout.parts(weights);
-            let gated = matches!(epilogue, Epilogue::Gated { .. });
+            let Op::Linear { input: read, out, .. } = op else { return false };
+            let count = self.class.count(self.plan.value(*out).rows);
             // A product must not write what its own norm still reads.
             let (_, written) = op.uses();
             *read == normed
                 && !written.contains(&input)
-                && parts.iter().all(|part| {
-                    let shape = self.shape(part, *out, gated && parts.len() == 1);
+                && products::of(self.layout, op).iter().all(|product| {
+                    let shape = product.shape(self.layout, count);
                     // Inputs that are rounded once are normed once.
-                    let rounded = self.is_rounded(self.caps.product(&shape), part, *out);
+                    let rounded = self.is_rounded(self.caps.product(&shape), &product.part, *out);
                     rounded || self.caps.fuses_norm(&shape)
                 })
         };
@@ -335,35 +328,33 @@ impl Lowering<'_> {
             return;
         };
         let bias = self.layout.biases_of(self.plan, weights, biases);
-        let parts = self.layout.parts(weights);
         let from = Input { value: *input, norm };
         // Once for all the op's products that take bytes, or halves.
-        let (kernels, gates) = self.kernels_of(parts, *epilogue, *value);
-        if parts.iter().zip(&kernels).any(|(part, &kernel)| self.is_rounded(kernel, part, *value)) {
+        let all = self.products_of(op);
+        if all.iter().any(|(product, kernel)| self.is_rounded(*kernel, &product.part, *value)) {
             out.push(self.round_input(from, *value));
         }
-        let takes_halves = kernels.iter().any(|kernel| kernel.takes_halves());
+        let takes_halves = all.iter().any(|(_, kernel)| kernel.takes_halves());
         if takes_halves && !self.norms_to_halves(*input) {
             let rows = Extent::Per(self.plan.value(*value).rows, 1);
             out.push(round_halves(*input, self.plan.value(*input).width, rows));
         }
-        let products = || parts.iter().zip(&kernels);
-        let linear = |(part, &kernel): (&Part, &ProductKernel), value: ValueId, add: bool| {
-            self.product(kernel, from, part, (bias, *factor), add, value)
+        let linear = |(product, kernel): &(Product, ProductKernel), value: ValueId, add: bool| {
+            self.product(*kernel, from, &product.part, (bias, *factor), add, value)
         };
         match *epilogue {
-            Epilogue::Store => out.extend(products().map(|product| linear(product, *value, false))),
-            Epilogue::AddTo => out.extend(products().map(|product| linear(product, *value, true))),
-            Epilogue::Activated(activation) => out.extend(products().map(|product| {
-                let mut dispatch = linear(product, *value, false);
+            Epilogue::Store => out.extend(all.iter().map(|one| linear(one, *value, false))),
+            Epilogue::AddTo => out.extend(all.iter().map(|one| linear(one, *value, true))),
+            Epilogue::Activated(activation) => out.extend(all.iter().map(|one| {
+                let mut dispatch = linear(one, *value, false);
                 dispatch.variant = activated(dispatch.variant.define("ACTIVATED"), activation);
                 dispatch
             })),
             Epilogue::Gated { activation, both } => {
-                if let ([part], [kernel], true) = (parts, kernels.as_slice(), gates) {
+                if let [(Product { part, gated: true }, kernel)] = all.as_slice() {
                     out.push(self.gated(*kernel, from, part, bias, activation, *value));
                 } else {
-                    out.extend(products().map(|product| linear(product, both, false)));
+                    out.extend(all.iter().map(|one| linear(one, both, false)));
                     let rows = Extent::Per(self.plan.value(*value).rows, 1);
                     out.push(self.gate(activation, both, *value, 1, rows));
                 }
@@ -423,23 +414,6 @@ impl Lowering<'_> {
     /// How kernels bind a matrix: by vec4s and by words.
     fn weights_of(part: &Part) -> [(&'static str, Resource); 2] {
         ["weights", "weight_words"].map(|name| (name, Resource::Matrix(part.buffer)))
-    }
-
-    /// The shape of a product of a part's rows.
-    fn shape(&self, part: &Part, out: ValueId, gated: bool) -> ProductShape {
-        let matrix = &self.layout.matrices[part.buffer];
-        ProductShape {
-            format: matrix.format,
-            rows: part.rows,
-            columns: matrix.columns,
-            gated,
-            count: self.class.count(self.plan.value(out).rows),
-        }
-    }
-
-    /// The kernel for a product of a part's rows.
-    fn kernel(&self, part: &Part, out: ValueId, gated: bool) -> ProductKernel {
-        self.caps.product(&self.shape(part, out, gated))
     }
 
     /// The product of a part's rows.

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::adapter::Gpu;
-use super::choice::{Caps, Count, ProductKernel, ProductShape};
+use super::choice::{Caps, Count, ProductKernel};
+use super::layout::Layout;
+use super::products;
 use crate::executor::{Precision, Sizes};
 use crate::model::rope::RopeStyle;
 use crate::model::spec::{NormKind, Routing};
@@ -43,7 +45,7 @@ pub fn run(
     remember: bool,
 ) -> Result<Verdict> {
     let file = if remember {
-        verdict_file(gpu, &cases(plan, sizes, caps), plan.vocabulary())
+        verdict_file(gpu, &cases(plan, sizes, caps)?, plan.vocabulary())
     } else {
         None
     };
@@ -53,7 +55,7 @@ pub fn run(
     }
     let mut warnings = Vec::new();
     let mut caps = caps.clone();
-    while let Some(failure) = first_failure(gpu, &cases(plan, sizes, &caps), &caps)? {
+    while let Some(failure) = first_failure(gpu, &cases(plan, sizes, &caps)?, &caps)? {
         let Some(fewer) = without(&caps, &failure.case) else {
             return Err(Error::DeviceLost {
                 device: gpu.name.clone(),
@@ -201,7 +203,8 @@ impl Case {
 }
 
 /// The distinct things that a plan computes with `caps`, in small.
-fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
+fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Result<Vec<Case>> {
+    let layout = Layout::new(plan, caps)?;
     let mut cases: Vec<Case> = Vec::new();
     let mut add = |case: Case| {
         if !cases.contains(&case) {
@@ -226,7 +229,7 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
             Op::Norm { out, kind, count, add: added, .. } => {
                 add(Case::Norm((plan.value(*out).width, *count), *kind, *added));
             }
-            Op::Linear { input, weights, biases, epilogue, out, .. } => {
+            Op::Linear { biases, epilogue, out, .. } => {
                 let most = match plan.value(*out).rows {
                     Rows::Tokens => sizes.chunk,
                     Rows::Outputs => sizes.outputs,
@@ -239,29 +242,16 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
                     }
                     other => other,
                 };
-                let format = plan.weight(weights[0]).format;
-                let together = weights.iter().all(|&id| plan.weight(id).format == format);
-                let columns = plan.value(*input).width;
-                // Products of different formats go by weight: each is a case of its own.
-                let groups: Vec<Vec<_>> = if together {
-                    vec![weights.clone()]
-                } else {
-                    weights.iter().map(|&id| vec![id]).collect()
-                };
-                for (group, tokens) in
-                    groups.iter().flat_map(|group| [1, 5, TOKENS].map(|tokens| (group, tokens)))
+                let all = products::of(&layout, op);
+                for (product, tokens) in
+                    all.iter().flat_map(|product| [1, 5, TOKENS].map(|tokens| (product, tokens)))
                 {
                     if tokens > most {
                         continue;
                     }
-                    let fused = gated && together;
-                    let kernel = caps.product(&ProductShape {
-                        format: plan.weight(group[0]).format,
-                        rows: group.iter().map(|&id| plan.weight(id).rows).sum(),
-                        columns,
-                        gated: fused,
-                        count: Count::of(tokens),
-                    });
+                    let matrix = &layout.matrices[product.part.buffer];
+                    let columns = matrix.columns;
+                    let kernel = caps.product(&product.shape(&layout, Count::of(tokens)));
                     // Of many tokens a tile and a little more, so that every place in a tile counts.
                     let (rows, tokens) = match Count::of(tokens) {
                         Count::Many => (
@@ -271,14 +261,15 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
                         _ => (ROWS, tokens),
                     };
                     let case = LinearCase {
-                        weights: group
+                        weights: matrix
+                            .sources
                             .iter()
-                            .map(|&id| (plan.weight(id).format, plan.weight(id).rows.min(rows)))
+                            .map(|&(_, _, all)| (matrix.format, all.min(rows)))
                             .collect(),
                         columns,
                         tokens,
                         bias: biases.iter().any(Option::is_some),
-                        epilogue: if gated && !fused { Epilogue::Store } else { epilogue },
+                        epilogue: if gated && !product.gated { Epilogue::Store } else { epilogue },
                         norm: normed,
                         precision: bounded_by(caps, kernel),
                     };
@@ -345,7 +336,7 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Vec<Case> {
             }
         }
     }
-    cases
+    Ok(cases)
 }
 
 /// A case that came out wrong.

@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use super::adapter::Gpu;
 use super::choice::{Caps, Count, Family, ProductKernel, ProductShape};
 use super::executor::{GpuExecutor, lower, variants};
+use super::layout::Layout;
 use super::lower::StepClass;
+use super::products;
 use super::upload::GpuWeights;
 use crate::executor::{Executor, Precision, Sizes};
 use crate::kv::{Group, KvTable, KvType, Prepared};
@@ -79,38 +81,27 @@ const GAIN: f64 = 1.03;
 /// Times that a winner and the default are measured in turns.
 const TURNS: std::ops::RangeInclusive<usize> = 5..=50;
 
-/// The product shapes of a plan, each with the weight of its share in a step.
-pub fn shapes(plan: &Plan, caps: &Caps) -> Vec<ProductShape> {
+/// The product shapes that lowering makes of a plan, the largest first. Of the head's no more than one row: a step seldom
+/// wants more logits.
+///
+/// # Errors
+/// As [`Layout::new`].
+pub fn shapes(plan: &Plan, caps: &Caps) -> Result<Vec<ProductShape>> {
+    let layout = Layout::new(plan, caps)?;
     let mut shapes = Vec::new();
     for op in &plan.ops {
-        let Op::Linear { input, weights, epilogue, out, .. } = op else { continue };
-        let format = plan.weight(weights[0]).format;
-        let together = weights.iter().all(|&id| plan.weight(id).format == format);
-        let gated = matches!(epilogue, Epilogue::Gated { .. }) && together;
-        let groups: Vec<Vec<WeightId>> = if together {
-            vec![weights.clone()]
-        } else {
-            weights.iter().map(|&id| vec![id]).collect()
-        };
-        for group in groups {
+        let Op::Linear { out, .. } = op else { continue };
+        for product in products::of(&layout, op) {
             for count in [Count::One, Count::Few, Count::Many] {
                 if count != Count::One && plan.value(*out).rows == Rows::Outputs {
                     continue;
                 }
-                let shape = ProductShape {
-                    format: plan.weight(group[0]).format,
-                    rows: group.iter().map(|&id| plan.weight(id).rows).sum(),
-                    columns: plan.value(*input).width,
-                    gated,
-                    count,
-                };
-                if !shapes.contains(&shape) {
-                    shapes.push(shape);
-                }
-                // Where a kernel for many rows does not gate, the two products are one without.
-                let plain = ProductShape { gated: false, ..shape };
-                if gated && !caps.product(&shape).can_fuse() && !shapes.contains(&plain) {
-                    shapes.push(plain);
+                // Where the kernel does not gate, that which gates and that which does not are both to be measured.
+                for product in [product, product.as_lowered(&layout, caps, count)] {
+                    let shape = product.shape(&layout, count);
+                    if !shapes.contains(&shape) {
+                        shapes.push(shape);
+                    }
                 }
             }
         }
@@ -121,7 +112,7 @@ pub fn shapes(plan: &Plan, caps: &Caps) -> Vec<ProductShape> {
         let ProductShape { format, rows, columns, gated, count } = *shape;
         (std::cmp::Reverse(rows * columns), columns, format.id(), gated, count)
     });
-    shapes
+    Ok(shapes)
 }
 
 /// The shape that is measured for another: of no more rows than say something.

@@ -19,11 +19,10 @@ impl Lowering<'_> {
 
     /// Whether all products of an op are of halves of `input`, row by row.
     fn takes_halves(&self, op: &Op, input: ValueId) -> bool {
-        let Op::Linear { input: of, weights, epilogue, out, .. } = op else { return false };
-        let (kernels, _) = self.kernels_of(self.layout.parts(weights), *epilogue, *out);
+        let Op::Linear { input: of, out, .. } = op else { return false };
         *of == input
             && self.plan.value(*out).rows == self.plan.value(input).rows
-            && kernels.iter().all(|kernel| kernel.takes_halves())
+            && self.products_of(op).iter().all(|(_, kernel)| kernel.takes_halves())
     }
 
     /// Where the dispatches from `first` on begin by rounding what the one before made of gate and up, and nothing else

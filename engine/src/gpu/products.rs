@@ -1,0 +1,44 @@
+//! The products that a plan's [`Op::Linear`]s become: the one list that [`super::lower`], [`super::tune`] and
+//! [`super::self_test`] go by.
+
+use super::choice::{Caps, Count, ProductShape};
+use super::layout::{Layout, Part};
+use crate::plan::{Epilogue, Op};
+
+/// Rows of a buffer that an op multiplies with its input: of several weights where they lie side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Product {
+    /// The rows.
+    pub part: Part,
+    /// Whether they are gate and up, so that a kernel may put together what it multiplies.
+    pub gated: bool,
+}
+
+impl Product {
+    /// Its shape for so many rows of the input.
+    pub fn shape(&self, layout: &Layout, count: Count) -> ProductShape {
+        let matrix = &layout.matrices[self.part.buffer];
+        ProductShape {
+            format: matrix.format,
+            rows: self.part.rows,
+            columns: matrix.columns,
+            gated: self.gated,
+            count,
+        }
+    }
+
+    /// The same as lowering asks for its kernel: without gating where the kernel for it cannot.
+    #[must_use]
+    pub fn as_lowered(self, layout: &Layout, caps: &Caps, count: Count) -> Self {
+        let gated = self.gated && caps.product(&self.shape(layout, count)).can_fuse();
+        Self { gated, ..self }
+    }
+}
+
+/// The products of an op; none of any other than [`Op::Linear`].
+pub fn of(layout: &Layout, op: &Op) -> Vec<Product> {
+    let Op::Linear { weights, epilogue, .. } = op else { return Vec::new() };
+    let parts = layout.parts(weights);
+    let gated = matches!(epilogue, Epilogue::Gated { .. }) && parts.len() == 1;
+    parts.iter().map(|&part| Product { part, gated }).collect()
+}
