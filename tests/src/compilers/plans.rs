@@ -51,18 +51,23 @@ pub fn intel() -> Caps {
     Caps::new(Family::Intel, Some((8, 32)), (4 << 30) - 4, 65_535)
 }
 
-/// Every card and class of precision that changes what is asked for.
+/// Every card, software driver and class of precision that changes what is asked for.
 fn every_caps() -> Vec<Caps> {
     let of = |family, subgroups| Caps::new(family, subgroups, 1 << 30, 65_535);
     let nvidia = of(Family::Nvidia, Some((32, 32)));
+    let software = of(Family::Software, Some((8, 8)));
     vec![
         nvidia.clone(),
+        Caps { native_halves: false, ..nvidia.clone() },
         amd(),
         intel(),
         of(Family::Apple, Some((32, 32))),
         of(Family::Other, None),
         Caps { precision: Precision::Int8, ..nvidia.clone() },
-        Caps { precision: Precision::F16Tiles, ..nvidia },
+        Caps { precision: Precision::F16Tiles, cooperative: true, ..nvidia },
+        Caps { precision: Precision::Int8, ..software.clone() },
+        software,
+        of(Family::Software, Some((4, 4))),
     ]
 }
 
@@ -127,4 +132,20 @@ pub fn every_variant() -> BTreeSet<Variant> {
         }
     }
     all
+}
+
+/// Every variant that is asked for without a plan: what measures a device, and what a device is asked before it is used.
+pub fn without_a_plan() -> Vec<Variant> {
+    let named = Variant::new;
+    vec![
+        named("halves"),
+        named("roofline_memory"),
+        named("roofline_memory").define("COPY"),
+        named("roofline_multiply"),
+        named("roofline_multiply").define("INT8"),
+        named("roofline_multiply").define("HALVES"),
+        named("roofline_matrices"),
+        named("roofline_empty"),
+        named("roofline_empty").define("WRITES"),
+    ]
 }

@@ -50,7 +50,7 @@ fn full_tier(what: &str) -> bool {
 }
 
 fn tools() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/dx12")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("dx12")
 }
 
 /// Kernels that show each kernel, each define of it and each format at least once, and with `formats` each kernel with
