@@ -59,7 +59,7 @@ impl Device {
         let mut known: Vec<String> =
             every.iter().map(|adapter| format!("{} ({})", adapter.id, adapter.name)).collect();
         known.push("cpu".into());
-        Err(Error::Device(format!(
+        Err(Error::NoDevice(format!(
             "there is no device {name:?}; there are: {}; or say auto",
             known.join(", ")
         )))

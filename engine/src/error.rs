@@ -46,9 +46,15 @@ pub enum Error {
         /// What there is room for, and what to change.
         advice: String,
     },
-    /// A device could not be found or opened.
+    /// There is no such device, or it could not be opened.
     #[error("{0}")]
-    Device(String),
+    NoDevice(String),
+    /// The device, or its kernels, cannot do what is asked for; another may.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A part of this engine ended that should not have: a defect.
+    #[error("{0}: a defect of this program, which its makers would like to hear of")]
+    Internal(String),
     /// The device went away or refused work while it ran.
     #[error("the device {device} failed: {why}; start again, or use --device cpu")]
     DeviceLost {
@@ -69,6 +75,36 @@ pub enum Error {
         needed: u64,
         /// Bytes that are free.
         available: u64,
+        /// What to change.
+        advice: String,
+    },
+    /// The driver refused memory that was thought to be free.
+    #[error("{device} refused {needed} bytes for {what}: {why}; {advice}")]
+    OutOfMemory {
+        /// The device's name.
+        device: String,
+        /// Bytes asked for in all.
+        needed: u64,
+        /// What for.
+        what: &'static str,
+        /// What the driver said.
+        why: String,
+        /// What to change.
+        advice: &'static str,
+    },
+    /// A single buffer is larger than what the device can bind, however much memory it has.
+    #[error(
+        "{what} takes a buffer of {needed} bytes, and {device} can bind {most} at once; {advice}"
+    )]
+    TooLargeToBind {
+        /// The device's name.
+        device: String,
+        /// What the buffer is for.
+        what: String,
+        /// Bytes of the buffer.
+        needed: u64,
+        /// The most that the device can bind.
+        most: u64,
         /// What to change.
         advice: String,
     },
@@ -97,6 +133,21 @@ pub enum Error {
         /// The model's own context length.
         trained: usize,
     },
+    /// All sequences together hold as many positions as there is memory for, though none of them is too long.
+    #[error(
+        "the context's memory is full: its sequences share {pool} positions, in blocks of {block}, and none is free for position {position} of this one; free a sequence, or use a larger --ctx"
+    )]
+    PoolFull {
+        /// The position that has no place.
+        position: usize,
+        /// Positions that all sequences share.
+        pool: usize,
+        /// Positions of a block: a sequence takes whole ones.
+        block: usize,
+    },
+    /// The context has as many sequences as it was made for.
+    #[error("the context has no place for another sequence; free one")]
+    NoSeat,
     /// A step's tokens contradict the state of their sequences.
     #[error("step token {index}: {why}")]
     Step {
@@ -105,6 +156,12 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A snapshot that is not of this model, or of a context with other settings.
+    #[error("the snapshot is of another model or context")]
+    Snapshot,
+    /// A prompt without tokens.
+    #[error("the prompt has no tokens: give some text (this model adds none of its own)")]
+    EmptyPrompt,
     /// The logits hold values that are not finite numbers.
     #[error(
         "the model computed logits that are not finite at position {position} on {device}; {}",

@@ -110,7 +110,9 @@ pub trait Executor: Send {
 
     /// Computes a step dispatch by dispatch and answers what each took. Its logits can be read until the next step.
     fn profile(&mut self, _table: &KvTable, _step: &Prepared) -> Result<StepProfile> {
-        Err(Error::Device("only a GPU's dispatches can be timed; name one with --device".into()))
+        Err(Error::Unsupported(
+            "only a GPU's dispatches can be timed; name one with --device".into(),
+        ))
     }
 
     /// The logits of the last step: a row of the vocabulary's length for each wanted token.
@@ -126,7 +128,7 @@ pub trait Executor: Send {
 
     /// Chooses an id from the last step's only row of logits, without waiting for it.
     fn select(&mut self, _selection: &Selection) -> Result<()> {
-        Err(Error::Device("this device does not choose ids".into()))
+        Err(Error::Unsupported("this device does not choose ids".into()))
     }
 
     /// Computes a step of which one token wants logits, and chooses an id from them, without waiting.
@@ -142,7 +144,7 @@ pub trait Executor: Send {
 
     /// Waits for the id of a slot, one of the last two; none if a logit was no finite number.
     fn selected(&mut self, _slot: u32) -> Result<Option<u32>> {
-        Err(Error::Device("this device does not choose ids".into()))
+        Err(Error::Unsupported("this device does not choose ids".into()))
     }
 
     /// The keys and values of a block, in all layers of its group.

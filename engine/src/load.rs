@@ -94,7 +94,10 @@ impl Model {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Arc<Self>> {
         let [device] = devices else {
-            return Err(Error::Device(format!("{} devices given, one is needed", devices.len())));
+            return Err(Error::Unsupported(format!(
+                "{} devices given, one is needed",
+                devices.len()
+            )));
         };
         let mapped = device.is_cpu() && options.map;
         check_fit(&file, device, &options.context, options.precision, mapped)?;
@@ -189,7 +192,7 @@ impl Model {
                 Context::on_cpu(&self.file, weights, options, loops)
             }
             (_, Weights::Gpu(weights)) => Context::on_gpu(&self.file, weights, options),
-            _ => Err(Error::Device("the model's weights are on another device".into())),
+            _ => Err(Error::Internal("the model's weights are on another device".into())),
         }
     }
 }

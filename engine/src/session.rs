@@ -218,9 +218,7 @@ impl Session {
         let mut context = context.lock().unwrap_or_else(PoisonError::into_inner);
         let cells = context.cells();
         if self.prompt.is_empty() {
-            return Err(Error::Option(
-                "the prompt has no tokens: give some text (this model adds none of its own)".into(),
-            ));
+            return Err(Error::EmptyPrompt);
         }
         if self.prompt.len() >= cells {
             let tokens = self.prompt.len();

@@ -230,7 +230,11 @@ fn load(file: &ModelFile, setting: &Setting, tests: &[Test]) -> Result<Arc<Model
             Err(error) => {
                 let is_too_large = matches!(
                     error.downcast_ref::<engine::Error>(),
-                    Some(engine::Error::DoesNotFit { .. })
+                    Some(
+                        engine::Error::DoesNotFit { .. }
+                            | engine::Error::OutOfMemory { .. }
+                            | engine::Error::TooLargeToBind { .. }
+                    )
                 );
                 // A smaller size helps against nothing else.
                 if cells == smallest || !(is_too_large || is_refused) {

@@ -625,7 +625,7 @@ impl Executor for CpuExecutor {
         for cells in self.group_cells(group) {
             let length = cells.bytes(0, BLOCK).len();
             let Some((part, after)) = rest.split_at_checked(length) else {
-                return Err(Error::Option("the snapshot is of another model or context".into()));
+                return Err(Error::Snapshot);
             };
             cells.set_bytes(block as usize * BLOCK, BLOCK, part);
             rest = after;
@@ -651,7 +651,7 @@ impl Executor for CpuExecutor {
         let mut rest = bytes;
         for (state, &floats) in self.states.iter_mut().zip(&self.plan.states) {
             let Some((part, after)) = rest.split_at_checked(floats * 4) else {
-                return Err(Error::Option("the snapshot is of another model or context".into()));
+                return Err(Error::Snapshot);
             };
             let of_slot = &mut state[slot as usize * floats..][..floats];
             bytemuck::cast_slice_mut::<_, u8>(of_slot).copy_from_slice(part);

@@ -256,7 +256,7 @@ impl Gpu {
         if self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Ok(());
         }
-        Err(Error::Device(format!(
+        Err(Error::Unsupported(format!(
             "{} ({}) gives no timestamps, without which no dispatch can be timed; `engine tune --verbose` times each product's kernels by the host's clock",
             self.name, self.driver
         )))
@@ -305,7 +305,7 @@ impl Gpu {
         };
         let (device, queue) = pollster::block_on(adapter.adapter.request_device(&descriptor))
             .map_err(|error| {
-                Error::Device(format!("{} cannot be opened: {error}", adapter.name))
+                Error::NoDevice(format!("{} cannot be opened: {error}", adapter.name))
             })?;
         let fault = Arc::new(Mutex::new(None));
         let keep_first = |fault: &Arc<Mutex<Option<String>>>, message: String| {

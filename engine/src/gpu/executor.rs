@@ -138,12 +138,13 @@ impl GpuExecutor {
         let bytes = BufferSizes::new(&plan, &placement, &groups, &sizes, &weights.caps);
         let largest = bytes.values.iter().chain(&bytes.keys).chain(&bytes.kv_values).max();
         if let Some(&largest) = largest.filter(|&&largest| largest > gpu.caps.max_binding_bytes) {
-            return Err(Error::DoesNotFit {
+            return Err(Error::TooLargeToBind {
                 device: gpu.name.clone(),
+                what: "this context".into(),
                 needed: largest,
-                available: gpu.caps.max_binding_bytes,
+                most: gpu.caps.max_binding_bytes,
                 advice: format!(
-                    "one buffer of this context is larger than the device can bind; a --ctx of {} would fit",
+                    "a --ctx of {} would fit",
                     (sizes.cells as u64 * gpu.caps.max_binding_bytes / largest) as usize / BLOCK
                         * BLOCK
                 ),
@@ -205,11 +206,12 @@ impl GpuExecutor {
             placement,
         };
         if let Some(error) = pollster::block_on(scope.pop()) {
-            return Err(Error::DoesNotFit {
+            return Err(Error::OutOfMemory {
                 device: gpu.name.clone(),
-                needed: memory.total(),
-                available: 0,
-                advice: format!("the driver says: {error}; use a smaller --ctx or --device cpu"),
+                needed: memory.total() - memory.weights,
+                what: "the context",
+                why: error.to_string(),
+                advice: "use a smaller --ctx or --device cpu",
             });
         }
         Ok(executor)
@@ -767,7 +769,7 @@ impl Executor for GpuExecutor {
         let mut rest = bytes;
         for (buffer, length) in self.group_buffers(group) {
             let Some((part, after)) = rest.split_at_checked(length as usize) else {
-                return Err(Error::Option("the snapshot is of another model or context".into()));
+                return Err(Error::Snapshot);
             };
             self.gpu.queue.write_buffer(buffer, u64::from(block) * length, part);
             rest = after;
@@ -796,7 +798,7 @@ impl Executor for GpuExecutor {
         let mut rest = bytes;
         for (buffer, &floats) in self.states.iter().zip(&self.plan.states) {
             let Some((part, after)) = rest.split_at_checked(floats * 4) else {
-                return Err(Error::Option("the snapshot is of another model or context".into()));
+                return Err(Error::Snapshot);
             };
             self.gpu.queue.write_buffer(buffer, u64::from(slot) * floats as u64 * 4, part);
             rest = after;

@@ -200,10 +200,13 @@ impl Layout {
             let whole_rows = if experts > 1 { weight.rows / experts } else { PIECE_ROWS };
             let rows = room / (whole.bytes / weight.rows + 1) / whole_rows * whole_rows;
             if rows == 0 {
-                return Err(Error::Device(format!(
-                    "{whole_rows} rows of tensor {} do not fit into the {limit} bytes that this device can bind; use another device, or --device cpu",
-                    weight.name
-                )));
+                return Err(Error::TooLargeToBind {
+                    device: "this device".into(),
+                    what: format!("tensor {}, in pieces of {whole_rows} rows,", weight.name),
+                    needed: ((whole.bytes / weight.rows + 1) * whole_rows) as u64,
+                    most: limit as u64,
+                    advice: "use another device, or --device cpu".into(),
+                });
             }
             rows
         };

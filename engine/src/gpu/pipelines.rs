@@ -96,7 +96,7 @@ impl Pipelines {
                 })
                 .collect();
             workers.into_iter().try_for_each(|worker| {
-                let lost = || Error::Device("a thread that compiles kernels has ended".into());
+                let lost = || Error::Internal("a thread that compiles kernels has ended".into());
                 worker.join().map_err(|_| lost())?
             })
         })?;

@@ -72,7 +72,13 @@ pub fn measure(gpu: &Arc<Gpu>) -> Result<Roofline> {
     }
     let bytes = bytes / WORKGROUP_BYTES * WORKGROUP_BYTES;
     if bytes == 0 {
-        return Err(Error::Device(format!("{} has no memory free to be measured", gpu.name)));
+        return Err(Error::OutOfMemory {
+            device: gpu.name.clone(),
+            needed: WORKGROUP_BYTES,
+            what: "a measurement",
+            why: "none is free".into(),
+            advice: "end what else uses the device",
+        });
     }
     let input = gpu.buffer("roofline", bytes, Usage::STORAGE | Usage::COPY_DST);
     let out = gpu.buffer("roofline", bytes, Usage::STORAGE);

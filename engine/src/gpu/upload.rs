@@ -54,13 +54,12 @@ impl GpuWeights {
             .collect();
         let vectors = buffer("vectors", layout.vector_bytes);
         if let Some(error) = pollster::block_on(scope.pop()) {
-            return Err(Error::DoesNotFit {
+            return Err(Error::OutOfMemory {
                 device: gpu.name.clone(),
                 needed: layout.bytes(),
-                available: 0,
-                advice: format!(
-                    "the driver says: {error}; use a smaller quantization or --device cpu"
-                ),
+                what: "the model's weights",
+                why: error.to_string(),
+                advice: "use a smaller quantization or --device cpu",
             });
         }
         stream::upload(&gpu, file, plan, &layout, (&matrices, &vectors), progress)?;

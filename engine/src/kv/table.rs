@@ -39,6 +39,11 @@ impl Group {
     pub fn cells(&self) -> usize {
         self.blocks * BLOCK
     }
+
+    /// That no block is free for a position.
+    fn is_full(&self, position: usize) -> Error {
+        Error::PoolFull { position, pool: self.cells(), block: BLOCK }
+    }
 }
 
 /// One token with its cells.
@@ -211,9 +216,7 @@ impl KvTable {
             let position = token.position as usize;
             let error = |why: String| Error::Step { index, why };
             if !self.sequences.contains_key(&token.sequence) {
-                let slot = self.free_slots.pop().ok_or_else(|| {
-                    error("the context has no place for another sequence; free one".into())
-                })?;
+                let slot = self.free_slots.pop().ok_or(Error::NoSeat)?;
                 let entries = self
                     .groups
                     .iter()
@@ -230,13 +233,12 @@ impl KvTable {
                     sequence.length
                 )));
             }
-            let full = Error::ContextFull {
-                wanted: position + 1,
-                cells: self.cells,
-                trained: self.trained,
-            };
             if position >= self.cells {
-                return Err(full);
+                return Err(Error::ContextFull {
+                    wanted: position + 1,
+                    cells: self.cells,
+                    trained: self.trained,
+                });
             }
             let mut cells = [0; 2];
             for (number, (group, pool)) in self.groups.iter().zip(&mut self.pools).enumerate() {
@@ -247,7 +249,9 @@ impl KvTable {
                 let block = match *entry {
                     Some(block) if pool.uses[block as usize] == 1 => block,
                     shared => {
-                        let Some(block) = pool.take() else { return Err(full) };
+                        let Some(block) = pool.take() else {
+                            return Err(group.is_full(position));
+                        };
                         if let Some(shared) = shared {
                             if offset > 0 {
                                 prepared.copies.push(BlockCopy {
@@ -372,14 +376,11 @@ impl KvTable {
         wanted: &[(usize, usize)],
     ) -> Result<Vec<u32>> {
         self.free(id);
-        let full = Error::ContextFull { wanted: length, cells: self.cells, trained: self.trained };
         if length > self.cells {
-            return Err(full);
+            let (cells, trained) = (self.cells, self.trained);
+            return Err(Error::ContextFull { wanted: length, cells, trained });
         }
-        let slot = self.free_slots.pop().ok_or_else(|| Error::Step {
-            index: 0,
-            why: "the context has no place for another sequence; free one".into(),
-        })?;
+        let slot = self.free_slots.pop().ok_or(Error::NoSeat)?;
         let entries = self
             .groups
             .iter()
@@ -392,7 +393,7 @@ impl KvTable {
             let Some(block) = self.pools[group].take() else {
                 self.sequences.insert(id, sequence);
                 self.free(id);
-                return Err(full);
+                return Err(self.groups[group].is_full(entry * BLOCK));
             };
             sequence.entries[group].blocks[entry] = Some(block);
             blocks.push(block);
@@ -448,6 +449,24 @@ mod tests {
         assert!(matches!(error, Error::ContextFull { cells: 2048, .. }), "{error}");
         assert_eq!(table.length(A), 1920, "a failed step changes nothing");
         push(&mut table, A, 128).unwrap();
+    }
+
+    /// Sequences that are each short enough may be too long together: that is another fault than a context that is full.
+    #[test]
+    fn a_full_pool_is_no_full_context() {
+        let mut table = KvTable::new(vec![Group::new(None, 256, 2, 64)], 256, 2, 4096);
+        push(&mut table, A, 192).unwrap();
+        push(&mut table, B, 128).unwrap();
+        let error = push(&mut table, B, 1).unwrap_err();
+        let full = matches!(error, Error::PoolFull { position: 128, pool: 320, block: 64 });
+        assert!(full, "{error:?}");
+        assert_eq!(table.length(B), 128, "a failed step changes nothing");
+        let error = push(&mut table, SequenceId(3), 1).unwrap_err();
+        assert!(matches!(error, Error::NoSeat), "{error:?}");
+        table.free(A);
+        push(&mut table, B, 128).unwrap();
+        let error = push(&mut table, B, 1).unwrap_err();
+        assert!(matches!(error, Error::ContextFull { wanted: 257, cells: 256, .. }), "{error:?}");
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Lowering<'_> {
         };
         let kv = self.plan.kv_layer(layer);
         if !(kv.key_length.is_multiple_of(8) && kv.value_length.is_multiple_of(8)) {
-            return Err(Error::Device(format!(
+            return Err(Error::Unsupported(format!(
                 "heads of {} and {} elements are no multiples of 8, which the GPU kernels need; use --device cpu",
                 kv.key_length, kv.value_length
             )));

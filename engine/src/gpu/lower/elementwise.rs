@@ -177,7 +177,7 @@ impl Lowering<'_> {
         let kv = self.plan.kv_layer(layer);
         let longest = kv.key_length.max(kv.value_length);
         if longest > LONGEST_HEAD {
-            return Err(Error::Device(format!(
+            return Err(Error::Unsupported(format!(
                 "heads of {longest} elements are longer than the {LONGEST_HEAD} that the GPU kernels hold; use --device cpu",
             )));
         }

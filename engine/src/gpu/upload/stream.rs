@@ -92,7 +92,7 @@ pub(super) fn upload(
         let mut ring = Ring::new(gpu.clone(), if in_place { 0 } else { RING });
         let mut waiting = 0;
         let mut finish = |ring: &mut Ring, waiting: &mut usize| -> Result<()> {
-            let lost = || Error::Device("a thread that loads weights has ended".into());
+            let lost = || Error::Internal("a thread that loads weights has ended".into());
             let filled = answers.recv().map_err(|_| lost())??;
             *waiting -= 1;
             if let Some(staging) = filled.staging {
@@ -347,7 +347,7 @@ fn write(
     }
     let from = (run.to + at) as u64;
     let view = place.get_mapped_range_mut(from..from + bytes.len() as u64);
-    let mut view = view.map_err(|error| Error::Device(format!("a mapped buffer: {error}")))?;
+    let mut view = view.map_err(|error| Error::Internal(format!("a mapped buffer: {error}")))?;
     view.copy_from_slice(bytes);
     Ok(())
 }
