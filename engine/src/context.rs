@@ -286,9 +286,9 @@ impl Context {
         Ok(done)
     }
 
-    /// Waits for the id of a slot, one of the last two that were chosen.
-    pub fn selected(&mut self, slot: u32, position: u32) -> Result<u32> {
-        let id = self.executor.selected(slot)?;
+    /// Waits for the id at a place of the ring, one of the last two that were chosen.
+    pub fn selected(&mut self, ring: u32, position: u32) -> Result<u32> {
+        let id = self.executor.selected(ring)?;
         id.ok_or_else(|| Error::NotFinite { device: self.executor.device_name(), position })
     }
 
@@ -331,7 +331,7 @@ impl Context {
     /// Makes `to` a copy of `from`; what they have in common is stored once.
     pub fn fork(&mut self, from: SequenceId, to: SequenceId) -> Result<()> {
         self.table.fork(from, to)?;
-        match (self.table.slot(from), self.table.slot(to)) {
+        match (self.table.seat(from), self.table.seat(to)) {
             (Some(from), Some(to)) if self.stateful && from != to => {
                 self.executor.copy_state(from, to)
             }
@@ -356,8 +356,8 @@ impl Context {
             oldest: self.table.oldest(sequence),
             blocks: blocks.into_iter().map(|(group, entry, _)| (group, entry)).collect(),
             bytes,
-            state: match self.table.slot(sequence).filter(|_| self.stateful) {
-                Some(slot) => self.executor.read_state(slot)?,
+            state: match self.table.seat(sequence).filter(|_| self.stateful) {
+                Some(seat) => self.executor.read_state(seat)?,
                 None => Vec::new(),
             },
         })
@@ -371,8 +371,8 @@ impl Context {
         {
             self.executor.write_block(group, block, bytes)?;
         }
-        if let Some(slot) = self.table.slot(sequence).filter(|_| self.stateful) {
-            self.executor.write_state(slot, &snapshot.state)?;
+        if let Some(seat) = self.table.seat(sequence).filter(|_| self.stateful) {
+            self.executor.write_state(seat, &snapshot.state)?;
         }
         Ok(())
     }

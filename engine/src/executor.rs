@@ -100,7 +100,7 @@ pub struct Selection {
     /// The position that it will have.
     pub position: u32,
     /// Where it is kept on the device: a number that grows by one each time.
-    pub slot: u32,
+    pub ring: u32,
 }
 
 /// Computes steps: a context's device side.
@@ -142,8 +142,8 @@ pub trait Executor: Send {
         self.select(selection)
     }
 
-    /// Waits for the id of a slot, one of the last two; none if a logit was no finite number.
-    fn selected(&mut self, _slot: u32) -> Result<Option<u32>> {
+    /// Waits for the id at a place of the ring, one of the last two; none if a logit was no finite number.
+    fn selected(&mut self, _ring: u32) -> Result<Option<u32>> {
         Err(Error::Unsupported("this device does not choose ids".into()))
     }
 
@@ -157,10 +157,10 @@ pub trait Executor: Send {
     fn copy_state(&mut self, from: u32, to: u32) -> Result<()>;
 
     /// The states of a place for sequences.
-    fn read_state(&mut self, slot: u32) -> Result<Vec<u8>>;
+    fn read_state(&mut self, seat: u32) -> Result<Vec<u8>>;
 
     /// Writes what [`Executor::read_state`] gave.
-    fn write_state(&mut self, slot: u32, bytes: &[u8]) -> Result<()>;
+    fn write_state(&mut self, seat: u32, bytes: &[u8]) -> Result<()>;
 
     /// The device's name, for messages.
     fn device_name(&self) -> String;

@@ -25,5 +25,5 @@ mod upload;
 
 pub use adapter::{AdapterInfo, Gpu, GpuOptions, apis_by_environment, list, list_all};
 pub use executor::{GpuExecutor, compile_ahead};
-pub use sizes::{SELECTED_SLOTS, predict};
+pub use sizes::{RING_LENGTH, predict};
 pub use upload::GpuWeights;

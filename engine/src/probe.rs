@@ -341,8 +341,8 @@ pub fn choose_both(
     let mut executor = GpuExecutor::new(Arc::new(weights), plan, groups, sizes)?;
     executor.write_value(ValueId(0), &logits);
     executor.set_recent(&recent);
-    let (sequence, position, slot) = (SequenceId(5), 1234, 0);
-    executor.select(&Selection { sampling: sampling.clone(), sequence, position, slot })?;
-    let ours = executor.selected(slot)?;
+    let (sequence, position, ring) = (SequenceId(5), 1234, 0);
+    executor.select(&Selection { sampling: sampling.clone(), sequence, position, ring })?;
+    let ours = executor.selected(ring)?;
     Ok((ours, sampling.choose(&logits, &recent, sequence.0, position)))
 }

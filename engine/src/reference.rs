@@ -337,8 +337,8 @@ impl Reference {
                 let sums: Vec<Vec<f64>> = rows
                     .map(|(hidden, routes)| {
                         let mut sum = vec![0.0; self.plan.value(*out).width];
-                        let slots = hidden.chunks_exact(hidden.len() / routing.used);
-                        for (hidden, route) in slots.zip(routes.chunks_exact(2)) {
+                        let pairs = hidden.chunks_exact(hidden.len() / routing.used);
+                        for (hidden, route) in pairs.zip(routes.chunks_exact(2)) {
                             let product = self.expert(*weight, *bias, route[0], routing, hidden);
                             for (sum, y) in sum.iter_mut().zip(product) {
                                 *sum += f64::from(*factor) * route[1] * y;

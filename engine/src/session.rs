@@ -372,11 +372,11 @@ impl Generating<'_> {
         let cells = context.cells();
         let sequence = self.session.sequence;
         let steps = self.session.prompt_steps(context);
-        let selection = |position: usize, slot: u32| Selection {
+        let selection = |position: usize, ring: u32| Selection {
             sampling: self.options.sampling.clone(),
             sequence,
             position: position as u32,
-            slot,
+            ring,
         };
         context.set_recent(&self.session.prompt);
         let cancel = self.cancel;
@@ -391,8 +391,8 @@ impl Generating<'_> {
             return Ok(());
         }
         // Waits for the prompt; the id is asked for again below.
-        let mut slot = 0;
-        let mut waiting = Some(context.selected(slot, first.position)?);
+        let mut ring = 0;
+        let mut waiting = Some(context.selected(ring, first.position)?);
         self.prompt_done(done);
         while !self.cancelled() {
             let position = self.session.cached.len();
@@ -402,17 +402,17 @@ impl Generating<'_> {
             let ahead = one_more && position < cells;
             if ahead {
                 let step = [StepToken {
-                    input: Input::GpuSlot(slot % SLOTS),
+                    input: Input::Pending(ring % RING),
                     sequence,
                     position: position as u32,
                     want_logits: true,
                 }];
                 context
-                    .step_and_select(&step, &selection(position + 1, slot + 1), &mut || false)?;
+                    .step_and_select(&step, &selection(position + 1, ring + 1), &mut || false)?;
             }
             let id = match waiting.take() {
                 Some(id) => id,
-                None => context.selected(slot, position as u32)?,
+                None => context.selected(ring, position as u32)?,
             };
             let stop = self.accept(id);
             if let Some(stop) = stop.or((!ahead).then_some(Stop::ContextFull)) {
@@ -421,7 +421,7 @@ impl Generating<'_> {
                 return Ok(());
             }
             self.session.cached.push(id);
-            slot += 1;
+            ring += 1;
         }
         // The last step's id was not taken.
         Ok(())
@@ -459,7 +459,7 @@ fn add_part<'a>(
 }
 
 /// Slots on the device for ids that are on their way.
-const SLOTS: u32 = crate::gpu::SELECTED_SLOTS as u32;
+const RING: u32 = crate::gpu::RING_LENGTH as u32;
 
 /// Makes `logits` a copy of `row` in the same memory.
 fn replace(logits: &mut Vec<f32>, row: &[f32]) {

@@ -9,9 +9,8 @@ pub struct SequenceId(pub u32);
 pub enum Input {
     /// From the caller.
     Id(u32),
-    /// From the GPU: the id that the previous step selected in this slot and that the host may not have
-    /// read yet.
-    GpuSlot(u32),
+    /// From the device: the id that it chose at this place of its ring of ids, and that the host may not have read yet.
+    Pending(u32),
 }
 
 /// One token of a step.

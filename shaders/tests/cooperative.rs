@@ -26,34 +26,34 @@ struct Shape {
     experts: Option<Experts>,
 }
 
-/// Slots in place of tokens, and the list of tiles that `expert_lists` makes of them.
+/// Pairs in place of tokens, and the list of tiles that `expert_lists` makes of them.
 struct Experts {
     count: usize,
     /// Of the first expert in the matrix.
     first_row: usize,
-    slots_per_row: usize,
-    /// The slots by the experts that they chose.
+    pairs_per_row: usize,
+    /// The pairs by the experts that they chose.
     order: Vec<usize>,
-    /// Expert, first place in the order, slots.
+    /// Expert, first place in the order, pairs.
     tiles: Vec<(usize, usize, usize)>,
 }
 
 impl Experts {
-    /// Most slots choose one expert, some choose none, and no two neighbours choose the same.
-    fn new(slots: usize, tile: usize, slots_per_row: usize) -> Self {
+    /// Most pairs choose one expert, some choose none, and no two neighbours choose the same.
+    fn new(pairs: usize, tile: usize, pairs_per_row: usize) -> Self {
         let count = 5;
         let expert =
-            |slot: usize| if slot.is_multiple_of(2) { 3 } else { [0, 4][slot / 2 % 7 / 6] };
+            |pair: usize| if pair.is_multiple_of(2) { 3 } else { [0, 4][pair / 2 % 7 / 6] };
         let mut order = Vec::new();
         let mut tiles = Vec::new();
         for e in 0..count {
             let first = order.len();
-            order.extend((0..slots).rev().filter(|&slot| expert(slot) == e));
+            order.extend((0..pairs).rev().filter(|&pair| expert(pair) == e));
             for done in (first..order.len()).step_by(tile) {
                 tiles.push((e, done, (order.len() - done).min(tile)));
             }
         }
-        Self { count, first_row: 3, slots_per_row, order, tiles }
+        Self { count, first_row: 3, pairs_per_row, order, tiles }
     }
 }
 
@@ -102,14 +102,14 @@ impl Shape {
         8 * self.step + 2
     }
 
-    /// The inputs as they lie in their buffer: of the last tile too all tokens, but of slots those that there are.
+    /// The inputs as they lie in their buffer: of the last tile too all tokens, but of pairs those that there are.
     fn inputs(&self) -> Vec<Vector> {
         let vectors = |token| {
             let of = if token < self.tokens { input } else { |_, _| GARBAGE };
             (0..8 * self.groups).map(move |v| vector(of, token, 4 * v))
         };
         let rows = match &self.experts {
-            Some(experts) => self.tokens.div_ceil(experts.slots_per_row),
+            Some(experts) => self.tokens.div_ceil(experts.pairs_per_row),
             None => self.tokens.next_multiple_of(self.tile),
         };
         (0..rows).flat_map(vectors).collect()
@@ -125,12 +125,12 @@ impl Shape {
         let Some(experts) = &self.experts else {
             return (0..self.tokens).step_by(self.tile).map(of_tokens).collect();
         };
-        let of_slots = |&(expert, first_token, tokens): &(usize, usize, usize)| Tile {
+        let of_pairs = |&(expert, first_token, tokens): &(usize, usize, usize)| Tile {
             first_token,
             tokens,
             weight_row: experts.first_row + expert * self.rows,
         };
-        experts.tiles.iter().map(of_slots).collect()
+        experts.tiles.iter().map(of_pairs).collect()
     }
 
     /// The row of the output of a tile's token.
@@ -143,7 +143,7 @@ impl Shape {
 
     /// The row of the input of a tile's token.
     fn input_row(&self, tile_at: usize, token: usize) -> usize {
-        self.output_row(tile_at, token) / self.experts.as_ref().map_or(1, |e| e.slots_per_row)
+        self.output_row(tile_at, token) / self.experts.as_ref().map_or(1, |e| e.pairs_per_row)
     }
 
     /// Tokens whose inputs all lanes take at a time.
@@ -287,7 +287,7 @@ fn product(
     w.iter().flatten().zip(x.iter().flatten()).map(|(w, x)| w * x).sum()
 }
 
-/// What a workgroup puts: token or slot, row, number.
+/// What a workgroup puts: token or pair, row, number.
 fn workgroup(
     shape: &Shape,
     inputs: &[Vector],
@@ -343,9 +343,9 @@ fn workgroup(
                 }
                 for lane in 0..lanes {
                     let out_token = lane / (lanes / 16);
-                    // Of a slot asked for once for all blocks staged.
+                    // Of a pair asked for once for all blocks staged.
                     let of_stage = (b * subgroups + first) / 4 * 64 + t * 16 + out_token;
-                    let slot = shape.output_row(first_token, of_stage);
+                    let pair = shape.output_row(first_token, of_stage);
                     for at in (lane % (lanes / 16)..16 * STAGED).step_by(lanes / 16) {
                         let owner = first + at / 16;
                         let block = b * subgroups + owner;
@@ -358,7 +358,7 @@ fn workgroup(
                         {
                             let sum = out_tile[at / 16 * 256 + out_token * 16 + at % 16];
                             let (to, from) = match &shape.experts {
-                                Some(experts) => (slot, slot / experts.slots_per_row),
+                                Some(experts) => (pair, pair / experts.pairs_per_row),
                                 None => (first_token + token, first_token + token),
                             };
                             out.push((to, row, sum * largest(from)));
@@ -405,10 +405,10 @@ fn every_product_is_put_once() {
             (128, 32, 2),
             (128, 64, 2),
         ] {
-            for (codes, slots_per_row) in
+            for (codes, pairs_per_row) in
                 [(true, None), (false, None), (true, Some(1)), (true, Some(4))]
             {
-                let experts = slots_per_row.map(|per_row| Experts::new(tokens, tile, per_row));
+                let experts = pairs_per_row.map(|per_row| Experts::new(tokens, tile, per_row));
                 check(&Shape {
                     rows,
                     tokens,
@@ -427,13 +427,13 @@ fn every_product_is_put_once() {
 
 fn check(shape: &Shape) {
     let &Shape { rows, tokens, groups, step, subgroup, .. } = shape;
-    let per_row = shape.experts.as_ref().map_or(0, |experts| experts.slots_per_row);
+    let per_row = shape.experts.as_ref().map_or(0, |experts| experts.pairs_per_row);
     let name = format!(
-        "{rows} x {tokens}, {groups} groups by {step}, {subgroup} lanes, {per_row} slots a row"
+        "{rows} x {tokens}, {groups} groups by {step}, {subgroup} lanes, {per_row} pairs a row"
     );
     let all = |of: fn(usize, usize) -> i64, row| (0..groups * 32).map(move |k| of(row, k));
     let (experts, per_row) = match &shape.experts {
-        Some(experts) => (experts.first_row + experts.count * rows, experts.slots_per_row),
+        Some(experts) => (experts.first_row + experts.count * rows, experts.pairs_per_row),
         None => (rows, 1),
     };
     let weights: Vec<Vec<i64>> = (0..experts).map(|row| all(weight, row).collect()).collect();

@@ -337,7 +337,7 @@ fn a_token_is_one_write_and_one_submission() {
             sampling: Sampling::greedy(),
             sequence: SequenceId(0),
             position: position as u32 + 1,
-            slot: position as u32,
+            ring: position as u32,
         };
         executor.step_and_select(&table, &prepared, &selection).unwrap();
         let counts = executor.counts();
@@ -354,7 +354,7 @@ fn a_token_is_one_write_and_one_submission() {
     assert_eq!((executor.counts().writes, executor.counts().submits), (1, 1));
 }
 
-/// With experts too: a layer's slots are cut into tiles once, of the size that all its products take, whose inputs are
+/// With experts too: a layer's pairs are cut into tiles once, of the size that all its products take, whose inputs are
 /// rounded before each of the two ops. The buffers of a context have room for them.
 #[test]
 fn experts_multiply_by_cooperative_matrices() {
@@ -434,7 +434,7 @@ fn experts_multiply_by_cooperative_matrices() {
         assert_eq!(dispatches[0].variant.numbers["TOKENS"], 32);
     }
     assert!(kernels(&lower(&card, 8)).iter().all(|kernel| *kernel == "expert_matvec"));
-    // The widest rows of halves are those of all slots of a token.
+    // The widest rows of halves are those of all pairs of a token.
     let options = ContextOptions { cells: Some(512), chunk, ..ContextOptions::default() };
     let sizes = options.sizes(&model.spec).unwrap();
     let groups = kv_groups(&model.spec, model.gguf.file(), &sizes).unwrap();

@@ -238,7 +238,7 @@ fn rounded_experts() {
     for precision in [Precision::Int8, Precision::F16Tiles] {
         let (mut worst, mut rounded) = (0f64, 0);
         for &format in if full_tier() { Format::ALL } else { &COMMON } {
-            // Few slots, and more than a tile of one expert: rows of whole pairs of groups, and others.
+            // Few pairs of a token and an expert, and more than a tile of one expert: rows of whole pairs of groups, and others.
             let unit = format.block_size().max(32);
             for (columns, width, tokens) in
                 [(3 * unit, unit, 3), (3 * unit, 2 * unit, 9), (2 * unit, 3 * unit, 300)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use engine::executor::{Precision, Selection};
-use engine::gpu::SELECTED_SLOTS;
+use engine::gpu::RING_LENGTH;
 use engine::kv::KvType;
 use engine::model::ModelFile;
 use engine::select::Sampling;
@@ -299,25 +299,24 @@ fn greedy() -> Sampling {
 fn generate_ahead(context: &mut Context, positions: Range<usize>, vocabulary: usize) -> Result<()> {
     let sequence = SequenceId(0);
     let mut waiting = None;
-    for (slot, position) in (0..).zip(positions.clone()) {
+    for (ring, position) in (0..).zip(positions.clone()) {
         let made_up = made_up_ids(position..position + 1, vocabulary)[0];
         let step = StepToken {
-            input: waiting.map_or(Input::Id(made_up), |(slot, _)| {
-                Input::GpuSlot(slot % SELECTED_SLOTS as u32)
-            }),
+            input: waiting
+                .map_or(Input::Id(made_up), |(ring, _)| Input::Pending(ring % RING_LENGTH as u32)),
             sequence,
             position: position as u32,
             want_logits: true,
         };
         let next = position as u32 + 1;
-        let selection = Selection { sampling: greedy(), sequence, position: next, slot };
+        let selection = Selection { sampling: greedy(), sequence, position: next, ring };
         context.step_and_select(&[step], &selection, &mut || false)?;
-        if let Some((slot, position)) = waiting.replace((slot, next)) {
-            context.selected(slot, position)?;
+        if let Some((ring, position)) = waiting.replace((ring, next)) {
+            context.selected(ring, position)?;
         }
     }
-    if let Some((slot, position)) = waiting {
-        context.selected(slot, position)?;
+    if let Some((ring, position)) = waiting {
+        context.selected(ring, position)?;
     }
     Ok(())
 }

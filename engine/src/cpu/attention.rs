@@ -35,7 +35,7 @@ pub(super) struct Attention<'a> {
     pub qkv: &'a [f32],
     /// Floats of a row of it.
     pub qkv_width: usize,
-    /// The blocks of each slot's positions, and how many entries a table has.
+    /// The blocks of each seat's positions, and how many entries a table has.
     pub tables: &'a [Vec<Option<u32>>],
     pub table_blocks: usize,
     pub set: InstructionSet,
@@ -121,7 +121,7 @@ impl Attention<'_> {
             let mut end = start + 1;
             while end < self.tokens.len()
                 && end - start < most_tokens
-                && self.tokens[end].slot == first.slot
+                && self.tokens[end].seat == first.seat
             {
                 end += 1;
             }
@@ -129,7 +129,7 @@ impl Attention<'_> {
             let seen = |position: usize| self.first_visible(position);
             let from = positions().map(seen).min().unwrap_or(0);
             let of_step = || {
-                let same = self.tokens.iter().filter(|token| token.slot == first.slot);
+                let same = self.tokens.iter().filter(|token| token.seat == first.seat);
                 same.map(|token| token.position as usize).max()
             };
             let last = if self.causal { positions().max() } else { of_step() };
@@ -209,7 +209,7 @@ fn part<V: Vector>(
     part.values.resize(queries * kv.value_length, 0.0);
     block.resize(BLOCK * kv.key_length.max(kv.value_length), 0.0);
     scores.resize(queries * BLOCK, 0.0);
-    let table = &attention.tables[attention.tokens[tile.tokens.start].slot as usize];
+    let table = &attention.tables[attention.tokens[tile.tokens.start].seat as usize];
     let mut at = positions.start;
     while at < positions.end {
         // To the end of the block, whose cells lie side by side.

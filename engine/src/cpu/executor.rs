@@ -65,7 +65,7 @@ pub struct CpuExecutor {
     panels: Panels,
     /// How exactly products are computed.
     precision: Precision,
-    /// Each group's blocks by slot and position, as of this step.
+    /// Each group's blocks by seat and position, as of this step.
     tables: Vec<Vec<Vec<Option<u32>>>>,
     keys: Vec<Cells>,
     kv_values: Vec<Cells>,
@@ -417,7 +417,7 @@ impl CpuExecutor {
                 (RowOf::First, _) => 0,
                 (RowOf::Position, _) => token.position as usize,
                 (RowOf::Id, Input::Id(id)) => id as usize,
-                (RowOf::Id, Input::GpuSlot(_)) => {
+                (RowOf::Id, Input::Pending(_)) => {
                     let why = "ids selected on a GPU are not known to the CPU".into();
                     return Err(Error::Step { index, why });
                 }
@@ -591,13 +591,13 @@ impl Executor for CpuExecutor {
         self.output_rows = step.tokens.iter().filter(|token| token.want_logits).count();
         self.tables.resize(self.groups.len(), Vec::new());
         for (group, tables) in self.tables.iter_mut().enumerate() {
-            table.write_table(group, |slot, blocks| {
-                let slot = slot as usize;
-                if tables.len() <= slot {
-                    tables.resize(slot + 1, Vec::new());
+            table.write_table(group, |seat, blocks| {
+                let seat = seat as usize;
+                if tables.len() <= seat {
+                    tables.resize(seat + 1, Vec::new());
                 }
-                tables[slot].clear();
-                tables[slot].extend_from_slice(blocks);
+                tables[seat].clear();
+                tables[seat].extend_from_slice(blocks);
             });
         }
         let plan = self.plan.clone();
@@ -638,23 +638,23 @@ impl Executor for CpuExecutor {
         self.write_state(to, &bytes)
     }
 
-    fn read_state(&mut self, slot: u32) -> Result<Vec<u8>> {
+    fn read_state(&mut self, seat: u32) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         for (state, &floats) in self.states.iter().zip(&self.plan.states) {
-            let of_slot = &state[slot as usize * floats..][..floats];
-            bytes.extend_from_slice(bytemuck::cast_slice(of_slot));
+            let of_seat = &state[seat as usize * floats..][..floats];
+            bytes.extend_from_slice(bytemuck::cast_slice(of_seat));
         }
         Ok(bytes)
     }
 
-    fn write_state(&mut self, slot: u32, bytes: &[u8]) -> Result<()> {
+    fn write_state(&mut self, seat: u32, bytes: &[u8]) -> Result<()> {
         let mut rest = bytes;
         for (state, &floats) in self.states.iter_mut().zip(&self.plan.states) {
             let Some((part, after)) = rest.split_at_checked(floats * 4) else {
                 return Err(Error::Snapshot);
             };
-            let of_slot = &mut state[slot as usize * floats..][..floats];
-            bytemuck::cast_slice_mut::<_, u8>(of_slot).copy_from_slice(part);
+            let of_seat = &mut state[seat as usize * floats..][..floats];
+            bytemuck::cast_slice_mut::<_, u8>(of_seat).copy_from_slice(part);
             rest = after;
         }
         Ok(())

@@ -371,9 +371,9 @@ impl Caps {
             .unwrap_or(ProductKernel::Matmul { tokens: if shape.rows <= 1024 { 32 } else { 64 } })
     }
 
-    /// The tiles that multiply many slots of experts.
+    /// The tiles that multiply many pairs of experts.
     pub fn expert_tiles(&self, columns: usize) -> ProductKernel {
-        // Few slots choose one expert: larger tiles would be emptier.
+        // Few pairs choose one expert: larger tiles would be emptier.
         let halves = self.precision == Precision::F16Tiles;
         [2, 1]
             .into_iter()
@@ -382,8 +382,8 @@ impl Caps {
             .unwrap_or(ProductKernel::Matmul { tokens: 32 })
     }
 
-    /// Slots of such a tile, whatever the columns: slots are cut into tiles once for all products of a layer.
-    pub fn expert_tile_slots(&self) -> u32 {
+    /// Pairs of such a tile, whatever the columns: pairs are cut into tiles once for all products of a layer.
+    pub fn expert_tile_pairs(&self) -> u32 {
         // What fits for two groups of columns fits for one.
         self.expert_tiles(32).workgroup_tokens()
     }

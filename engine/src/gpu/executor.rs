@@ -25,7 +25,7 @@ use super::lower::{
 };
 use super::pipelines::Pipeline;
 use super::sizes::{
-    BufferSizes, RECENT_BYTES, SELECTED_SLOTS, SELECTIONS_IN_FLIGHT, TOKEN_WORDS, block_bytes,
+    BufferSizes, RECENT_BYTES, RING_LENGTH, SELECTIONS_IN_FLIGHT, TOKEN_WORDS, block_bytes,
     values_apart,
 };
 use super::upload::GpuWeights;
@@ -413,8 +413,8 @@ impl GpuExecutor {
         let mut words = vec![0; self.tables_written.len()];
         for (group, &start) in table_starts.iter().enumerate() {
             let length = self.groups[group].table_blocks;
-            table.write_table(group, |slot, blocks| {
-                let out = &mut words[start + slot as usize * length..][..length];
+            table.write_table(group, |seat, blocks| {
+                let out = &mut words[start + seat as usize * length..][..length];
                 for (out, block) in out.iter_mut().zip(blocks) {
                     *out = block.unwrap_or(0);
                 }
@@ -432,24 +432,24 @@ impl GpuExecutor {
         let mut tokens = Vec::with_capacity(step.tokens.len() * TOKEN_WORDS);
         let mut outputs = Vec::new();
         for (index, token) in step.tokens.iter().enumerate() {
-            let (id_or_slot, from_slot) = match token.input {
+            let (id_or_ring, is_pending) = match token.input {
                 Input::Id(id) => (id, 0),
-                Input::GpuSlot(slot) => (slot, 1),
+                Input::Pending(ring) => (ring, 1),
             };
             let table_of = |group: usize| {
                 table_starts.get(group).map_or(0, |start| {
-                    (start + token.slot as usize * self.groups[group].table_blocks) as u32
+                    (start + token.seat as usize * self.groups[group].table_blocks) as u32
                 })
             };
             tokens.extend_from_slice(&[
-                id_or_slot,
-                from_slot,
+                id_or_ring,
+                is_pending,
                 token.position,
                 table_of(0),
                 table_of(1),
                 token.cells[0],
                 token.cells[1],
-                token.slot,
+                token.seat,
             ]);
             if token.want_logits {
                 outputs.push(index as u32);
@@ -517,11 +517,11 @@ impl GpuExecutor {
         Ok(recording)
     }
 
-    /// Has `encoder` bring the id of a selection's slot to the host. Answers where it will be.
-    fn copy_selected(&self, slot: u32, encoder: &mut wgpu::CommandEncoder) -> usize {
-        let place = slot as usize % SELECTIONS_IN_FLIGHT;
+    /// Has `encoder` bring the id of a selection to the host. Answers where it will be.
+    fn copy_selected(&self, ring: u32, encoder: &mut wgpu::CommandEncoder) -> usize {
+        let place = ring as usize % SELECTIONS_IN_FLIGHT;
         let readback = &self.id_readbacks[place].0;
-        let at = u64::from(slot % SELECTED_SLOTS as u32) * 4;
+        let at = u64::from(ring % RING_LENGTH as u32) * 4;
         encoder.copy_buffer_to_buffer(&self.selected, at, readback, 0, 4);
         encoder.copy_buffer_to_buffer(&self.flags, 0, readback, 4, 4);
         place
@@ -548,7 +548,7 @@ impl GpuExecutor {
         let work = Work { recording, choice, tokens, outputs };
         if let Some(selection) = selection {
             let mut encoder = self.encoder();
-            let place = self.copy_selected(selection.slot, &mut encoder);
+            let place = self.copy_selected(selection.ring, &mut encoder);
             let submission = self.submit_step(work, copies, Some(encoder.finish()));
             self.id_readbacks[place].1 = Some(submission);
         } else {
@@ -662,7 +662,7 @@ fn candidates(sampling: &Sampling) -> usize {
 fn selection_words(selection: &Selection) -> [u32; 12] {
     let sampling = &selection.sampling;
     [
-        selection.slot % SELECTED_SLOTS as u32,
+        selection.ring % RING_LENGTH as u32,
         selection.sequence.0,
         selection.position,
         sampling.seed as u32,
@@ -729,13 +729,13 @@ impl Executor for GpuExecutor {
             recorded.encode(&mut pass, 1, 1);
         }
         drop(pass);
-        let place = self.copy_selected(selection.slot, &mut encoder);
+        let place = self.copy_selected(selection.ring, &mut encoder);
         self.id_readbacks[place].1 = Some(self.submit([encoder.finish()]));
         self.gpu.check()
     }
 
-    fn selected(&mut self, slot: u32) -> Result<Option<u32>> {
-        let (buffer, submission) = &mut self.id_readbacks[slot as usize % SELECTIONS_IN_FLIGHT];
+    fn selected(&mut self, ring: u32) -> Result<Option<u32>> {
+        let (buffer, submission) = &mut self.id_readbacks[ring as usize % SELECTIONS_IN_FLIGHT];
         let words: Vec<u32> = self.gpu.read_mapped_after(buffer, 8, submission.take())?;
         Ok((words[1] == 0).then_some(words[0]))
     }
@@ -782,25 +782,25 @@ impl Executor for GpuExecutor {
         self.write_state(to, &bytes)
     }
 
-    fn read_state(&mut self, slot: u32) -> Result<Vec<u8>> {
+    fn read_state(&mut self, seat: u32) -> Result<Vec<u8>> {
         let mut all = Vec::new();
         for (buffer, &floats) in self.states.iter().zip(&self.plan.states) {
             let bytes = floats as u64 * 4;
             let usage = Usage::MAP_READ | Usage::COPY_DST;
             let readback = self.gpu.buffer("state readback", bytes, usage);
-            self.copy_out(buffer, u64::from(slot) * bytes, &readback, 0, bytes);
+            self.copy_out(buffer, u64::from(seat) * bytes, &readback, 0, bytes);
             all.extend(self.gpu.read_mapped::<u8>(&readback, bytes)?);
         }
         Ok(all)
     }
 
-    fn write_state(&mut self, slot: u32, bytes: &[u8]) -> Result<()> {
+    fn write_state(&mut self, seat: u32, bytes: &[u8]) -> Result<()> {
         let mut rest = bytes;
         for (buffer, &floats) in self.states.iter().zip(&self.plan.states) {
             let Some((part, after)) = rest.split_at_checked(floats * 4) else {
                 return Err(Error::Snapshot);
             };
-            self.gpu.queue.write_buffer(buffer, u64::from(slot) * floats as u64 * 4, part);
+            self.gpu.queue.write_buffer(buffer, u64::from(seat) * floats as u64 * 4, part);
             rest = after;
         }
         self.gpu.check()

@@ -79,7 +79,7 @@ pub enum Extent {
     Per(Rows, u32),
     /// So many for each token.
     Times(u32),
-    /// As many tiles as slots of experts can make: `used` a token, `per` a tile, and one begun for each expert.
+    /// As many tiles as pairs of a token and an expert can make: `used` a token, `per` a tile, and one begun for each expert.
     Tiles {
         /// Slots a token.
         used: u32,
@@ -99,7 +99,7 @@ impl Extent {
             Extent::Per(Rows::Outputs, per) => outputs.div_ceil(per),
             Extent::Times(n) => tokens * n,
             Extent::Tiles { used, per, experts } => {
-                // Every expert that has slots may leave one tile begun.
+                // Every expert that has pairs may leave one tile begun.
                 (tokens * used) / per + experts.min(tokens * used)
             }
         }
@@ -145,7 +145,7 @@ impl StepClass {
     pub fn of_step(step: &Prepared, split_from: u32) -> Self {
         let outputs = step.tokens.iter().filter(|token| token.want_logits).count();
         let follows = |pair: &[Placed]| {
-            pair[0].slot == pair[1].slot && pair[0].position + 1 == pair[1].position
+            pair[0].seat == pair[1].seat && pair[0].position + 1 == pair[1].position
         };
         Self {
             together: step.tokens.windows(2).all(follows),

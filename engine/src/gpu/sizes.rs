@@ -13,7 +13,7 @@ use crate::plan::{KvLayer, Op, Placement, Plan, ValueId, place};
 /// Words of a token in the kernels' `Token`.
 pub(super) const TOKEN_WORDS: usize = 8;
 /// Slots for ids selected on the GPU.
-pub const SELECTED_SLOTS: usize = 64;
+pub const RING_LENGTH: usize = 64;
 
 /// The buffers of a context, by size in bytes.
 pub(super) struct BufferSizes {
@@ -83,7 +83,7 @@ impl BufferSizes {
             plan.kv_layers.iter().map(most).max().unwrap_or(0) as u64
         };
         // Only products of few rows find their inputs rounded to bytes; cooperative ones of many find halves, in whole
-        // tiles of tokens, but with experts a row for each token or slot.
+        // tiles of tokens, but with experts a row for each token or pair.
         let widest = |op: &Op| match op {
             Op::Linear { input, .. } => Some(plan.value(*input).width),
             _ => None,
@@ -118,7 +118,7 @@ impl BufferSizes {
             kv_values,
             numbers: Numbers::room(plan, sizes),
             tables: table_words as u64 * 4,
-            selected: SELECTED_SLOTS as u64 * 4,
+            selected: RING_LENGTH as u64 * 4,
             step: 16,
             logits_readback: (plan.vocabulary() * sizes.outputs * 4) as u64,
             block_readback,

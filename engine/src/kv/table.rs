@@ -54,7 +54,7 @@ pub struct Placed {
     /// The position in the sequence.
     pub position: u32,
     /// Which of the context's places for sequences is the token's.
-    pub slot: u32,
+    pub seat: u32,
     /// The cell of each group that keys and values go to.
     pub cells: [u32; 2],
     /// Whether its logits are wanted.
@@ -91,7 +91,7 @@ struct Entries {
 
 #[derive(Debug, Clone)]
 struct Sequence {
-    slot: u32,
+    seat: u32,
     length: usize,
     entries: Vec<Entries>,
 }
@@ -125,7 +125,7 @@ pub struct KvTable {
     groups: Vec<Group>,
     pools: Vec<Pool>,
     sequences: HashMap<SequenceId, Sequence>,
-    free_slots: Vec<u32>,
+    free_seats: Vec<u32>,
     /// Positions a sequence may have.
     cells: usize,
     /// The model's own context length, for messages.
@@ -144,12 +144,12 @@ impl KvTable {
                 free: (0..group.blocks as u32).rev().collect(),
             })
             .collect();
-        let free_slots = (0..sequences as u32).rev().collect();
+        let free_seats = (0..sequences as u32).rev().collect();
         Self {
             groups,
             pools,
             sequences: HashMap::new(),
-            free_slots,
+            free_seats,
             cells,
             trained,
             stateful: false,
@@ -163,8 +163,8 @@ impl KvTable {
     }
 
     /// The place of a sequence among those of the context.
-    pub fn slot(&self, sequence: SequenceId) -> Option<u32> {
-        self.sequences.get(&sequence).map(|sequence| sequence.slot)
+    pub fn seat(&self, sequence: SequenceId) -> Option<u32> {
+        self.sequences.get(&sequence).map(|sequence| sequence.seat)
     }
 
     /// The groups.
@@ -180,7 +180,7 @@ impl KvTable {
     /// Writes a sequence's blocks of a group to `out`, `table_blocks` of them; missing ones are 0.
     pub fn write_table(&self, group: usize, mut out: impl FnMut(u32, &[Option<u32>])) {
         for sequence in self.sequences.values() {
-            out(sequence.slot, &sequence.entries[group].blocks);
+            out(sequence.seat, &sequence.entries[group].blocks);
         }
     }
 
@@ -216,13 +216,13 @@ impl KvTable {
             let position = token.position as usize;
             let error = |why: String| Error::Step { index, why };
             if !self.sequences.contains_key(&token.sequence) {
-                let slot = self.free_slots.pop().ok_or(Error::NoSeat)?;
+                let seat = self.free_seats.pop().ok_or(Error::NoSeat)?;
                 let entries = self
                     .groups
                     .iter()
                     .map(|group| Entries { blocks: vec![None; group.table_blocks], oldest: 0 })
                     .collect();
-                self.sequences.insert(token.sequence, Sequence { slot, length: 0, entries });
+                self.sequences.insert(token.sequence, Sequence { seat, length: 0, entries });
             }
             let Some(sequence) = self.sequences.get_mut(&token.sequence) else {
                 return Err(error("the sequence is gone".into()));
@@ -276,7 +276,7 @@ impl KvTable {
             prepared.tokens.push(Placed {
                 input: token.input,
                 position: token.position,
-                slot: sequence.slot,
+                seat: sequence.seat,
                 cells,
                 want_logits: token.want_logits,
             });
@@ -319,7 +319,7 @@ impl KvTable {
     /// Forgets a sequence.
     pub fn free(&mut self, id: SequenceId) {
         let Some(sequence) = self.sequences.remove(&id) else { return };
-        self.free_slots.push(sequence.slot);
+        self.free_seats.push(sequence.seat);
         for (entries, pool) in sequence.entries.into_iter().zip(&mut self.pools) {
             entries.blocks.into_iter().flatten().for_each(|block| pool.release(block));
         }
@@ -334,14 +334,14 @@ impl KvTable {
             return Ok(());
         }
         self.free(to);
-        let slot = self
-            .free_slots
+        let seat = self
+            .free_seats
             .pop()
             .ok_or_else(|| error("the context has no place for another sequence; free one"))?;
         for (entries, pool) in source.entries.iter().zip(&mut self.pools) {
             entries.blocks.iter().flatten().for_each(|&block| pool.uses[block as usize] += 1);
         }
-        self.sequences.insert(to, Sequence { slot, ..source });
+        self.sequences.insert(to, Sequence { seat, ..source });
         Ok(())
     }
 
@@ -380,14 +380,14 @@ impl KvTable {
             let (cells, trained) = (self.cells, self.trained);
             return Err(Error::ContextFull { wanted: length, cells, trained });
         }
-        let slot = self.free_slots.pop().ok_or(Error::NoSeat)?;
+        let seat = self.free_seats.pop().ok_or(Error::NoSeat)?;
         let entries = self
             .groups
             .iter()
             .zip(oldest)
             .map(|(group, &oldest)| Entries { blocks: vec![None; group.table_blocks], oldest })
             .collect();
-        let mut sequence = Sequence { slot, length, entries };
+        let mut sequence = Sequence { seat, length, entries };
         let mut blocks = Vec::new();
         for &(group, entry) in wanted {
             let Some(block) = self.pools[group].take() else {
@@ -512,7 +512,7 @@ mod tests {
         let mut table = table(512, 100, 32);
         let error = table.prepare(&StepToken::run(A, 3, &[1], true)).unwrap_err();
         assert!(error.to_string().contains("position 3 does not continue"), "{error}");
-        assert_eq!(table.free_slots.len(), 2);
+        assert_eq!(table.free_seats.len(), 2);
         push(&mut table, A, 1).unwrap();
         push(&mut table, B, 1).unwrap();
         assert!(push(&mut table, SequenceId(9), 1).unwrap_err().to_string().contains("free one"));

@@ -56,7 +56,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         var at = 0u;
         inputs[{BEFORE}] = 0.0;
         if is_token {
-            if tokens[t].slot != workgroup.y {
+            if tokens[t].seat != workgroup.y {
                 continue;
             }
             if tokens[t].position == 0u {

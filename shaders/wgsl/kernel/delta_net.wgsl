@@ -47,7 +47,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let memory = (workgroup.y * params.heads + head) * size * size;
     let scale = 1.0 / sqrt(f32(size));
     for (var t = 0u; t < step.tokens; t++) {
-        if tokens[t].slot != workgroup.y {
+        if tokens[t].seat != workgroup.y {
             continue;
         }
         let q = t * row + key_head * size;

@@ -41,9 +41,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 #ifdef POSITION
     var id = token.position;
 #else
-    var id = token.id_or_slot;
-    if token.from_slot == 1u {
-        id = selected[token.id_or_slot];
+    var id = token.id_or_ring;
+    if token.is_pending == 1u {
+        id = selected[token.id_or_ring];
     }
 #endif
 #endif

@@ -1,9 +1,9 @@
-// Puts the slots of all tokens in the order of the experts they chose, and cuts them into tiles of one expert each, for
+// Puts the pairs of all tokens in the order of the experts they chose, and cuts them into tiles of one expert each, for
 // matmul and matmul_cooperative with EXPERTS.
 //
 // Shapes: routes [tokens, used, 2]: an expert's number and its weight; tiles: their count, then of each its expert,
-// its first slot in the order, its slots (at most TILE); from `order` on the slots in order.
-// Threads: one workgroup of 256: they count, one makes the tiles, they place the slots.
+// its first pair in the order, its pairs (at most TILE); from `order` on the pairs in order.
+// Threads: one workgroup of 256: they count, one makes the tiles, they place the pairs.
 #import shared/step
 
 struct Params {
@@ -18,21 +18,21 @@ struct Params {
 @group(0) @binding(3) var<uniform> step: Step;
 
 const LANES: u32 = 256u;
-// As many slots as the products' tiles have tokens.
+// As many pairs as the products' tiles have tokens.
 const TILE: u32 = {TOKENS}u;
 
-// Slots of each expert; then where its next slot goes.
+// Pairs of each expert; then where its next pair goes.
 var<workgroup> places: array<atomic<u32>, 1024>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(local_invocation_index) lane: u32) {
-    let slots = step.tokens * params.used;
+    let pairs = step.tokens * params.used;
     for (var e = lane; e < 1024u; e += LANES) {
         atomicStore(&places[e], 0u);
     }
     workgroupBarrier();
-    for (var slot = lane; slot < slots; slot += LANES) {
-        atomicAdd(&places[min(routes[2u * slot], params.experts - 1u)], 1u);
+    for (var pair = lane; pair < pairs; pair += LANES) {
+        atomicAdd(&places[min(routes[2u * pair], params.experts - 1u)], 1u);
     }
     workgroupBarrier();
     if lane == 0u {
@@ -52,8 +52,8 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         tiles[0] = count;
     }
     workgroupBarrier();
-    for (var slot = lane; slot < slots; slot += LANES) {
-        let place = atomicAdd(&places[min(routes[2u * slot], params.experts - 1u)], 1u);
-        tiles[params.order + place] = slot;
+    for (var pair = lane; pair < pairs; pair += LANES) {
+        let place = atomicAdd(&places[min(routes[2u * pair], params.experts - 1u)], 1u);
+        tiles[params.order + place] = pair;
     }
 }

@@ -1,11 +1,11 @@
-// Products of few tokens with the experts that each chose: each slot's weights are read for it alone.
+// Products of few tokens with the experts that each chose: each pair's weights are read for it alone.
 //
 // Shapes: weights [experts * expert_rows, 32 * groups] in a block format; routes [tokens, used, 2]: an expert's number
-// and its weight. Without DOWN: input [tokens, 32 * groups], out [slots, out_stride] from column out_offset on; with
-// GATED activation(gate) * up. With DOWN: input [slots, 32 * groups], out [tokens, out_stride] gets the sum over the
-// token's slots of weight * (product + bias) added.
-// With HEADS there are no routes: slot s of a token is the work of expert s.
-// Threads: a workgroup of LANES computes ROWS rows (x and z together) of a slot, or with DOWN of a token (y); its lanes
+// and its weight. Without DOWN: input [tokens, 32 * groups], out [pairs, out_stride] from column out_offset on; with
+// GATED activation(gate) * up. With DOWN: input [pairs, 32 * groups], out [tokens, out_stride] gets the sum over the
+// token's pairs of weight * (product + bias) added.
+// With HEADS there are no routes: pair s of a token is the work of expert s.
+// Threads: a workgroup of LANES computes ROWS rows (x and z together) of a pair, or with DOWN of a token (y); its lanes
 // share the groups of a row (shared/row_products), then their sums are added. TOKENS is 1.
 #define EXPERTS
 #ifdef QUADS
@@ -17,15 +17,15 @@
 #import shared/product
 
 #ifdef HEADS
-fn expert_of(slot: u32) -> u32 {
-    return slot % params.used - params.first_expert;
+fn expert_of(pair: u32) -> u32 {
+    return pair % params.used - params.first_expert;
 }
 #else
 @group(0) @binding(7) var<storage, read> routes: array<u32>;
 
 // The expert's number among those that the matrix holds.
-fn expert_of(slot: u32) -> u32 {
-    return routes[2u * slot] - params.first_expert;
+fn expert_of(pair: u32) -> u32 {
+    return routes[2u * pair] - params.first_expert;
 }
 #endif
 
@@ -59,13 +59,13 @@ fn main(
     let groups = params.groups;
     let last = params.rows - 1u;
 #ifdef DOWN
-    let first_slot = workgroup.y * params.used;
-    let slots = params.used;
+    let first_pair = workgroup.y * params.used;
+    let pairs = params.used;
 #else
-    let first_slot = workgroup.y;
-    let slots = 1u;
+    let first_pair = workgroup.y;
+    let pairs = 1u;
     // Uniform: the whole workgroup leaves where the matrix does not hold the expert.
-    if expert_of(first_slot) >= params.experts {
+    if expert_of(first_pair) >= params.experts {
         return;
     }
 #endif
@@ -75,12 +75,12 @@ fn main(
     var bias_{m}_{r} = 0.0;
 #end
 #end
-    for (var slot = first_slot; slot < first_slot + slots; slot++) {
-        let expert = expert_of(slot);
+    for (var pair = first_pair; pair < first_pair + pairs; pair++) {
+        let expert = expert_of(pair);
         if expert >= params.experts {
             continue;
         }
-        let row_of_x0 = slot / params.slots_per_row * groups;
+        let row_of_x0 = pair / params.pairs_per_row * groups;
 #unroll m MATRICES
 #unroll r ROWS
         let of_expert_{m}_{r} = expert * params.expert_rows + {m}u * params.up_rows + min(first_row + {r}u, last);
@@ -90,7 +90,7 @@ fn main(
 #end
 #import shared/row_products
 #ifdef DOWN
-        let weight = bitcast<f32>(routes[2u * slot + 1u]);
+        let weight = bitcast<f32>(routes[2u * pair + 1u]);
 #else
         let weight = 1.0;
 #endif

@@ -1,4 +1,4 @@
-// out += factor * sum over a token's slots of weight * products.
+// out += factor * sum over a token's pairs of weight * products.
 //
 // Shapes: products [tokens, used, 4 * width4] f32; routes [tokens, used, 2]: an expert's number and its weight; out
 // [tokens, 4 * width4] f32.
@@ -25,8 +25,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     var sum = vec4<f32>(0.0);
     for (var s = 0u; s < params.used; s++) {
-        let slot = workgroup.y * params.used + s;
-        sum = fma(vec4<f32>(bitcast<f32>(routes[2u * slot + 1u])), products[slot * params.width4 + column], sum);
+        let pair = workgroup.y * params.used + s;
+        sum = fma(vec4<f32>(bitcast<f32>(routes[2u * pair + 1u])), products[pair * params.width4 + column], sum);
     }
     out[workgroup.y * params.width4 + column] += params.factor * sum;
 }

@@ -1,7 +1,7 @@
 // out = activation(gate) * up, for a feed-forward network whose two products were computed first.
 //
 // Shapes: both [rows, 2 * width] f32, gate before up; out [rows, width] f32.
-// Threads: x over the width, y over rows: tokens, or slots of experts.
+// Threads: x over the width, y over rows: tokens, or pairs of experts.
 #import shared/activation
 
 struct Params {

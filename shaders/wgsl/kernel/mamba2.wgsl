@@ -34,7 +34,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let group = head / (params.heads / params.groups);
     let memory = (workgroup.y * params.heads + head) * params.states * params.head_size;
     for (var t = 0u; t < step.tokens; t++) {
-        if tokens[t].slot != workgroup.y {
+        if tokens[t].seat != workgroup.y {
             continue;
         }
         let at = t * row;

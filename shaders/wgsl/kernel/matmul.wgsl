@@ -4,7 +4,7 @@
 // Shapes: weights [rows, 32 * groups] in a block format; input [tokens, 32 * groups] f32; out [tokens,
 // out_stride] f32, written from column out_offset on.
 // Result: y, or y + bias with BIAS; stored, or with ADD added. Tiles hold f32; with INT8 bytes, inputs rounded to them.
-// With EXPERTS the tokens of a tile are slots that chose one expert, whose rows it multiplies: see expert_lists.
+// With EXPERTS the tokens of a tile are pairs that chose one expert, whose rows it multiplies: see expert_lists.
 // Grid: tiles of tokens on x, of rows on y and, where y does not reach, on z. Workgroups that run at the same time are
 // neighbours on x: they multiply the same rows, so that these come from memory once, whatever the number of tokens.
 // Threads: 2 TOKENS a workgroup, which computes 64 rows for TOKENS tokens; each thread 8 rows, 8 apart, for 4

@@ -5,7 +5,7 @@ enable wgpu_cooperative_matrix;
 // Shapes: weights [rows, 32 * groups] in a block format; input [tokens, 32 * groups] halves, each token's divided by
 // largest [tokens] f32 (kernel/round_halves); out [tokens, out_stride] f32, written from column out_offset on.
 // Result: y, or y + bias with BIAS; stored, or with ADD added.
-// With EXPERTS the tokens of a tile are slots that chose one expert, whose rows it multiplies: see expert_lists. All that
+// With EXPERTS the tokens of a tile are pairs that chose one expert, whose rows it multiplies: see expert_lists. All that
 // the list of tiles says is clamped.
 // Grid: tiles of tokens on x, of rows on y and, where y does not reach, on z, as in matmul.
 // Threads: 2 TOKENS a workgroup, which computes 128 rows for TOKENS tokens, in blocks of 32 rows for 64 tokens: eight
@@ -98,7 +98,7 @@ fn main(
     let q = 2u * (lane % 2u) * (2u - {GROUPS}u);
     // Neighbouring lanes take neighbouring vectors of a token.
 #ifdef EXPERTS
-    // Behind the last slot of a tile there is that one again: nobody reads the sums.
+    // Behind the last pair of a tile there is that one again: nobody reads the sums.
 #unroll v INPUT_VECTORS
     let input_at{v} = input_row(first_token, min(lane / VECTORS + {v}u * TOKENS_AT_ONCE, tile_tokens - 1u)) * groups * 8u + lane % VECTORS;
 #end
@@ -215,8 +215,8 @@ fn main(
 #unroll t 4
 #ifdef EXPERTS
         // Of all blocks that are staged together: they are of the same tokens.
-        let slot{t} = output_row(first_token, ({b}u * subgroups + first) / 4u * 64u + {t}u * 16u + out_token);
-        let largest{t} = largest[slot{t} / params.slots_per_row];
+        let pair{t} = output_row(first_token, ({b}u * subgroups + first) / 4u * 64u + {t}u * 16u + out_token);
+        let largest{t} = largest[pair{t} / params.pairs_per_row];
 #endif
 #unroll r 2
         workgroupBarrier();
@@ -236,7 +236,7 @@ fn main(
             if owner < subgroups && of_owner < ALL_BLOCKS && row < params.rows && token < tile_tokens {
                 let sum = out_tile[at / 16u * 256u + out_token * 16u + at % 16u];
 #ifdef EXPERTS
-                put(slot{t} * params.out_stride + params.out_offset + row, finish(sum * largest{t}, bias_row + row));
+                put(pair{t} * params.out_stride + params.out_offset + row, finish(sum * largest{t}, bias_row + row));
 #else
                 let y = sum * largest[first_token + token];
                 put((first_token + token) * params.out_stride + params.out_offset + row, finish(y, params.out_offset + row));

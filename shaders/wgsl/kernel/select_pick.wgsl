@@ -1,7 +1,7 @@
 // Chooses an id among sorted candidates: top-k, top-p, min-p, temperature, draw. The random number is
 // Philox 4x32-10 of (seed, sequence, position), the same as on the host.
 //
-// Shapes: candidates [count] of (bits of the logit, id), the largest logit first; selected [slots] u32; recent
+// Shapes: candidates [count] of (bits of the logit, id), the largest logit first; selected [ring] u32; recent
 // [65] u32: how many ids there have been, then a ring of the last 64.
 // Threads: one. The candidates are at most 256.
 #import shared/selection
@@ -93,7 +93,7 @@ fn pick() -> u32 {
 @compute @workgroup_size(1)
 fn main() {
     let id = min(pick(), params.vocabulary - 1u);
-    selected[selection.slot] = id;
+    selected[selection.ring] = id;
     let count = recent[0];
     recent[1u + count % 64u] = id;
     recent[0] = count + 1u;

@@ -1,9 +1,9 @@
-// Tiles of slots that chose one expert, as kernel/expert_lists makes them.
+// Tiles of pairs that chose one expert, as kernel/expert_lists makes them.
 @group(0) @binding(7) var<storage, read> tiles: array<u32>;
 
 // The rows of input and output of a tile's token.
 fn input_row(tile_at: u32, token: u32) -> u32 {
-    return output_row(tile_at, token) / params.slots_per_row;
+    return output_row(tile_at, token) / params.pairs_per_row;
 }
 
 // Clamped, as what a buffer says.

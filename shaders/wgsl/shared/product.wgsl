@@ -25,11 +25,11 @@ struct Params {
     // The experts that the matrix holds.
     first_expert: u32,
     experts: u32,
-    // Experts of a token: slot s of token t has the number t * used + s.
+    // Experts of a token: pair s of token t has the number t * used + s.
     used: u32,
-    // Slots with the same input.
-    slots_per_row: u32,
-    // Where slots begin in the list of tiles.
+    // Pairs with the same input.
+    pairs_per_row: u32,
+    // Where pairs begin in the list of tiles.
     order: u32,
     // Of the first expert in all.
     first_bias: u32,

@@ -2,7 +2,7 @@
 // top-k, top-p, min-p, temperature, draw.
 struct Selection {
     // Where the id goes in `selected`.
-    slot: u32,
+    ring: u32,
     sequence: u32,
     // Of the token that the logits belong to, plus one.
     position: u32,

@@ -2,10 +2,10 @@
 
 // One token of the step.
 struct Token {
-    // The id, or the slot of `selected` that holds it.
-    id_or_slot: u32,
-    // 1 if `id_or_slot` is a slot.
-    from_slot: u32,
+    // The id, or the place in the ring `selected` that holds it.
+    id_or_ring: u32,
+    // 1 if it is such a place.
+    is_pending: u32,
     position: u32,
     // Where its sequence's entries start in `tables`, per group of layers: full and windowed.
     table_full: u32,
@@ -14,7 +14,7 @@ struct Token {
     cell_full: u32,
     cell_window: u32,
     // The place of its sequence among those of the context.
-    slot: u32,
+    seat: u32,
 }
 
 struct Step {

@@ -80,14 +80,14 @@ fn softmax(x: &mut [f32]) {
     }
 }
 
-/// The slots (token * used + place) that each chosen expert works for, by expert.
-fn slots_of_experts(routes: &[f32], routing: &Routing) -> Vec<(usize, Vec<usize>)> {
-    let mut slots = vec![Vec::new(); routing.count];
-    for (slot, [expert, _]) in routes.as_chunks::<2>().0.iter().enumerate() {
+/// The pairs (token * used + place) that each chosen expert works for, by expert.
+fn pairs_of_experts(routes: &[f32], routing: &Routing) -> Vec<(usize, Vec<usize>)> {
+    let mut pairs = vec![Vec::new(); routing.count];
+    for (pair, [expert, _]) in routes.as_chunks::<2>().0.iter().enumerate() {
         // The router gives no number beyond the experts; a broken one must not be an index.
-        slots[(expert.to_bits() as usize).min(routing.count - 1)].push(slot);
+        pairs[(expert.to_bits() as usize).min(routing.count - 1)].push(pair);
     }
-    slots.into_iter().enumerate().filter(|(_, slots)| !slots.is_empty()).collect()
+    pairs.into_iter().enumerate().filter(|(_, pairs)| !pairs.is_empty()).collect()
 }
 
 impl CpuExecutor {
@@ -99,14 +99,14 @@ impl CpuExecutor {
         };
         let (used, width) = (routing.used, self.plan.value(*out).width / routing.used);
         let pairs = step.tokens.len() * used;
-        let slots = slots_of_experts(&self.value(*routes)[..2 * pairs], routing);
+        let by_expert = pairs_of_experts(&self.value(*routes)[..2 * pairs], routing);
         let mut result = self.take(*both);
         let mut offset = 0;
         for (&weight, &bias) in weights.iter().zip(biases) {
             let rows = self.plan.weight(weight).rows / routing.count;
             let at = (2 * width, offset);
             let (of, from) = ((weight, bias), (*input, used));
-            self.by_expert(&slots, of, routing.count, from, &mut result, at);
+            self.by_expert(&by_expert, of, routing.count, from, &mut result, at);
             offset += rows;
         }
         self.gate(*activation, &result, width, pairs, *out);
@@ -120,16 +120,16 @@ impl CpuExecutor {
         };
         let (used, width) = (routing.used, self.plan.value(out).width);
         let pairs = step.tokens.len() * used;
-        let slots = slots_of_experts(&self.value(routes)[..2 * pairs], routing);
+        let by_expert = pairs_of_experts(&self.value(routes)[..2 * pairs], routing);
         let mut products = self.take(parts);
         let (of, from) = ((weight, bias), (input, 1));
-        self.by_expert(&slots, of, routing.count, from, &mut products, (width, 0));
+        self.by_expert(&by_expert, of, routing.count, from, &mut products, (width, 0));
         let mut result = self.take(out);
         let routes = self.value(routes);
         for (token, out) in result.chunks_exact_mut(width).take(step.tokens.len()).enumerate() {
-            for slot in token * used..(token + 1) * used {
-                let weight = routes[2 * slot + 1] * factor;
-                for (out, y) in out.iter_mut().zip(&products[slot * width..]) {
+            for pair in token * used..(token + 1) * used {
+                let weight = routes[2 * pair + 1] * factor;
+                for (out, y) in out.iter_mut().zip(&products[pair * width..]) {
                     *out += weight * y;
                 }
             }
@@ -143,22 +143,22 @@ impl CpuExecutor {
         let &Op::HeadLinear { input, heads, weight, out } = op else { return };
         let rows = self.plan.weight(weight).rows / heads;
         let tokens = step.tokens.len();
-        let slots: Vec<(usize, Vec<usize>)> = (0..heads)
+        let by_expert: Vec<(usize, Vec<usize>)> = (0..heads)
             .map(|head| (head, (0..tokens).map(|token| token * heads + head).collect()))
             .collect();
         let mut result = self.take(out);
-        self.by_expert(&slots, (weight, None), heads, (input, 1), &mut result, (rows, 0));
+        self.by_expert(&by_expert, (weight, None), heads, (input, 1), &mut result, (rows, 0));
         self.put(out, result);
     }
 
-    /// The products of each expert's rows with the inputs of its slots, at `offset` of the slots' rows of `stride`. A
-    /// slot's input is row slot / `slots_per_row`.
+    /// The products of each expert's rows with the inputs of its pairs, at `offset` of the pairs' rows of `stride`. A
+    /// pair's input is row pair / `pairs_per_row`.
     fn by_expert(
         &mut self,
-        slots: &[(usize, Vec<usize>)],
+        by_expert: &[(usize, Vec<usize>)],
         (weight, bias): (WeightId, Option<WeightId>),
         experts: usize,
-        (input, slots_per_row): (ValueId, usize),
+        (input, pairs_per_row): (ValueId, usize),
         result: &mut [f32],
         (stride, offset): (usize, usize),
     ) {
@@ -169,14 +169,14 @@ impl CpuExecutor {
         let rounding = self.rounding(&[weight]);
         let mut panels = std::mem::take(&mut self.panels);
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
-        for (expert, slots) in slots {
+        for (expert, pairs) in by_expert {
             inputs.clear();
-            for slot in slots {
-                let row = slot / slots_per_row;
+            for pair in pairs {
+                let row = pair / pairs_per_row;
                 inputs.extend_from_slice(&self.value(input)[row * columns..][..columns]);
             }
             outputs.clear();
-            outputs.resize(slots.len() * rows, 0.0);
+            outputs.resize(pairs.len() * rows, 0.0);
             panels.fill(self.set, &self.team, &inputs, columns, rounding);
             let output = Output {
                 cells: Slots::new(&mut outputs, 1),
@@ -188,8 +188,8 @@ impl CpuExecutor {
                 add: false,
             };
             self.multiply_rows(weight, expert * rows..(expert + 1) * rows, &panels, &output);
-            for (slot, row) in slots.iter().zip(outputs.chunks_exact(rows)) {
-                result[slot * stride + offset..][..rows].copy_from_slice(row);
+            for (pair, row) in pairs.iter().zip(outputs.chunks_exact(rows)) {
+                result[pair * stride + offset..][..rows].copy_from_slice(row);
             }
         }
         self.panels = panels;

@@ -15,7 +15,7 @@ fn softplus(x: f32) -> f32 {
 fn texts_of(step: &Prepared) -> Vec<Vec<usize>> {
     let mut texts: Vec<Vec<usize>> = Vec::new();
     for (row, token) in step.tokens.iter().enumerate() {
-        match texts.iter_mut().find(|rows| step.tokens[rows[0]].slot == token.slot) {
+        match texts.iter_mut().find(|rows| step.tokens[rows[0]].seat == token.seat) {
             Some(rows) => rows.push(row),
             None => texts.push(vec![row]),
         }
@@ -81,7 +81,7 @@ impl CpuExecutor {
                 let weights = &weights[channel * taps..][..taps];
                 for (index, token) in step.tokens.iter().enumerate() {
                     let place =
-                        |tap: usize| (token.slot as usize * (taps - 1) + tap) * channels + channel;
+                        |tap: usize| (token.seat as usize * (taps - 1) + tap) * channels + channel;
                     cells.with(index * stride + offset + channel, |cell| {
                         let x = cell[0];
                         let mut y = bias.map_or(0.0, |bias| bias[channel]) + weights[taps - 1] * x;
@@ -107,9 +107,9 @@ impl CpuExecutor {
                         let y = cells.with(cell(later), |later| later[0]);
                         cells.with(cell(row), |cell| cell[0] = y);
                     }
-                    let slot = step.tokens[rows[0]].slot as usize;
+                    let seat = step.tokens[rows[0]].seat as usize;
                     let before = |tap: usize| {
-                        kept.with((slot * (taps - 1) + tap) * channels + channel, |kept| kept[0])
+                        kept.with((seat * (taps - 1) + tap) * channels + channel, |kept| kept[0])
                     };
                     // How many zeros the last tokens' sums have at their end.
                     let short = ahead.saturating_sub(rows.len());
@@ -152,7 +152,7 @@ impl CpuExecutor {
                     let dt = row[2 * inner + 2 * mamba.groups * n + head];
                     let delta = softplus(dt + dt_bias[head]);
                     let decay = exp(delta * a[head]);
-                    memories.with(token.slot as usize * mamba.heads + head, |memory| {
+                    memories.with(token.seat as usize * mamba.heads + head, |memory| {
                         if token.position == 0 {
                             memory.fill(0.0);
                         }
@@ -209,7 +209,7 @@ impl CpuExecutor {
                     let beta = activate(gates[beta_at], Activation::Sigmoid);
                     let growth = a[head] * softplus(gates[alpha_at] + dt_bias[head]);
                     let decay = exp(growth);
-                    memories.with(token.slot as usize * heads + head, |memory| {
+                    memories.with(token.seat as usize * heads + head, |memory| {
                         if token.position == 0 {
                             memory.fill(0.0);
                         }

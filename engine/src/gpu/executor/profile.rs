@@ -108,8 +108,8 @@ impl GpuExecutor {
         (tokens, outputs): (u32, u32),
         period: f64,
     ) -> Result<(f64, BTreeMap<Variant, f64>)> {
-        let slots = 0..self.sizes.sequences as u32;
-        let states: Result<Vec<_>> = slots.clone().map(|slot| self.read_state(slot)).collect();
+        let seats = 0..self.sizes.sequences as u32;
+        let states: Result<Vec<_>> = seats.clone().map(|seat| self.read_state(seat)).collect();
         let states = states?;
         let recorded = all.iter().map(|(recorded, _)| *recorded);
         let whole = self.time_pass(recorded, tokens, outputs)? as f64 * period;
@@ -122,8 +122,8 @@ impl GpuExecutor {
             let ticks = self.time_pass(others.map(|(recorded, _)| *recorded), tokens, outputs)?;
             without.insert(variant.clone(), ticks as f64 * period);
         }
-        for (slot, state) in slots.zip(&states) {
-            self.write_state(slot, state)?;
+        for (seat, state) in seats.zip(&states) {
+            self.write_state(seat, state)?;
         }
         Ok((whole, without))
     }

@@ -32,7 +32,7 @@ struct Product {
     /// Weights of a row.
     columns: u64,
     /// Rows of input, counted once for each expert that they meet.
-    slots: u64,
+    pairs: u64,
     /// How often `rows` rows are read: once, or once for each expert that is met.
     reads: u64,
     /// Rows of the result that lie in one row of the value written.
@@ -115,12 +115,12 @@ impl Costs<'_> {
         let matrices = dispatch.variant.numbers.get("MATRICES").copied().unwrap_or(1);
         // A buffer with a piece of a weight holds some of the experts.
         let here = param(dispatch, "experts").map_or(1, u64::from).min(experts);
-        let slots = self.rows(out) * used * here / experts;
+        let pairs = self.rows(out) * used * here / experts;
         Some(Product {
             rows: u64::from(param(dispatch, "rows")?) * u64::from(matrices),
             columns: self.layout.matrices[buffer].columns as u64,
-            slots,
-            reads: slots.min(here),
+            pairs,
+            reads: pairs.min(here),
             parts: used,
         })
     }
@@ -171,7 +171,7 @@ impl Costs<'_> {
             let end = u64::from(token.position) + 1;
             let start = end.saturating_sub(window);
             pairs += end - start;
-            let (first, last) = first_and_last.entry(token.slot).or_insert((start, end));
+            let (first, last) = first_and_last.entry(token.seat).or_insert((start, end));
             (*first, *last) = ((*first).min(start), (*last).max(end));
         }
         (pairs, first_and_last.values().map(|(first, last)| last - first).sum())
@@ -208,15 +208,15 @@ impl Costs<'_> {
 
     /// Sequences that take part.
     fn sequences(&self) -> u64 {
-        let mut slots: Vec<u32> = self.step.tokens.iter().map(|token| token.slot).collect();
-        slots.sort_unstable();
-        slots.dedup();
-        slots.len() as u64
+        let mut seats: Vec<u32> = self.step.tokens.iter().map(|token| token.seat).collect();
+        seats.sort_unstable();
+        seats.dedup();
+        seats.len() as u64
     }
 
     fn multiply_adds(&self, op: &Op, dispatch: &Dispatch, product: Option<Product>) -> u64 {
         if let Some(product) = product {
-            return product.slots * product.rows * product.columns;
+            return product.pairs * product.rows * product.columns;
         }
         let binds = |wanted| dispatch.bindings.iter().any(|(_, resource)| *resource == wanted);
         match *op {

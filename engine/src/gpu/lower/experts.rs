@@ -1,4 +1,4 @@
-//! Mixtures of experts to dispatches: few tokens slot by slot, many by tiles of slots that chose the same expert.
+//! Mixtures of experts to dispatches: few tokens pair by pair, many by tiles of pairs that chose the same expert.
 
 use shaders::Variant;
 
@@ -14,13 +14,13 @@ use crate::plan::{Op, Rows, ValueId};
 /// Rows of a workgroup for few tokens.
 const ROWS: u32 = 2;
 
-/// The tiles that a step's slots can make.
+/// The tiles that a step's pairs can make.
 fn tiles(routing: &Routing, caps: &Caps) -> Extent {
     let (used, experts) = (routing.used as u32, routing.count as u32);
-    Extent::Tiles { used, per: caps.expert_tile_slots(), experts }
+    Extent::Tiles { used, per: caps.expert_tile_pairs(), experts }
 }
 
-/// Words of the list of tiles before the slots: their count, and three a tile.
+/// Words of the list of tiles before the pairs: their count, and three a tile.
 fn order_of(tokens: usize, routing: &Routing, caps: &Caps) -> usize {
     1 + 3 * tiles(routing, caps).count(tokens as u32, 0) as usize
 }
@@ -38,10 +38,10 @@ struct Product<'a> {
     part: &'a Part,
     bias: Option<VectorId>,
     input: ValueId,
-    /// Slots with the same row of input.
-    slots_per_row: usize,
+    /// Pairs with the same row of input.
+    pairs_per_row: usize,
     out: ValueId,
-    /// From one slot's results to the next slot's.
+    /// From one pair's results to the next pair's.
     out_stride: usize,
     out_offset: usize,
     /// The first of the part's rows that count, and of the op's weights' rows.
@@ -114,7 +114,7 @@ impl Lowering<'_> {
             part,
             bias,
             input,
-            slots_per_row: routing.used,
+            pairs_per_row: routing.used,
             out,
             out_stride,
             out_offset,
@@ -125,7 +125,7 @@ impl Lowering<'_> {
         if let ([part], false) = (parts, many) {
             let gate = product(part, 0, 0, 0, value, width);
             let up_rows = if weights.len() == 2 { of_weight } else { width };
-            let mut dispatch = self.by_slot(&gate, routes, width, up_rows);
+            let mut dispatch = self.by_pair(&gate, routes, width, up_rows);
             dispatch.variant =
                 activated(dispatch.variant.define("GATED").number("MATRICES", 2), activation);
             out.push(dispatch);
@@ -149,8 +149,8 @@ impl Lowering<'_> {
                 out.push(self.expert_product(&product, routes, expert_rows));
             }
         }
-        let slots = Extent::Times(routing.used as u32);
-        out.push(self.gate(activation, both, value, routing.used, slots));
+        let pairs = Extent::Times(routing.used as u32);
+        out.push(self.gate(activation, both, value, routing.used, pairs));
     }
 
     pub(super) fn experts_down(&self, op: &Op, out: &mut Vec<Dispatch>) {
@@ -171,9 +171,9 @@ impl Lowering<'_> {
         let width = self.plan.value(value).width;
         let many = self.class.tokens == Count::Many;
         if many {
-            let slots = Extent::Times(routing.used as u32);
-            let of_slot = self.plan.value(input).width / routing.used;
-            out.extend(self.expert_halves(input, of_slot, slots));
+            let pairs = Extent::Times(routing.used as u32);
+            let of_pair = self.plan.value(input).width / routing.used;
+            out.extend(self.expert_halves(input, of_pair, pairs));
         }
         for part in self.layout.parts(&[weight]) {
             let product = Product {
@@ -182,7 +182,7 @@ impl Lowering<'_> {
                 part,
                 bias,
                 input,
-                slots_per_row: 1,
+                pairs_per_row: 1,
                 out: if many { products } else { value },
                 out_stride: width,
                 out_offset: 0,
@@ -194,7 +194,7 @@ impl Lowering<'_> {
                 out.push(self.expert_product(&product, routes, width));
                 continue;
             }
-            let mut dispatch = self.by_slot(&product, routes, width, 0);
+            let mut dispatch = self.by_pair(&product, routes, width, 0);
             dispatch.variant = dispatch.variant.define("DOWN").define("ADD");
             dispatch.grid[1] = Extent::Per(Rows::Tokens, 1);
             out.push(dispatch);
@@ -243,7 +243,7 @@ impl Lowering<'_> {
                 part,
                 bias: None,
                 input,
-                slots_per_row: 1,
+                pairs_per_row: 1,
                 out: value,
                 out_stride: rows,
                 out_offset: 0,
@@ -251,7 +251,7 @@ impl Lowering<'_> {
                 first_bias: 0,
                 factor: 1.0,
             };
-            let mut dispatch = self.by_slot(&product, value, rows, 0);
+            let mut dispatch = self.by_pair(&product, value, rows, 0);
             dispatch.variant = dispatch.variant.define("HEADS");
             dispatch.bindings.retain(|(name, _)| *name != "routes");
             out.push(dispatch);
@@ -260,7 +260,7 @@ impl Lowering<'_> {
 
     fn expert_lists(&self, routing: &Routing, routes: ValueId) -> Dispatch {
         Dispatch {
-            variant: Variant::new("expert_lists").number("TOKENS", self.caps.expert_tile_slots()),
+            variant: Variant::new("expert_lists").number("TOKENS", self.caps.expert_tile_pairs()),
             bindings: vec![
                 ("routes", Resource::Value(routes)),
                 ("tiles", Resource::ExpertTiles),
@@ -276,16 +276,16 @@ impl Lowering<'_> {
         }
     }
 
-    /// The input of products of many slots as halves, where they take it so.
+    /// The input of products of many pairs as halves, where they take it so.
     fn expert_halves(&self, input: ValueId, width: usize, rows: Extent) -> Option<Dispatch> {
         let halves = self.caps.expert_tiles(width).takes_halves();
         halves.then(|| round_halves(input, width, rows))
     }
 
-    /// A product that is stored slot by slot.
+    /// A product that is stored pair by pair.
     fn expert_product(&self, product: &Product, routes: ValueId, rows: usize) -> Dispatch {
         if self.class.tokens != Count::Many {
-            return self.by_slot(product, routes, rows, 0);
+            return self.by_pair(product, routes, rows, 0);
         }
         let matrix = &self.layout.matrices[product.part.buffer];
         let kernel = self.caps.expert_tiles(matrix.columns);
@@ -308,8 +308,8 @@ impl Lowering<'_> {
         dispatch
     }
 
-    /// A product whose slots each read their weights.
-    fn by_slot(&self, product: &Product, routes: ValueId, rows: usize, up_rows: usize) -> Dispatch {
+    /// A product whose pairs each read their weights.
+    fn by_pair(&self, product: &Product, routes: ValueId, rows: usize, up_rows: usize) -> Dispatch {
         let mut dispatch = self.with_experts(product, "expert_matvec", rows, up_rows);
         let matrix = &self.layout.matrices[product.part.buffer];
         // Bytes are not made here.
@@ -367,7 +367,7 @@ impl Lowering<'_> {
             ("first_expert", first_expert as u32),
             ("experts", experts as u32),
             ("used", routing.used as u32),
-            ("slots_per_row", product.slots_per_row as u32),
+            ("pairs_per_row", product.pairs_per_row as u32),
             ("order", order_of(self.chunk, routing, self.caps) as u32),
             ("first_bias", product.first_bias as u32),
         ]);
