@@ -75,8 +75,25 @@ pub struct VariantTime {
 pub struct Roof {
     /// Bytes a second.
     pub bandwidth: f64,
-    /// Multiply-adds a second; infinite where they are not known.
+    /// Multiply-adds a second in f32; infinite where they are not known.
     pub multiply_adds: f64,
+    /// The same of halves by cooperative matrices.
+    pub matrix_multiply_adds: f64,
+    /// The same of bytes.
+    pub byte_multiply_adds: f64,
+}
+
+impl Roof {
+    /// Multiply-adds a second in what a kernel computes in.
+    fn multiply_adds_of(&self, variant: &Variant) -> f64 {
+        if variant.kernel == "matmul_cooperative" {
+            self.matrix_multiply_adds
+        } else if variant.defines.contains("INT8") {
+            self.byte_multiply_adds
+        } else {
+            self.multiply_adds
+        }
+    }
 }
 
 impl VariantTime {
@@ -93,7 +110,7 @@ impl VariantTime {
     /// The part of its time that the device would need at its roof: 1 is as fast as it goes.
     pub fn share(&self, roof: &Roof) -> f64 {
         let seconds = (self.cost.bytes as f64 / roof.bandwidth)
-            .max(self.cost.multiply_adds as f64 / roof.multiply_adds);
+            .max(self.cost.multiply_adds as f64 / roof.multiply_adds_of(&self.variant));
         seconds / (self.nanoseconds / 1e9)
     }
 }
@@ -188,7 +205,11 @@ mod tests {
         let sum = &by_variant(&[step(&[("a", 1000.0)])])[0];
         // 1,000 bytes and 4,000 multiply-adds in a microsecond.
         assert_eq!((sum.bandwidth(), sum.multiply_adds()), (1e9, 4e9));
-        let share = |bandwidth, multiply_adds| sum.share(&Roof { bandwidth, multiply_adds });
+        let infinite = f64::INFINITY;
+        let share = |bandwidth, multiply_adds| {
+            let (matrix_multiply_adds, byte_multiply_adds) = (infinite, infinite);
+            sum.share(&Roof { bandwidth, multiply_adds, matrix_multiply_adds, byte_multiply_adds })
+        };
         assert_eq!(share(2e9, f64::INFINITY), 0.5);
         assert_eq!(share(2e9, 5e9), 0.8);
         assert_eq!(share(1e9, 16e9), 1.0);

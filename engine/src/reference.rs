@@ -14,7 +14,8 @@ use crate::kv::KvType;
 use crate::model::ModelFile;
 use crate::model::rope::{Rope, RopeStyle};
 use crate::model::spec::{
-    Activation, CLAMPED_FACTOR, CLAMPED_LIMIT, GELU_CUBE, GELU_FACTOR, Gating, NormKind, Routing,
+    Activation, CLAMPED_FACTOR, CLAMPED_LIMIT, GELU_CUBE, GELU_FACTOR, Gating, LEAST_SUM, NormKind,
+    Routing,
 };
 use crate::model::weights::{WeightId, read_f32};
 use crate::plan::{Epilogue, KvLayer, Op, Parts, Plan, RowOf, ValueId};
@@ -521,9 +522,6 @@ pub fn route(logits: &[f64], bias: Option<&[f32]>, routing: &Routing) -> Vec<(us
     let scale = f64::from(routing.scale);
     chosen.into_iter().zip(of_chosen).map(|(expert, weight)| (expert, weight * scale)).collect()
 }
-
-/// What the sum of weights counts as at least when they are divided by it (`build_moe_ffn` in llama.cpp).
-pub const LEAST_SUM: f64 = 1.0 / 16384.0;
 
 /// activation(first half) * second half.
 pub fn gated(both: &[f64], activation: Activation) -> Vec<f64> {

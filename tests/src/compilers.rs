@@ -127,7 +127,9 @@ impl Driver {
         if INTELS_CHIPS.contains(&chip) || INTELS_OTHER_CHIPS.contains(&chip) {
             return Self::intels();
         }
-        Self::newer().or_else(Self::installed)
+        // The newer one knows gfx1100 by its code name alone, navi31.
+        let older = Self::installed().filter(|_| CHIPS.contains(&chip));
+        older.or_else(Self::newer).or_else(Self::installed)
     }
 
     /// Its name of the assembly.

@@ -5,11 +5,16 @@
 //! follow, `ENGINE_TEST_WRITE_SLOTS=1 cargo test --release -p engine-tests --test compilers` writes them and the table of
 //! `docs/kernels.md` anew. Read the difference before it is committed: a number that grew needs a reason.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use engine::gpu::choice::{Caps, ProductKernel};
+use engine::gpu::tune;
+use engine::kv::KvType;
+use engine::plan::Plan;
 use engine_tests::compilers::slots::{Slots, measure};
 use engine_tests::compilers::{
     CHIPS, Compiled, Driver, INTELS_CHIPS, NEWER_CHIPS, browsers, plans,
@@ -18,6 +23,14 @@ use shaders::{Kernel, Variant};
 
 fn is_full() -> bool {
     std::env::var_os("ENGINE_TEST_FULL").is_some()
+}
+
+/// Whether the full tier is asked for; says so if it is not.
+fn only_in_full(what: &str) -> bool {
+    if !is_full() {
+        println!("SKIPPED {what}: only in the full tier (tests/run --full)");
+    }
+    is_full()
 }
 
 fn built(variants: impl IntoIterator<Item = Variant>) -> Vec<Kernel> {
@@ -140,7 +153,7 @@ fn amds_compiler_keeps_every_kernel_in_registers_and_within_its_bound() {
 /// Newer chips, and the older ones by today's compiler.
 #[test]
 fn a_newer_compiler_keeps_every_kernel_in_registers() {
-    if !is_full() {
+    if !only_in_full("a newer Mesa") {
         return;
     }
     let Some(driver) = Driver::newer() else {
@@ -149,7 +162,12 @@ fn a_newer_compiler_keeps_every_kernel_in_registers() {
         );
         return;
     };
-    let kernels = amd_kernels();
+    // Prompts are multiplied by matrix units there.
+    let with_matrices = plans::default_variants(&plans::amd_with_matrices());
+    let kernels = built(plans::default_variants(&plans::amd()).into_iter().chain(with_matrices));
+    let cooperative = kernels.iter().filter(|kernel| kernel.is_cooperative()).count();
+    println!("{} kernels, {cooperative} with cooperative matrices", kernels.len());
+    assert!(cooperative > 10);
     let compiled = compile(&driver, &NEWER_CHIPS, &kernels);
     let chips = NEWER_CHIPS.iter().zip(&compiled);
     let faults: Vec<String> =
@@ -159,7 +177,7 @@ fn a_newer_compiler_keeps_every_kernel_in_registers() {
 
 #[test]
 fn intels_compiler_keeps_every_kernel_in_registers() {
-    if !is_full() {
+    if !only_in_full("Intel's compiler") {
         return;
     }
     let Some(driver) = Driver::intels() else {
@@ -171,6 +189,49 @@ fn intels_compiler_keeps_every_kernel_in_registers() {
     let chips = INTELS_CHIPS.iter().zip(&compiled);
     let faults: Vec<String> =
         chips.flat_map(|(chip, compiled)| spills(chip, &kernels, compiled)).collect();
+    none(&faults);
+}
+
+/// What `engine tune` tries of a mat-vec kernel stays in registers, so that no time goes to what cannot win.
+#[test]
+fn what_tuning_tries_stays_in_registers() {
+    if !only_in_full("tuning's candidates") {
+        return;
+    }
+    let kernels_of = |caps: &Caps| {
+        let mut variants = BTreeSet::new();
+        for format in ["q4_k_m", "q4_0", "q8_0", "f16"] {
+            let model = plans::open(&format!("synthetic llama-8b/1:{format}"));
+            let plan = Plan::new(&model, 512).unwrap();
+            for shape in tune::shapes(&plan, caps).unwrap() {
+                for kernel in caps.candidates(&shape) {
+                    if matches!(kernel, ProductKernel::Matvec { .. }) {
+                        let tuned = [(shape, kernel)].into_iter().collect();
+                        let caps = Caps { tuned, ..caps.clone() };
+                        variants.extend(plans::variants(&model, &caps, KvType::F16));
+                    }
+                }
+            }
+        }
+        variants.retain(|variant| variant.kernel == "matvec");
+        built(variants)
+    };
+    let mut faults = Vec::new();
+    let drivers = [
+        (Driver::installed(), &["gfx1100"][..], plans::amd()),
+        (Driver::intels(), &INTELS_CHIPS[..], plans::intel()),
+    ];
+    for (driver, chips, caps) in drivers {
+        let Some(driver) = driver else {
+            println!("SKIPPED tuning's candidates for {chips:?}: no driver");
+            continue;
+        };
+        let kernels = kernels_of(&caps);
+        println!("{} candidates for {chips:?}", kernels.len());
+        let compiled = compile(&driver, chips, &kernels);
+        faults
+            .extend(chips.iter().zip(&compiled).flat_map(|(chip, of)| spills(chip, &kernels, of)));
+    }
     none(&faults);
 }
 
@@ -197,7 +258,7 @@ fn browsers_take_every_kernel() {
 /// may not either. Debian's of 2023 does not know cooperative matrices, nor products of packed bytes.
 #[test]
 fn spirv_cross_reads_every_kernel() {
-    if !is_full() {
+    if !only_in_full("spirv-cross") {
         return;
     }
     if Command::new("spirv-cross").arg("--help").output().is_err() {

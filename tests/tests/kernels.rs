@@ -80,6 +80,45 @@ fn every_variant_is_valid_and_portable() {
     });
 }
 
+/// What a trusted kernel reads out of a buffer to index with is clamped in its text: a driver that computed it wrongly must not
+/// make the next kernel read elsewhere. No other trusted kernel reads such numbers.
+#[test]
+fn trusted_kernels_clamp_what_they_read() {
+    let clamps = |variant: &Variant| -> &[&str] {
+        match (variant.kernel, variant.defines.contains("EXPERTS")) {
+            ("attention", _) => &[
+                "min(tables[entry], params.blocks - 1u)",
+                "min(table + (round / BLOCK) % params.table_blocks, params.table_entries - 1u);",
+                "return min(tokens[token].position, LAST_POSITION);",
+            ],
+            ("matmul_cooperative", true) => &[
+                "if expert >= params.experts {",
+                "let tile_tokens = min(tiles[3u + workgroup.x * 3u], TILE_TOKENS);",
+                "return min(tiles[params.order + min(tile_at + token, last)], last);",
+            ],
+            _ => &[],
+        }
+    };
+    let mut seen = [0; 3];
+    for variant in variants() {
+        let kernel = variant.build().unwrap_or_else(|error| panic!("{error}"));
+        let reads =
+            ["tables[", "tiles[", "routes["].iter().any(|text| kernel.source.contains(text));
+        let clamps = clamps(&variant);
+        for clamp in clamps {
+            assert!(kernel.source.contains(clamp), "{variant}: {clamp} is not in its text");
+        }
+        if variant.is_trusted() {
+            assert!(!reads || !clamps.is_empty(), "{variant} is trusted, and reads indices");
+            seen[usize::from(reads)] += 1;
+        } else {
+            seen[2] += 1;
+        }
+    }
+    println!("{seen:?} trusted without and with indices, and not trusted");
+    assert!(seen.iter().all(|&count| count > 0), "{seen:?}");
+}
+
 /// A name that a block of Metal's text declares twice for an operand of a packed product, as naga does where two
 /// products of the block share it; Metal's compiler refuses that. No other name of naga's depends on its use.
 fn declared_twice(msl: &str) -> Option<&str> {

@@ -55,12 +55,16 @@ fn a_fault_of_subgroups_is_worked_around() {
         println!("SKIPPED: this device has no subgroups");
         return;
     }
-    // A driver whose subgroup sum forgets one lane.
-    let wrong = "subgroupAdd(select(value, 0.0, subgroup_lane == 1u))";
-    let verdict = verdict(&fault("subgroupAdd(value)", wrong)).unwrap();
-    assert!(!verdict.caps.subgroups && verdict.caps.tiles, "{verdict:?}");
-    assert!(verdict.warnings[0].contains("subgroups"), "{verdict:?}");
-    assert!(verdict.warnings[0].contains("times its bound"), "{verdict:?}");
+    // A driver whose subgroup sum forgets one lane: in norms, and in products, where rows are summed together.
+    for (text, wrong) in [
+        ("subgroupAdd(value)", "subgroupAdd(select(value, 0.0, subgroup_lane == 1u))"),
+        ("subgroupAdd(sum_0_0_0)", "subgroupAdd(select(sum_0_0_0, 0.0, subgroup_lane == 1u))"),
+    ] {
+        let verdict = verdict_of_card(&fault(text, wrong)).unwrap();
+        assert!(!verdict.caps.subgroups && verdict.caps.tiles, "{text}: {verdict:?}");
+        assert!(verdict.warnings[0].contains("subgroups"), "{text}: {verdict:?}");
+        assert!(verdict.warnings[0].contains("times its bound"), "{text}: {verdict:?}");
+    }
 }
 
 #[test]

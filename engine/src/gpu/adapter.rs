@@ -204,7 +204,8 @@ pub struct GpuOptions {
     /// Whether cooperative matrices may be used where the adapter has them: experimental in wgpu, and only class
     /// f16-tiles has a use for them.
     pub cooperative: bool,
-    /// Whether the device's clock is to be read where it can be, as [`crate::profile`] wants it.
+    /// Whether the device is to be measured: its clock is read where it can be, as [`crate::profile`] wants it, and its
+    /// arithmetic in f16 is open to [`super::roofline`].
     pub timestamps: bool,
     /// Take the device to have no more than this many free bytes.
     pub memory_limit: Option<u64>,
@@ -221,11 +222,9 @@ fn has_matrices_of_16(adapter: &wgpu::Adapter) -> bool {
     })
 }
 
-/// Features used where the adapter has them. That a device computes in f16 only the roofline wants to know: no product does
-/// but by cooperative matrices.
-pub const OPTIONAL_FEATURES: wgpu::Features = wgpu::Features::SUBGROUP
-    .union(wgpu::Features::PIPELINE_CACHE)
-    .union(wgpu::Features::SHADER_F16);
+/// Features used where the adapter has them.
+pub const OPTIONAL_FEATURES: wgpu::Features =
+    wgpu::Features::SUBGROUP.union(wgpu::Features::PIPELINE_CACHE);
 
 /// An opened GPU: device, queue and what kernels may use.
 pub struct Gpu {
@@ -287,7 +286,7 @@ impl Gpu {
             wanted |= matrices;
         }
         if options.timestamps {
-            wanted |= wgpu::Features::TIMESTAMP_QUERY;
+            wanted |= wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16;
         }
         let features = adapter.features & wanted & !options.without;
         let descriptor = wgpu::DeviceDescriptor {
@@ -325,8 +324,9 @@ impl Gpu {
         });
         let binding =
             adapter.limits.max_storage_buffer_binding_size.min(adapter.limits.max_buffer_size);
-        let has_subgroups = features.contains(wgpu::Features::SUBGROUP);
         let subgroups = (adapter.info.subgroup_min_size, adapter.info.subgroup_max_size);
+        // Kernels have room for the sums of as many subgroups as there are lanes of four.
+        let has_subgroups = features.contains(wgpu::Features::SUBGROUP) && subgroups.0 >= 4;
         let mut caps = Caps::new(
             Family::of(&adapter.info),
             has_subgroups.then_some(subgroups),

@@ -10,7 +10,7 @@ mod selection;
 
 use shaders::Variant;
 
-pub use self::attention::{MOST_PARTS, attention_parts};
+pub use self::attention::attention_parts;
 pub use self::experts::tile_words;
 use self::halves::{cooperative, round_halves};
 pub use self::selection::{MOST_CANDIDATES, candidate_room, kept_candidates, lower_selection};

@@ -38,9 +38,14 @@ pub struct Roofline {
 }
 
 impl Roofline {
-    /// The roof that shares of f32 kernels are of.
+    /// The roof that shares of kernels are of, each in what it computes in.
     pub fn roof(&self) -> Roof {
-        Roof { bandwidth: self.read, multiply_adds: self.multiply_adds }
+        Roof {
+            bandwidth: self.read,
+            multiply_adds: self.multiply_adds,
+            matrix_multiply_adds: self.matrix_multiply_adds.unwrap_or(f64::INFINITY),
+            byte_multiply_adds: self.byte_multiply_adds,
+        }
     }
 }
 

@@ -284,8 +284,9 @@ fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Result<Vec<Case>> {
                 let rope = rope.map(|rope| &plan.ropes[rope.0]);
                 let mut layer = *plan.kv_layer(*layer);
                 layer.window = layer.window.map(|_| 24);
-                // A prompt; a token behind a few; one behind so many that they are split.
-                for (tokens, history) in [(70, 0), (1, 40), (1, caps.split_from as usize + 70)] {
+                // A prompt; a token behind a few; one, and a few, behind so many that they are split.
+                let far = caps.split_from as usize + 70;
+                for (tokens, history) in [(70, 0), (1, 40), (1, far), (4, far)] {
                     add(Case::Attention(AttentionCase {
                         layer,
                         tokens,

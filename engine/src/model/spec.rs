@@ -396,3 +396,5 @@ pub const GELU_CUBE: f64 = 0.044715;
 pub const CLAMPED_FACTOR: f64 = 1.702;
 /// What [`Activation::ClampedSwiglu`] clamps at.
 pub const CLAMPED_LIMIT: f64 = 7.0;
+/// What the sum of weights counts as at least when they are divided by it (`build_moe_ffn` in llama.cpp).
+pub const LEAST_SUM: f64 = 1.0 / 16384.0;

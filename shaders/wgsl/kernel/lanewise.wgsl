@@ -1,6 +1,6 @@
 // Y = X W^T with a row a lane: each lane multiplies rows of its own with inputs that the lanes of a cluster
-// load together and hand to each other by shuffles. No workgroup memory, no sum over lanes. For adapters
-// where loads are dear and shuffles cheap (SIMD of a CPU, Intel).
+// load together and hand to each other by shuffles. No workgroup memory, no sum over lanes. For software drivers, whose
+// loads are dear and shuffles cheap.
 //
 // Shapes: weights [rows, 32 * groups] in a block format (GATED: 2 * rows, gate before up); input [tokens,
 // 32 * groups] f32; out [tokens, out_stride] f32, written from column out_offset on.

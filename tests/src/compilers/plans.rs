@@ -13,12 +13,13 @@ use shaders::Variant;
 
 use crate::golden::{embedding_names, folder, tiny_names};
 
-/// Ten models that between them have the usual formats, shapes and kinds of layers: dense ones, experts, windows, recurrent
+/// Eleven models that between them have the usual formats, shapes and kinds of layers: dense ones, experts, windows, recurrent
 /// layers, latent attention, an encoder. Synthetic ones have the shapes of real models (`engine synth` lists them), the
 /// others are goldens.
-pub const MODELS: [&str; 10] = [
+pub const MODELS: [&str; 11] = [
     "synthetic llama-8b:q4_k_m",
     "synthetic llama-8b:q8_0",
+    "synthetic llama-70b/2:q4_k_m",
     "synthetic llama-1b:q4_0",
     "synthetic smollm2-135m",
     "synthetic gemma3-4b:q4_k_m",
@@ -44,6 +45,11 @@ pub fn open(name: &str) -> ModelFile {
 /// An AMD card as Mesa's driver shows it.
 pub fn amd() -> Caps {
     Caps::new(Family::Amd, Some((32, 64)), (2 << 30) - 4, 65_535)
+}
+
+/// The same where its matrix units are to be had, which a newer Mesa shows.
+pub fn amd_with_matrices() -> Caps {
+    Caps { precision: Precision::F16Tiles, cooperative: true, ..amd() }
 }
 
 /// An Intel card, as Mesa's driver shows it.

@@ -2,10 +2,10 @@
 
 use super::{CpuExecutor, Output, Prepared, Slots};
 use crate::cpu::math::{activate, exp_each, largest};
+use crate::model::spec::LEAST_SUM;
 use crate::model::spec::{Activation, Gating, Routing};
 use crate::model::weights::WeightId;
 use crate::plan::{Op, ValueId};
-use crate::reference::LEAST_SUM;
 
 /// Chooses experts by their logits: `out` gets pairs of the number's bits and the weight.
 pub(super) fn route(

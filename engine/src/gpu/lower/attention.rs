@@ -3,7 +3,7 @@
 use shaders::Variant;
 
 use super::{Dispatch, Extent, LANES, Lowering, Resource};
-use crate::gpu::choice::{Caps, Count, Family};
+use crate::gpu::choice::{Caps, Count, Family, MOST_PARTS};
 use crate::kv::{BLOCK, KvType};
 use crate::plan::{KvLayer, Op, Rows};
 use crate::{Error, Result};
@@ -12,8 +12,6 @@ use crate::{Error, Result};
 const MOST_QUERIES: u32 = 8;
 /// Vectors of queries that a tile keeps in workgroup memory: 8 KiB.
 const TILE_VECTORS: u32 = 512;
-/// The most parts that cells are split into.
-pub const MOST_PARTS: u32 = 64;
 /// The most lanes that share a cell's key.
 const MOST_SHARE: u32 = 4;
 
@@ -25,8 +23,9 @@ fn tile_queries(kv: &KvLayer, caps: &Caps) -> (u32, u32) {
     let vectors = (kv.key_length as u32 / 8).next_multiple_of(MOST_SHARE) * 2;
     let most = (TILE_VECTORS / vectors).clamp(1, MOST_QUERIES);
     let per_kv = (kv.heads / kv.kv_heads) as u32;
-    // Eight heads of a token, split, do not stay in the registers of Intel's processors' graphics.
-    let most_heads = if caps.family == Family::Intel { most.min(4) } else { most };
+    // Eight heads of a token, split, do not stay in AMD's registers (gfx1100, by Mesa 22) nor in Intel's (tgl).
+    let few = matches!(caps.family, Family::Amd | Family::Intel);
+    let most_heads = if few { most.min(4) } else { most };
     (most, (1..=most_heads.min(per_kv)).rev().find(|&n| per_kv.is_multiple_of(n)).unwrap_or(1))
 }
 
