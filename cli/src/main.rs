@@ -5,6 +5,7 @@
 // Both panic where nobody takes what they print; `output` does not.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod advice;
 mod argv;
 mod bench;
 mod catalogue;
@@ -138,7 +139,7 @@ fn main() -> ExitCode {
         // Whoever read our output has what they wanted.
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            output::say(format_args!("error: {error:#}"));
+            output::say(format_args!("error: {}", advice::text(&error)));
             ExitCode::FAILURE
         }
     }

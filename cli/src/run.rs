@@ -20,7 +20,7 @@ use crate::models::ModelName;
 use crate::options::{ContextArgs, DeviceArgs, PrecisionArgs};
 use crate::platform::Platform;
 use crate::values::{self, Limit, Seed};
-use crate::{catalogue, models, output, tokenize};
+use crate::{advice, catalogue, models, output, tokenize};
 
 /// Answer a prompt, or chat.
 #[allow(clippy::struct_excessive_bools, reason = "a flag is a bool")]
@@ -340,7 +340,7 @@ impl Run<'_> {
                 // The turn did not happen; an earlier one can still be built upon.
                 Err(error) if error.downcast_ref::<engine::Error>().is_some() => {
                     self.messages.pop();
-                    output::say(format_args!("error: {error:#}"));
+                    output::say(format_args!("error: {}", advice::text(&error)));
                 }
                 Err(error) => return Err(error),
             }

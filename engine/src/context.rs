@@ -89,15 +89,12 @@ impl ContextOptions {
 pub fn kv_groups(spec: &Spec, file: &str, sizes: &Sizes) -> Result<Vec<Group>> {
     for layer in &spec.layers {
         let parts = [
-            ("-ctk", sizes.key_type, layer.key_length, layer.key_numbers),
-            ("-ctv", sizes.value_type, layer.value_length, layer.value_numbers),
+            (true, sizes.key_type, layer.key_length, layer.key_numbers),
+            (false, sizes.value_type, layer.value_length, layer.value_numbers),
         ];
-        for (option, kind, length, numbers) in parts {
+        for (keys, kind, length, numbers) in parts {
             if kind.has_scales() && !length.is_multiple_of(32) {
-                return Err(Error::Option(format!(
-                    "{option} {} needs heads of a multiple of 32 elements, this model's have {numbers}; use f16",
-                    kind.name()
-                )));
+                return Err(Error::CacheType { keys, kind: kind.name(), numbers });
             }
         }
     }

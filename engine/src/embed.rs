@@ -69,14 +69,7 @@ fn check_length(spec: &Spec, tokens: usize, room: usize) -> Result<()> {
         return Ok(());
     }
     let most = spec.context_length.min(spec.most_positions());
-    let advice = if tokens <= most {
-        format!(
-            "the context has {room} positions: use --ctx {tokens} or more (the model takes {most})"
-        )
-    } else {
-        format!("the model takes {most} at most: shorten the text, or split it and embed the parts")
-    };
-    Err(Error::TextTooLong { tokens, advice })
+    Err(Error::TextTooLong { tokens, room, most })
 }
 
 /// A vector of length 1 in the direction of `vector`.

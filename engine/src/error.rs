@@ -1,9 +1,14 @@
 //! The one error type of this crate.
 
+mod advice;
+
+pub use advice::Advice;
+
 /// What went wrong, or the value.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a model could not be loaded or run. Every message says what, where and what to do.
+/// Why a model could not be loaded or run. A message says what and where; what to do, where that is known, is an [`Advice`], which
+/// a program puts in its own words ([`Error::advice`]).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -30,7 +35,7 @@ pub enum Error {
     },
     /// An embedding model was asked for text, logits or a perplexity.
     #[error(
-        "{file} is an embedding model ({architecture}), which makes vectors of texts, not text: engine embed {file} TEXT"
+        "{file} is an embedding model ({architecture}), which makes vectors of texts, not text"
     )]
     NotALanguageModel {
         /// The model's file.
@@ -39,24 +44,38 @@ pub enum Error {
         architecture: &'static str,
     },
     /// A text does not fit into what an embedding model takes at once.
-    #[error("the text has {tokens} tokens, {advice}")]
+    #[error(
+        "the text has {tokens} tokens, {}",
+        if tokens <= most {
+            format!("the context has {room} positions")
+        } else {
+            format!("the model takes {most} at most: shorten the text, or split it and embed the parts")
+        }
+    )]
     TextTooLong {
         /// Tokens of the text.
         tokens: usize,
-        /// What there is room for, and what to change.
-        advice: String,
+        /// Positions that the context has for it.
+        room: usize,
+        /// Tokens that the model takes at most.
+        most: usize,
     },
     /// There is no such device, or it could not be opened.
     #[error("{0}")]
     NoDevice(String),
     /// The device, or its kernels, cannot do what is asked for; another may.
-    #[error("{0}")]
-    Unsupported(String),
+    #[error("{why}")]
+    Unsupported {
+        /// What it cannot do.
+        why: String,
+        /// What can.
+        advice: Option<Advice>,
+    },
     /// A part of this engine ended that should not have: a defect.
     #[error("{0}: a defect of this program, which its makers would like to hear of")]
     Internal(String),
     /// The device went away or refused work while it ran.
-    #[error("the device {device} failed: {why}; start again, or use --device cpu")]
+    #[error("the device {device} failed: {why}")]
     DeviceLost {
         /// The device's name.
         device: String,
@@ -65,7 +84,7 @@ pub enum Error {
     },
     /// The model does not fit the device.
     #[error(
-        "the model needs {needed} bytes on {device}, {available} are free: {missing} bytes are missing; {advice}",
+        "the model needs {needed} bytes on {device}, {available} are free: {missing} bytes are missing",
         missing = needed.saturating_sub(*available)
     )]
     DoesNotFit {
@@ -76,10 +95,10 @@ pub enum Error {
         /// Bytes that are free.
         available: u64,
         /// What to change.
-        advice: String,
+        advice: Advice,
     },
     /// The driver refused memory that was thought to be free.
-    #[error("{device} refused {needed} bytes for {what}: {why}; {advice}")]
+    #[error("{device} refused {needed} bytes for {what}: {why}")]
     OutOfMemory {
         /// The device's name.
         device: String,
@@ -90,12 +109,10 @@ pub enum Error {
         /// What the driver said.
         why: String,
         /// What to change.
-        advice: &'static str,
+        advice: Advice,
     },
     /// A single buffer is larger than what the device can bind, however much memory it has.
-    #[error(
-        "{what} takes a buffer of {needed} bytes, and {device} can bind {most} at once; {advice}"
-    )]
+    #[error("{what} takes a buffer of {needed} bytes, and {device} can bind {most} at once")]
     TooLargeToBind {
         /// The device's name.
         device: String,
@@ -106,12 +123,11 @@ pub enum Error {
         /// The most that the device can bind.
         most: u64,
         /// What to change.
-        advice: String,
+        advice: Advice,
     },
     /// A prompt does not fit the context.
     #[error(
-        "the prompt has {tokens} tokens, the context has {cells} positions and one must be left for the answer; use --ctx {} or more (the model was made for {trained}), or shorten the prompt",
-        tokens + 1
+        "the prompt has {tokens} tokens, the context has {cells} positions and one must be left for the answer; shorten the prompt"
     )]
     PromptTooLong {
         /// Tokens of the prompt.
@@ -123,7 +139,7 @@ pub enum Error {
     },
     /// A step does not fit the context.
     #[error(
-        "the context is full: {wanted} positions are needed, the context has {cells}; use a larger --ctx (the model was made for {trained}) or a shorter prompt"
+        "the context is full: {wanted} positions are needed, the context has {cells}; give a shorter prompt"
     )]
     ContextFull {
         /// Positions needed.
@@ -135,7 +151,7 @@ pub enum Error {
     },
     /// All sequences together hold as many positions as there is memory for, though none of them is too long.
     #[error(
-        "the context's memory is full: its sequences share {pool} positions, in blocks of {block}, and none is free for position {position} of this one; free a sequence, or use a larger --ctx"
+        "the context's memory is full: its sequences share {pool} positions, in blocks of {block}, and none is free for position {position} of this one"
     )]
     PoolFull {
         /// The position that has no place.
@@ -168,7 +184,7 @@ pub enum Error {
         if device.starts_with("CPU") {
             "the file may be damaged: fetch it again, or try another quantization"
         } else {
-            "the file may be damaged, or the device's driver faulty: try --device cpu"
+            "the file may be damaged, or the device's driver faulty"
         }
     )]
     NotFinite {
@@ -188,10 +204,86 @@ pub enum Error {
         /// What is wrong and what to do.
         why: String,
     },
+    /// The way in which a tokenizer cuts text before it merges is not known.
+    #[error("{file}: the pre-tokenizer {name:?} (tokenizer.ggml.pre) is unknown (known: {known})")]
+    UnknownPreTokenizer {
+        /// The model's file.
+        file: String,
+        /// As the file has it.
+        name: String,
+        /// The known ones, separated by commas.
+        known: String,
+    },
+    /// The model's chat template cannot be read at all.
+    #[error("the chat template: {why}; it cannot be used")]
+    TemplateUnusable {
+        /// What is wrong.
+        why: String,
+    },
     /// The chat template failed or refused the conversation.
     #[error("the chat template: {0}")]
     Template(String),
+    /// A number of the sampling is out of range.
+    #[error("{name} {value} is out of range: {range}")]
+    Sampling {
+        /// Its name in [`crate::select::Sampling`].
+        name: &'static str,
+        /// What was given.
+        value: f32,
+        /// What may be given.
+        range: &'static str,
+    },
+    /// A model's heads cannot be stored in this type.
+    #[error(
+        "{} in {kind} need heads of a multiple of 32 elements, this model's have {numbers}",
+        if *keys { "keys" } else { "values" }
+    )]
+    CacheType {
+        /// Whether it is of keys; else of values.
+        keys: bool,
+        /// The type.
+        kind: &'static str,
+        /// Elements of a head.
+        numbers: usize,
+    },
     /// An option's value is out of range.
     #[error("{0}")]
     Option(String),
+}
+
+impl Error {
+    /// What to do about it, where that is known.
+    pub fn advice(&self) -> Option<Advice> {
+        match self {
+            Self::NotALanguageModel { file, .. } => Some(Advice::Embed { file: file.clone() }),
+            Self::TextTooLong { tokens, most, .. } if tokens <= most => {
+                Some(Advice::LargerContext { least: Some(*tokens), trained: *most })
+            }
+            Self::DeviceLost { .. } => Some(Advice::StartAgainOrUseCpu),
+            Self::DoesNotFit { advice, .. }
+            | Self::OutOfMemory { advice, .. }
+            | Self::TooLargeToBind { advice, .. } => Some(advice.clone()),
+            Self::Unsupported { advice, .. } => advice.clone(),
+            Self::PromptTooLong { tokens, trained, .. } => {
+                Some(Advice::LargerContext { least: Some(tokens + 1), trained: *trained })
+            }
+            Self::ContextFull { trained, .. } => {
+                Some(Advice::LargerContext { least: None, trained: *trained })
+            }
+            Self::PoolFull { .. } => Some(Advice::FewerSequences),
+            Self::NotFinite { device, .. } if !device.starts_with("CPU") => Some(Advice::UseCpu),
+            Self::UnknownPreTokenizer { .. } => {
+                Some(Advice::Override { key: "tokenizer.ggml.pre" })
+            }
+            Self::TemplateUnusable { .. } => Some(Advice::PlainTextOrOtherTemplate),
+            Self::Sampling { name, .. } => Some(Advice::Sampling(name)),
+            Self::CacheType { keys, .. } => Some(Advice::CacheType { keys: *keys }),
+            _ => None,
+        }
+    }
+
+    /// That something cannot be done here.
+    pub(crate) fn unsupported(why: impl Into<String>, advice: impl Into<Option<Advice>>) -> Self {
+        Self::Unsupported { why: why.into(), advice: advice.into() }
+    }
 }

@@ -1,5 +1,6 @@
 //! What a context asks of a device, whichever it is.
 
+use crate::error::Advice;
 use crate::kv::{KvTable, KvType, Prepared};
 use crate::model::spec::Spec;
 use crate::profile::StepProfile;
@@ -110,9 +111,7 @@ pub trait Executor: Send {
 
     /// Computes a step dispatch by dispatch and answers what each took. Its logits can be read until the next step.
     fn profile(&mut self, _table: &KvTable, _step: &Prepared) -> Result<StepProfile> {
-        Err(Error::Unsupported(
-            "only a GPU's dispatches can be timed; name one with --device".into(),
-        ))
+        Err(Error::unsupported("only a GPU's dispatches can be timed", Advice::UseGpu))
     }
 
     /// The logits of the last step: a row of the vocabulary's length for each wanted token.
@@ -128,7 +127,7 @@ pub trait Executor: Send {
 
     /// Chooses an id from the last step's only row of logits, without waiting for it.
     fn select(&mut self, _selection: &Selection) -> Result<()> {
-        Err(Error::Unsupported("this device does not choose ids".into()))
+        Err(Error::unsupported("this device does not choose ids", None))
     }
 
     /// Computes a step of which one token wants logits, and chooses an id from them, without waiting.
@@ -144,7 +143,7 @@ pub trait Executor: Send {
 
     /// Waits for the id at a place of the ring, one of the last two; none if a logit was no finite number.
     fn selected(&mut self, _ring: u32) -> Result<Option<u32>> {
-        Err(Error::Unsupported("this device does not choose ids".into()))
+        Err(Error::unsupported("this device does not choose ids", None))
     }
 
     /// The keys and values of a block, in all layers of its group.

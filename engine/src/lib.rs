@@ -58,6 +58,6 @@ mod error;
 
 pub use context::{Context, ContextOptions, Snapshot};
 pub use device::{Device, DeviceOptions};
-pub use error::{Error, Result};
+pub use error::{Advice, Error, Result};
 pub use load::{LoadOptions, Model};
 pub use session::{GenerateOptions, Generation, Session, Stop};

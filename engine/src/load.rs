@@ -8,6 +8,7 @@ use gguf::Gguf;
 use crate::context::kv_groups;
 use crate::cpu::{self, CpuLoops, CpuWeights};
 use crate::device::Device;
+use crate::error::Advice;
 use crate::executor::{Memory, Precision};
 use crate::gpu::choice::Caps;
 use crate::gpu::{self, GpuWeights, self_test, tune};
@@ -94,10 +95,10 @@ impl Model {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Arc<Self>> {
         let [device] = devices else {
-            return Err(Error::Unsupported(format!(
-                "{} devices given, one is needed",
-                devices.len()
-            )));
+            return Err(Error::unsupported(
+                format!("{} devices given, one is needed", devices.len()),
+                None,
+            ));
         };
         let mapped = device.is_cpu() && options.map;
         check_fit(&file, device, &options.context, options.precision, mapped)?;
@@ -261,11 +262,11 @@ fn check_fit(
         }
     }
     let advice = if fits > 0 {
-        format!("--ctx {} would fit (this context has {cells})", fits * 256)
+        Advice::ContextOf { positions: fits * 256, refused: cells }
     } else if device.is_cpu() {
-        "no context fits: use a smaller quantization, or free some memory".to_string()
+        Advice::SmallerModel
     } else {
-        "no context fits: use a smaller quantization, another device, or --device cpu".to_string()
+        Advice::SmallerModelOrOtherDevice
     };
     Err(Error::DoesNotFit { device: device.name(), needed, available, advice })
 }

@@ -62,19 +62,19 @@ pub fn measure(
     }
     if length < 4 {
         return Err(Error::Option(format!(
-            "chunks of {length} tokens are too short to measure: use --ctx 4 or more"
+            "chunks of {length} tokens are too short to measure: 4 are the least"
         )));
     }
     if length > context.cells() {
         return Err(Error::Option(format!(
-            "chunks of {length} tokens do not fit a context of {}: use a smaller --ctx",
+            "chunks of {length} tokens do not fit a context of {}",
             context.cells()
         )));
     }
     // llama-perplexity asks for two chunks, so that a short text is not taken for a measurement.
     if ids.len() < 2 * length {
         return Err(Error::Option(format!(
-            "the text has {} tokens, at least {} are needed for chunks of {length}: give a longer text or a smaller --ctx",
+            "the text has {} tokens, at least {} are needed for chunks of {length}: give a longer text or shorter chunks",
             ids.len(),
             2 * length
         )));

@@ -60,20 +60,18 @@ impl Sampling {
 
     /// Checks that every number is in range.
     pub fn check(&self) -> Result<()> {
-        let out = |name: &str, value: f32, range: &str| {
-            Err(Error::Option(format!("{name} {value} is out of range: {range}")))
-        };
+        let out = |name, value, range| Err(Error::Sampling { name, value, range });
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            return out("--temp", self.temperature, "0 (greedy) or more");
+            return out("temperature", self.temperature, "0 (greedy) or more");
         }
         if !(0.0..=1.0).contains(&self.top_p) {
-            return out("--top-p", self.top_p, "0 to 1");
+            return out("top_p", self.top_p, "0 to 1");
         }
         if !(0.0..=1.0).contains(&self.min_p) {
-            return out("--min-p", self.min_p, "0 to 1");
+            return out("min_p", self.min_p, "0 to 1");
         }
         if !(self.repeat_penalty > 0.0 && self.repeat_penalty.is_finite()) {
-            return out("--repeat-penalty", self.repeat_penalty, "more than 0 (1: none)");
+            return out("repeat_penalty", self.repeat_penalty, "more than 0 (1: none)");
         }
         Ok(())
     }

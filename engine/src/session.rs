@@ -159,11 +159,8 @@ impl Session {
             self.push_ids(ids);
             return Ok(());
         };
-        let template = template.as_ref().map_err(|why| {
-            Error::Template(format!(
-                "{why}; it cannot be used: --raw continues a prompt without it, --override tokenizer.chat_template=TEXT takes another"
-            ))
-        })?;
+        let unusable = |why: &String| Error::TemplateUnusable { why: why.clone() };
+        let template = template.as_ref().map_err(unusable)?;
         let request = serde_json::json!({ "messages": messages, "add_generation_prompt": true });
         let rendered = template.render_for(&request, &inputs, &self.tokenizer)?;
         let ids = self.tokenizer.encode_rendered(&rendered)?;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use engine::select::Sampling;
 use engine::step::SequenceId;
 use engine::{
-    ContextOptions, Device, GenerateOptions, Generation, LoadOptions, Model, Session, Stop,
+    Advice, ContextOptions, Device, GenerateOptions, Generation, LoadOptions, Model, Session, Stop,
 };
 use engine_tests::devices::{cpu_device, gpu};
 use engine_tests::golden::Tiny;
@@ -167,7 +167,7 @@ fn every_stop_and_then_a_second_turn() {
             assert_eq!(full_again.tokens, full.tokens);
             session.push_ids(vec![5; 64]);
             let error = session.generate(&plain, &AtomicBool::new(false), &mut |_| ()).unwrap_err();
-            assert!(error.to_string().contains("--ctx"), "{error}");
+            assert!(matches!(error.advice(), Some(Advice::LargerContext { .. })), "{error}");
             session.push_ids(vec![]);
             let error = session.generate(&plain, &AtomicBool::new(false), &mut |_| ()).unwrap_err();
             assert!(error.to_string().contains("no tokens"), "{error}");

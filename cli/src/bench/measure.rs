@@ -11,12 +11,12 @@ use engine::kv::KvType;
 use engine::model::ModelFile;
 use engine::select::Sampling;
 use engine::step::{Input, SequenceId, StepToken};
-use engine::{Context, ContextOptions, Device, LoadOptions, Model};
+use engine::{Advice, Context, ContextOptions, Device, LoadOptions, Model};
 
 use super::row::Row;
 use crate::model_info::{quantization, size_label, tensor_bytes};
 use crate::options::GpuLayers;
-use crate::{models, output};
+use crate::{advice, models, output};
 
 /// What stays the same for several tests.
 pub struct Setting {
@@ -266,20 +266,18 @@ fn say_memory(path: &str, context: &Context, manner: &Manner) {
 /// Says what a model, or one test of it, failed of.
 pub fn say_error(path: &str, test: Option<&Test>, error: &anyhow::Error) {
     let test = test.map_or_else(String::new, |test| format!("{}: ", test.name()));
-    output::say(format_args!("error: {path}: {test}{}", in_tokens(&format!("{error:#}"))));
+    output::say(format_args!("error: {path}: {test}{}", advice::text_in(error, in_tokens)));
 }
 
-/// An error's text with its advice on `--ctx`, which this command has not, as one on the tests.
-fn in_tokens(error: &str) -> String {
-    for before in ["a --ctx of ", "--ctx "] {
-        let Some((head, tail)) = error.split_once(before) else { continue };
-        let digits = tail.bytes().take_while(u8::is_ascii_digit).count();
-        if digits > 0 {
-            let (number, rest) = tail.split_at(digits);
-            return format!("{head}a test of {number} tokens in all (-p, -n and -d){rest}");
+/// An advice in the words of this command, which has no `--ctx`: its tests say how long a context is.
+fn in_tokens(advice: &Advice) -> String {
+    match advice {
+        Advice::ContextOf { positions, .. } => {
+            format!("a test of {positions} tokens in all (-p, -n and -d) would fit")
         }
+        Advice::SmallerContextOrUseCpu => "use smaller -p, -n and -d, or --device cpu".into(),
+        other => advice::words(other),
     }
-    error.replace("--ctx", "-p, -n and -d")
 }
 
 /// Ids for these positions: any will do, and a fixed sequence makes runs alike.
@@ -389,19 +387,13 @@ mod tests {
 
     #[test]
     fn advice_names_options_of_this_command() {
-        for (error, said) in [
-            (
-                "--ctx 34304 would fit (this context has 60000)",
-                "a test of 34304 tokens in all (-p, -n and -d) would fit (this context has 60000)",
-            ),
-            (
-                "too large; a --ctx of 256 would fit",
-                "too large; a test of 256 tokens in all (-p, -n and -d) would fit",
-            ),
-            ("use a smaller --ctx", "use a smaller -p, -n and -d"),
-            ("no context fits", "no context fits"),
+        let fits = Advice::ContextOf { positions: 34_304, refused: 60_000 };
+        for (advice, said) in [
+            (fits, "a test of 34304 tokens in all (-p, -n and -d) would fit"),
+            (Advice::SmallerContextOrUseCpu, "use smaller -p, -n and -d, or --device cpu"),
+            (Advice::UseCpu, "use --device cpu"),
         ] {
-            assert_eq!(in_tokens(error), said);
+            assert_eq!(in_tokens(&advice), said);
         }
     }
 }

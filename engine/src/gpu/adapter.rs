@@ -8,6 +8,7 @@ use super::budget;
 use super::choice::{Caps, Family};
 use super::halves;
 use super::pipelines::Pipelines;
+use crate::error::Advice;
 use crate::{Error, Result};
 
 /// wgpu's features, for callers that show them.
@@ -255,10 +256,13 @@ impl Gpu {
         if self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Ok(());
         }
-        Err(Error::Unsupported(format!(
-            "{} ({}) gives no timestamps, without which no dispatch can be timed; `engine tune --verbose` times each product's kernels by the host's clock",
-            self.name, self.driver
-        )))
+        let (name, driver) = (&self.name, &self.driver);
+        Err(Error::unsupported(
+            format!(
+                "{name} ({driver}) gives no timestamps, without which no dispatch can be timed"
+            ),
+            Advice::HostClock,
+        ))
     }
 
     /// What tells this device's kernels from others' in what is kept from run to run: the API, the adapter, its driver, and

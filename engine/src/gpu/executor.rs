@@ -29,6 +29,7 @@ use super::sizes::{
     values_apart,
 };
 use super::upload::GpuWeights;
+use crate::error::Advice;
 use crate::executor::{Executor, Memory, Selection, Sizes};
 use crate::kv::{BLOCK, Group, KvTable, Prepared};
 use crate::model::rope::Rope;
@@ -143,11 +144,12 @@ impl GpuExecutor {
                 what: "this context".into(),
                 needed: largest,
                 most: gpu.caps.max_binding_bytes,
-                advice: format!(
-                    "a --ctx of {} would fit",
-                    (sizes.cells as u64 * gpu.caps.max_binding_bytes / largest) as usize / BLOCK
-                        * BLOCK
-                ),
+                advice: Advice::ContextOf {
+                    positions: (sizes.cells as u64 * gpu.caps.max_binding_bytes / largest) as usize
+                        / BLOCK
+                        * BLOCK,
+                    refused: sizes.cells,
+                },
             });
         }
         let memory = Memory { weights: weights.bytes(), ..bytes.memory() };
@@ -211,7 +213,7 @@ impl GpuExecutor {
                 needed: memory.total() - memory.weights,
                 what: "the context",
                 why: error.to_string(),
-                advice: "use a smaller --ctx or --device cpu",
+                advice: Advice::SmallerContextOrUseCpu,
             });
         }
         Ok(executor)

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use gguf::Format;
 
 use super::choice::Caps;
+use crate::error::Advice;
 use crate::model::weights::{Weight, WeightId};
 use crate::plan::Plan;
 use crate::{Error, Result};
@@ -205,7 +206,7 @@ impl Layout {
                     what: format!("tensor {}, in pieces of {whole_rows} rows,", weight.name),
                     needed: ((whole.bytes / weight.rows + 1) * whole_rows) as u64,
                     most: limit as u64,
-                    advice: "use another device, or --device cpu".into(),
+                    advice: Advice::UseCpu,
                 });
             }
             rows

@@ -11,6 +11,7 @@ use wgpu::BufferUsages as Usage;
 use super::adapter::Gpu;
 use super::choice::Family;
 use super::pipelines::Pipeline;
+use crate::error::Advice;
 use crate::profile::{Roof, median};
 use crate::{Error, Result};
 
@@ -82,7 +83,7 @@ pub fn measure(gpu: &Arc<Gpu>) -> Result<Roofline> {
             needed: WORKGROUP_BYTES,
             what: "a measurement",
             why: "none is free".into(),
-            advice: "end what else uses the device",
+            advice: Advice::SmallerModel,
         });
     }
     let input = gpu.buffer("roofline", bytes, Usage::STORAGE | Usage::COPY_DST);

@@ -9,6 +9,7 @@ use gguf::Gguf;
 use super::adapter::{Gpu, buffer_bytes};
 use super::choice::Caps;
 use super::layout::Layout;
+use crate::error::Advice;
 use crate::plan::Plan;
 use crate::{Error, Result};
 
@@ -59,7 +60,7 @@ impl GpuWeights {
                 needed: layout.bytes(),
                 what: "the model's weights",
                 why: error.to_string(),
-                advice: "use a smaller quantization or --device cpu",
+                advice: Advice::SmallerModelOrOtherDevice,
             });
         }
         stream::upload(&gpu, file, plan, &layout, (&matrices, &vectors), progress)?;

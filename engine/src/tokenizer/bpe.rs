@@ -54,10 +54,11 @@ impl Bpe {
         let name = if model == "gemma4" { "gemma4" } else { name.unwrap_or("default") };
         let pre = PRES.iter().find(|pre| pre.names.contains(&name)).ok_or_else(|| {
             let known: Vec<_> = PRES.iter().flat_map(|pre| pre.names).copied().collect();
-            error(format!(
-                "the pre-tokenizer {name:?} (tokenizer.ggml.pre) is unknown; --override tokenizer.ggml.pre=NAME takes another (known: {})",
-                known.join(", ")
-            ))
+            Error::UnknownPreTokenizer {
+                file: metadata.file().into(),
+                name: name.into(),
+                known: known.join(", "),
+            }
         })?;
         let words = (model == "whitespace").then_some(()).map(|()| {
             let key = "tokenizer.ggml.normalizer.lowercase";

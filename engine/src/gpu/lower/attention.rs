@@ -3,6 +3,7 @@
 use shaders::Variant;
 
 use super::{Dispatch, Extent, LANES, Lowering, Resource};
+use crate::error::Advice;
 use crate::gpu::choice::{Caps, Count, Family, MOST_PARTS};
 use crate::kv::{BLOCK, KvType};
 use crate::plan::{KvLayer, Op, Rows};
@@ -86,10 +87,13 @@ impl Lowering<'_> {
         };
         let kv = self.plan.kv_layer(layer);
         if !(kv.key_length.is_multiple_of(8) && kv.value_length.is_multiple_of(8)) {
-            return Err(Error::Unsupported(format!(
-                "heads of {} and {} elements are no multiples of 8, which the GPU kernels need; use --device cpu",
-                kv.key_length, kv.value_length
-            )));
+            let (keys, values) = (kv.key_length, kv.value_length);
+            return Err(Error::unsupported(
+                format!(
+                    "heads of {keys} and {values} elements are no multiples of 8, which the GPU kernels need"
+                ),
+                Advice::UseCpu,
+            ));
         }
         let (most, heads) = tile_queries(kv, self.caps);
         let per_kv = (kv.heads / kv.kv_heads) as u32;

@@ -3,6 +3,7 @@
 use shaders::Variant;
 
 use super::{Dispatch, Extent, GROUP, LANES, Lowering, Resource, activated};
+use crate::error::Advice;
 use crate::model::rope::RopeStyle;
 use crate::model::spec::{Activation, NormKind};
 use crate::model::weights::WeightId;
@@ -177,9 +178,12 @@ impl Lowering<'_> {
         let kv = self.plan.kv_layer(layer);
         let longest = kv.key_length.max(kv.value_length);
         if longest > LONGEST_HEAD {
-            return Err(Error::Unsupported(format!(
-                "heads of {longest} elements are longer than the {LONGEST_HEAD} that the GPU kernels hold; use --device cpu",
-            )));
+            return Err(Error::unsupported(
+                format!(
+                    "heads of {longest} elements are longer than the {LONGEST_HEAD} that the GPU kernels hold"
+                ),
+                Advice::UseCpu,
+            ));
         }
         let rotation = rope.map(|rope| &self.plan.ropes[rope.0]);
         let mut bindings = vec![
