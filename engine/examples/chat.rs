@@ -1,0 +1,43 @@
+//! A conversation with a model, on the best device there is.
+//!
+//! ```text
+//! cargo run --release -p engine --example chat -- MODEL.gguf
+//! ```
+
+use std::io::{BufRead as _, Write as _};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use engine::chat::Message;
+use engine::select::Sampling;
+use engine::step::SequenceId;
+use engine::{Device, DeviceOptions, GenerateOptions, LoadOptions, Model, Session};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let path = std::env::args().nth(1).ok_or("which model? give a .gguf file")?;
+    let device = Device::open(&DeviceOptions::default())?;
+    let options = LoadOptions::default();
+    let model = Model::load(&[device], &path, &options)?;
+    let context = Arc::new(Mutex::new(model.context(&options.context)?));
+    let mut session = Session::new(&model, context, SequenceId(0))?;
+    let generate = GenerateOptions {
+        sampling: Sampling::default(),
+        max_tokens: Some(400),
+        stop: vec![],
+        run_ahead: true,
+    };
+    let mut messages = Vec::new();
+    for line in std::io::stdin().lock().lines() {
+        messages.push(Message::user(&line?));
+        // What the context holds of the conversation already is not computed again.
+        session.push_chat(&messages)?;
+        let answer = session.generate(&generate, &AtomicBool::new(false), &mut |text| {
+            print!("{text}");
+            // A terminal that is gone ends the program at the next line.
+            let _ = std::io::stdout().flush();
+        })?;
+        println!();
+        messages.push(Message::assistant(answer.said()));
+    }
+    Ok(())
+}
