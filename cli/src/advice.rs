@@ -50,7 +50,6 @@ pub fn words(advice: &Advice) -> String {
         Advice::LargerContext { least: None, trained } => {
             format!("use a larger --ctx (the model was made for {trained})")
         }
-        Advice::SmallerContext => "use a smaller --ctx".into(),
         Advice::SmallerContextOrUseCpu => "use a smaller --ctx or --device cpu".into(),
         Advice::SmallerModelOrOtherDevice => {
             "no context fits: use a smaller quantization, another device, or --device cpu".into()

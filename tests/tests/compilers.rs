@@ -77,6 +77,13 @@ fn spills(chip: &str, kernels: &[Kernel], compiled: &[Compiled]) -> Vec<String> 
     kernels.iter().zip(compiled).filter_map(told).collect()
 }
 
+/// The same on several chips.
+fn all_spills(driver: &Driver, chips: &[&str], kernels: &[Kernel]) -> Vec<String> {
+    let compiled = compile(driver, chips, kernels);
+    let of_chips = chips.iter().zip(&compiled);
+    of_chips.flat_map(|(chip, compiled)| spills(chip, kernels, compiled)).collect()
+}
+
 fn none(faults: &[String]) {
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
@@ -168,11 +175,7 @@ fn a_newer_compiler_keeps_every_kernel_in_registers() {
     let cooperative = kernels.iter().filter(|kernel| kernel.is_cooperative()).count();
     println!("{} kernels, {cooperative} with cooperative matrices", kernels.len());
     assert!(cooperative > 10);
-    let compiled = compile(&driver, &NEWER_CHIPS, &kernels);
-    let chips = NEWER_CHIPS.iter().zip(&compiled);
-    let faults: Vec<String> =
-        chips.flat_map(|(chip, compiled)| spills(chip, &kernels, compiled)).collect();
-    none(&faults);
+    none(&all_spills(&driver, &NEWER_CHIPS, &kernels));
 }
 
 #[test]
@@ -185,11 +188,7 @@ fn intels_compiler_keeps_every_kernel_in_registers() {
         return;
     };
     let kernels = built(plans::default_variants(&plans::intel()));
-    let compiled = compile(&driver, &INTELS_CHIPS, &kernels);
-    let chips = INTELS_CHIPS.iter().zip(&compiled);
-    let faults: Vec<String> =
-        chips.flat_map(|(chip, compiled)| spills(chip, &kernels, compiled)).collect();
-    none(&faults);
+    none(&all_spills(&driver, &INTELS_CHIPS, &kernels));
 }
 
 /// What `engine tune` tries of a mat-vec kernel stays in registers, so that no time goes to what cannot win.
@@ -228,9 +227,7 @@ fn what_tuning_tries_stays_in_registers() {
         };
         let kernels = kernels_of(&caps);
         println!("{} candidates for {chips:?}", kernels.len());
-        let compiled = compile(&driver, chips, &kernels);
-        faults
-            .extend(chips.iter().zip(&compiled).flat_map(|(chip, of)| spills(chip, &kernels, of)));
+        faults.extend(all_spills(&driver, chips, &kernels));
     }
     none(&faults);
 }

@@ -27,8 +27,6 @@ pub enum Advice {
         /// What the model was made for.
         trained: usize,
     },
-    /// A smaller context.
-    SmallerContext,
     /// A smaller context, or the CPU.
     SmallerContextOrUseCpu,
     /// A smaller quantization, or memory that something else gives back.
@@ -76,7 +74,6 @@ impl fmt::Display for Advice {
             Self::LargerContext { least: None, trained } => {
                 write!(f, "use a larger context (the model was made for {trained} positions)")
             }
-            Self::SmallerContext => f.write_str("use a smaller context"),
             Self::SmallerContextOrUseCpu => f.write_str("use a smaller context, or the CPU"),
             Self::SmallerModel => f.write_str("use a smaller quantization, or free some memory"),
             Self::SmallerModelOrOtherDevice => {
