@@ -441,7 +441,7 @@ impl Caps {
             // What a lane holds of the inputs serves two rows.
             _ if take == Take::Quad => 2,
             (Family::Other, _) => 4,
-            (Family::Nvidia | Family::Amd, Format::Q8_0) | (_, Format::F32) => 1,
+            (Family::Nvidia, Format::Q8_0) | (_, Format::F32) => 1,
             _ => 2,
         };
         // Long rows of small matrices need more lanes to fill the card. Not on Intel: eight subgroups of 16 wait twice a row

@@ -2,14 +2,20 @@
 #define CODES
 #define ONE_SCALE
 #define OWN_QUAD_SCALES
+#define OWN_SCALE_UNIT
 
 #import shared/e2m1
 
-// 2^(exponent - 128) of four exponents; the two smallest are subnormal.
+// The doubling taken back where a row's sum ends, not at each scale.
+#ifdef SPLIT
+const SCALE_UNIT: f32 = 2.0;
+#else
+const SCALE_UNIT: f32 = 1.0;
+#endif
+
+// 2^(exponent - 128) of four exponents, in units of SCALE_UNIT; of exponent 0 the power is subnormal.
 fn powers(exponents: vec4<u32>) -> vec4<f32> {
-    let normal = (max(exponents, vec4<u32>(1u)) - 1u) << vec4<u32>(23u);
-    let subnormal = vec4<u32>(0x00200000u) << (exponents & vec4<u32>(1u));
-    return bitcast<vec4<f32>>(select(normal, subnormal, exponents < vec4<u32>(2u)));
+    return bitcast<vec4<f32>>(max(exponents << vec4<u32>(23u), vec4<u32>(0x00400000u))) * (0.5 * SCALE_UNIT);
 }
 
 fn scales(group: u32) -> Scales {

@@ -40,6 +40,10 @@ fn eight_codes(group: u32, q: u32) -> Eight {
 }
 #endif
 
+#ifndef OWN_SCALE_UNIT
+const SCALE_UNIT: f32 = 1.0;
+#endif
+
 #ifndef OWN_QUAD_SCALES
 fn quad_scales(quad: u32) -> QuadScales {
     let a = scales(quad * 4u);

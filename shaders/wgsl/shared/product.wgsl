@@ -76,7 +76,7 @@ fn sum_of(v: vec4<f32>) -> f32 {
 
 // The unit of a row's sums in mat-vec kernels, an exact power of two.
 #ifdef SPLIT
-const SUM_UNIT: f32 = CODE_UNIT;
+const SUM_UNIT: f32 = CODE_UNIT * SCALE_UNIT;
 #else
 const SUM_UNIT: f32 = 1.0;
 #endif
