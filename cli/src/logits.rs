@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     file.language_model()?;
     let device = args.device.open_for(args.precision.class(), Some(file.spec.layers.len()))?;
     // Where no context is asked for, the tokens need one that holds them.
-    let default = file.spec.context_length.min(engine::context::DEFAULT_CELLS);
+    let default = file.spec.context_length.min(engine::blueprint::DEFAULT_CELLS);
     let fitting = ids.len().max(default).min(file.spec.context_length.max(default));
     let asked = args.context.options(&file.spec);
     let options = ContextOptions { cells: asked.cells.or(Some(fitting)), ..asked };

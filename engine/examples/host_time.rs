@@ -5,15 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use engine::context::kv_groups;
 use engine::executor::Executor as _;
 use engine::gpu::adapter::without_driver;
 use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights};
-use engine::kv::KvTable;
 use engine::model::ModelFile;
-use engine::plan::Plan;
 use engine::step::{SequenceId, StepToken};
-use engine::{ContextOptions, Device, DeviceOptions, Error, Result};
+use engine::{Blueprint, ContextOptions, Device, DeviceOptions, Error, Result};
 
 const STEPS: u32 = 200;
 
@@ -36,15 +33,14 @@ fn main() -> Result<()> {
     let header = start.elapsed();
     let options =
         ContextOptions { cells: Some(512), outputs: Some(1), ..ContextOptions::default() };
-    let sizes = options.sizes(&file.spec)?;
-    let plan = std::sync::Arc::new(Plan::new(&file, sizes.cells)?);
+    let blueprint = Blueprint::new(&file, &options)?;
     let start = Instant::now();
+    let plan = &blueprint.plan;
     let weights =
-        GpuWeights::load(gpu.clone(), &file.gguf, &plan, gpu.caps.clone(), &mut |_, _| ())?;
+        GpuWeights::load(gpu.clone(), &file.gguf, plan, gpu.caps.clone(), &mut |_, _| ())?;
     let load = start.elapsed();
-    let groups = kv_groups(&file.spec, file.gguf.file(), &sizes)?;
-    let mut executor = GpuExecutor::new(weights.into(), plan, groups.clone(), sizes.clone())?;
-    let mut table = KvTable::new(groups, sizes.cells, 1, sizes.cells);
+    let mut table = blueprint.table(blueprint.sizes.cells);
+    let mut executor = GpuExecutor::new(weights.into(), blueprint)?;
     let mut times = Vec::new();
     for position in 0..STEPS {
         let step = StepToken::run(SequenceId(0), position as usize, &[position], true);

@@ -1,117 +1,13 @@
 //! A context: sequences of tokens on a device, with their keys and values.
 
-use std::sync::Arc;
-
-use crate::cpu::{CpuExecutor, CpuLoops, CpuWeights};
-use crate::executor::{Executor, Memory, Selection, Sizes};
-use crate::gpu::{GpuExecutor, GpuWeights};
-use crate::kv::{Group, KvTable, KvType};
-use crate::model::spec::MOST_IN_A_STEP;
-use crate::model::{ModelFile, Spec};
-use crate::plan::Plan;
+use crate::blueprint::{Blueprint, Sizes};
+use crate::executor::{Executor, Memory, Selection};
+use crate::kv::KvTable;
+use crate::model::Spec;
 use crate::profile::StepProfile;
 use crate::select::Sampling;
 use crate::step::{Input, SequenceId, StepToken};
 use crate::{Error, Result};
-
-/// The sizes and types of a context.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ContextOptions {
-    /// Positions a sequence; none: the smaller of the model's own and 4096.
-    pub cells: Option<usize>,
-    /// Sequences at once.
-    pub sequences: usize,
-    /// The most tokens computed in one go.
-    pub chunk: usize,
-    /// The most rows of logits computed in one go; none: as many as take 64 MiB.
-    pub outputs: Option<usize>,
-    /// The type of keys.
-    pub key_type: KvType,
-    /// The type of values.
-    pub value_type: KvType,
-}
-
-impl Default for ContextOptions {
-    fn default() -> Self {
-        Self {
-            cells: None,
-            sequences: 1,
-            chunk: 512,
-            outputs: None,
-            key_type: KvType::F16,
-            value_type: KvType::F16,
-        }
-    }
-}
-
-/// Positions of a context where nothing else is asked for.
-pub const DEFAULT_CELLS: usize = 4096;
-/// The most bytes of logits that are computed in one go.
-const LOGITS_BYTES: usize = 64 << 20;
-
-impl ContextOptions {
-    /// The sizes for a model, checked.
-    pub fn sizes(&self, spec: &Spec) -> Result<Sizes> {
-        let cells = self.cells.unwrap_or(spec.context_length.min(DEFAULT_CELLS));
-        if cells == 0 || cells > 1 << 24 {
-            return Err(Error::Option(format!(
-                "a context of {cells} positions is out of range (1 to 2^24)"
-            )));
-        }
-        if self.sequences == 0 || self.sequences > 4096 {
-            return Err(Error::Option(format!(
-                "{} sequences are out of range (1 to 4096)",
-                self.sequences
-            )));
-        }
-        // Where tokens see later ones a text is one step.
-        let chunk = if spec.sees_ahead() { cells } else { self.chunk };
-        let chunk = chunk.clamp(1, MOST_IN_A_STEP).min(cells.max(self.sequences));
-        Ok(Sizes {
-            cells,
-            sequences: self.sequences,
-            chunk,
-            // Embedding models give a state a token.
-            outputs: match spec.pooling {
-                Some(_) => chunk,
-                None => {
-                    self.outputs.unwrap_or(LOGITS_BYTES / (spec.vocabulary * 4)).clamp(1, chunk)
-                }
-            },
-            key_type: self.key_type,
-            value_type: self.value_type,
-        })
-    }
-}
-
-/// The groups of layers of a model: full ones, and windowed ones where there are any. Refuses heads that the types of
-/// keys and values cannot hold.
-pub fn kv_groups(spec: &Spec, file: &str, sizes: &Sizes) -> Result<Vec<Group>> {
-    for layer in &spec.layers {
-        let parts = [
-            (true, sizes.key_type, layer.key_length, layer.key_numbers),
-            (false, sizes.value_type, layer.value_length, layer.value_numbers),
-        ];
-        for (keys, kind, length, numbers) in parts {
-            if kind.has_scales() && !length.is_multiple_of(32) {
-                return Err(Error::CacheType { keys, kind: kind.name(), numbers });
-            }
-        }
-    }
-    let mut windows: Vec<_> = spec.layers.iter().filter_map(|layer| layer.window).collect();
-    windows.sort_unstable();
-    windows.dedup();
-    if windows.len() > 1 {
-        return Err(Error::Model {
-            file: file.into(),
-            why: format!("layers with different windows ({windows:?}) are not supported"),
-        });
-    }
-    let group = |window| Group::new(window, sizes.cells, sizes.sequences, sizes.chunk);
-    Ok(std::iter::once(group(None))
-        .chain(windows.into_iter().map(|window| group(Some(window))))
-        .collect())
-}
 
 /// The keys and values of a sequence, in host memory.
 #[derive(Debug, Clone)]
@@ -144,45 +40,13 @@ pub struct Context {
 }
 
 impl Context {
-    /// A context on a GPU that holds the model's weights.
-    pub fn on_gpu(
-        model: &ModelFile,
-        weights: &Arc<GpuWeights>,
-        options: &ContextOptions,
-    ) -> Result<Self> {
-        let sizes = options.sizes(&model.spec)?;
-        let plan = Arc::new(Plan::new(model, sizes.cells)?);
-        let groups = kv_groups(&model.spec, model.gguf.file(), &sizes)?;
-        let executor = GpuExecutor::new(weights.clone(), plan, groups.clone(), sizes.clone())?;
-        Ok(Self::with_executor(model, Box::new(executor), groups, sizes))
-    }
-
-    /// A context on the CPU: `threads` threads, the best instructions that the processor has.
-    pub fn on_cpu(
-        model: &ModelFile,
-        weights: &Arc<CpuWeights>,
-        options: &ContextOptions,
-        loops: CpuLoops,
-    ) -> Result<Self> {
-        let sizes = options.sizes(&model.spec)?;
-        let plan = Arc::new(Plan::new(model, sizes.cells)?);
-        let groups = kv_groups(&model.spec, model.gguf.file(), &sizes)?;
-        let executor = CpuExecutor::new(weights.clone(), plan, groups.clone(), &sizes, loops);
-        Ok(Self::with_executor(model, Box::new(executor), groups, sizes))
-    }
-
-    /// A context over an executor made for these groups and sizes.
-    pub fn with_executor(
-        model: &ModelFile,
-        executor: Box<dyn Executor>,
-        groups: Vec<Group>,
-        sizes: Sizes,
-    ) -> Self {
-        let table = KvTable::new(groups, sizes.cells, sizes.sequences, model.spec.context_length);
-        let stateful = model.spec.is_recurrent();
-        let table = if stateful { table.with_states() } else { table };
-        let vocabulary = model.spec.vocabulary;
-        let row = if model.spec.pooling.is_some() { model.spec.embedding } else { vocabulary };
+    /// A context of a model with this spec, over an executor made by this blueprint.
+    pub fn new(spec: &Spec, blueprint: &Blueprint, executor: Box<dyn Executor>) -> Self {
+        let sizes = blueprint.sizes.clone();
+        let table = blueprint.table(spec.context_length);
+        let stateful = !blueprint.plan.states.is_empty();
+        let vocabulary = spec.vocabulary;
+        let row = if spec.pooling.is_some() { spec.embedding } else { vocabulary };
         Self { executor, table, sizes, vocabulary, row, stateful }
     }
 

@@ -1,29 +1,12 @@
 //! What a context asks of a device, whichever it is.
 
 use crate::error::Advice;
-use crate::kv::{KvTable, KvType, Prepared};
+use crate::kv::{KvTable, Prepared};
 use crate::model::spec::Spec;
 use crate::profile::StepProfile;
 use crate::select::Sampling;
 use crate::step::SequenceId;
 use crate::{Error, Result};
-
-/// The sizes of a context, fixed before anything is allocated.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sizes {
-    /// Positions a sequence.
-    pub cells: usize,
-    /// Sequences at once.
-    pub sequences: usize,
-    /// The most tokens of a step on the device.
-    pub chunk: usize,
-    /// The most rows of logits of a step on the device.
-    pub outputs: usize,
-    /// The type of keys.
-    pub key_type: KvType,
-    /// The type of values.
-    pub value_type: KvType,
-}
 
 /// How exactly products are computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,6 +5,7 @@
 //! - [`plan`]: the Spec turned into ops over named values, once for every architecture.
 //! - [`reference`]: the ops in naive f64, the oracle. [`gpu`] and [`cpu`]: the executors.
 //! - [`kv`]: which cell holds a position's keys and values.
+//! - [`blueprint`]: a plan with the sizes of its context, which all below take.
 //! - [`context`]: sequences on a device, step by step. [`session`]: a conversation in one of them.
 //! - [`synthetic`]: models made up for measurements. [`profile`]: what each dispatch of a step took.
 //! - [`tokenizer`], [`chat`], [`select`]: text to ids, messages to text, logits to an id.
@@ -32,6 +33,7 @@
 //! # }
 //! ```
 
+pub mod blueprint;
 pub mod cache;
 pub mod chat;
 pub mod context;
@@ -56,7 +58,8 @@ pub mod tokenizer;
 
 mod error;
 
-pub use context::{Context, ContextOptions, Snapshot};
+pub use blueprint::{Blueprint, ContextOptions};
+pub use context::{Context, Snapshot};
 pub use device::{Device, DeviceOptions};
 pub use error::{Advice, Error, Result};
 pub use load::{LoadOptions, Model};

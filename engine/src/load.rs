@@ -5,16 +5,15 @@ use std::sync::{Arc, OnceLock};
 
 use gguf::Gguf;
 
-use crate::context::kv_groups;
-use crate::cpu::{self, CpuLoops, CpuWeights};
+use crate::blueprint::Blueprint;
+use crate::cpu::{self, CpuExecutor, CpuLoops, CpuWeights};
 use crate::device::Device;
 use crate::error::Advice;
-use crate::executor::{Memory, Precision};
+use crate::executor::{Executor, Memory, Precision};
 use crate::gpu::choice::Caps;
-use crate::gpu::{self, GpuWeights, self_test, tune};
-use crate::model::ModelFile;
+use crate::gpu::{self, GpuExecutor, GpuWeights, self_test, tune};
 use crate::model::projection::Projection;
-use crate::plan::Plan;
+use crate::model::{ModelFile, Spec};
 use crate::tokenizer::Tokenizer;
 use crate::{Context, ContextOptions, Error, Result};
 
@@ -74,6 +73,10 @@ pub struct Model {
     projection: OnceLock<Projection>,
     warnings: Vec<String>,
     precision: Precision,
+    /// The context that the model was loaded for.
+    options: ContextOptions,
+    /// Its blueprint, by whose plan all others number their weights.
+    blueprint: Blueprint,
 }
 
 impl Model {
@@ -101,10 +104,9 @@ impl Model {
             ));
         };
         let mapped = device.is_cpu() && options.map;
-        check_fit(&file, device, &options.context, options.precision, mapped)?;
-        let sizes = options.context.sizes(&file.spec)?;
-        let plan = Plan::new(&file, sizes.cells)?;
+        let blueprint = Blueprint::new(&file, &options.context)?;
         let mut precision = effective(options.precision, &file, device);
+        check_fit(&blueprint, &options.context, &file.spec, (device, precision), mapped)?;
         let mut warnings = Vec::new();
         let weights = match device {
             Device::Gpu(gpu) => {
@@ -112,19 +114,18 @@ impl Model {
                 let mut caps = Caps { precision, tuned, ..gpu.caps.clone() };
                 if options.self_test != SelfTest::Never {
                     let remember = options.self_test == SelfTest::Once;
-                    let verdict = self_test::run(gpu, &plan, &sizes, &caps, remember)?;
+                    let verdict = self_test::run(gpu, &blueprint, &caps, remember)?;
                     caps = verdict.caps;
                     // Its matrix units may have been found wrong.
                     precision = caps.possible(precision);
                     caps.precision = precision;
                     warnings = verdict.warnings;
                 }
-                let groups = kv_groups(&file.spec, file.gguf.file(), &sizes)?;
                 let weights = std::thread::scope(|scope| {
-                    let ahead =
-                        scope.spawn(|| gpu::compile_ahead(gpu, &plan, &caps, &sizes, &groups));
+                    let ahead = scope.spawn(|| gpu::compile_ahead(gpu, &blueprint, &caps));
+                    let plan = &blueprint.plan;
                     let weights =
-                        GpuWeights::load(gpu.clone(), &file.gguf, &plan, caps.clone(), progress);
+                        GpuWeights::load(gpu.clone(), &file.gguf, plan, caps.clone(), progress);
                     // A kernel that does not compile says so again where it is used.
                     let _ = ahead.join();
                     weights
@@ -132,7 +133,7 @@ impl Model {
                 Weights::Gpu(Arc::new(weights))
             }
             Device::Cpu { .. } => {
-                Weights::Cpu(CpuWeights::load_by(&file.gguf, &plan, options.map)?)
+                Weights::Cpu(CpuWeights::load_by(&file.gguf, &blueprint.plan, options.map)?)
             }
         };
         Ok(Arc::new(Self {
@@ -143,6 +144,8 @@ impl Model {
             projection: OnceLock::new(),
             warnings,
             precision,
+            options: options.context.clone(),
+            blueprint,
         }))
     }
 
@@ -186,15 +189,30 @@ impl Model {
 
     /// A context of this model on its device.
     pub fn context(&self, options: &ContextOptions) -> Result<Context> {
-        check_fit(&self.file, &self.device, options, self.precision, true)?;
-        match (&self.device, &self.weights) {
+        let blueprint = self.blueprint(options)?;
+        let on = (&self.device, self.precision);
+        check_fit(&blueprint, options, &self.file.spec, on, true)?;
+        let executor: Box<dyn Executor> = match (&self.device, &self.weights) {
             (Device::Cpu { threads, set, .. }, Weights::Cpu(weights)) => {
                 let loops = CpuLoops { threads: *threads, set: *set, precision: self.precision };
-                Context::on_cpu(&self.file, weights, options, loops)
+                Box::new(CpuExecutor::new(weights.clone(), blueprint.clone(), loops))
             }
-            (_, Weights::Gpu(weights)) => Context::on_gpu(&self.file, weights, options),
-            _ => Err(Error::Internal("the model's weights are on another device".into())),
+            (_, Weights::Gpu(weights)) => {
+                Box::new(GpuExecutor::new(weights.clone(), blueprint.clone())?)
+            }
+            _ => {
+                return Err(Error::Internal("the model's weights are on another device".into()));
+            }
+        };
+        Ok(Context::new(&self.file.spec, &blueprint, executor))
+    }
+
+    /// The blueprint of a context: the one that the model was loaded for, or another with its weights.
+    fn blueprint(&self, options: &ContextOptions) -> Result<Blueprint> {
+        if *options == self.options {
+            return Ok(self.blueprint.clone());
         }
+        Blueprint::with_weights(&self.file, options, self.blueprint.plan.weights.clone())
     }
 }
 
@@ -215,15 +233,15 @@ pub fn predict(
     options: &ContextOptions,
     precision: Precision,
 ) -> Result<Memory> {
-    let sizes = options.sizes(&file.spec)?;
-    let plan = Plan::new(file, sizes.cells)?;
-    let groups = kv_groups(&file.spec, file.gguf.file(), &sizes)?;
+    let blueprint = Blueprint::new(file, options)?;
+    predict_for(&blueprint, device, effective(precision, file, device))
+}
+
+/// What weights and a context take on a device, with products of a precision that it has.
+fn predict_for(blueprint: &Blueprint, device: &Device, precision: Precision) -> Result<Memory> {
     match device {
-        Device::Gpu(gpu) => {
-            let caps = Caps { precision: effective(precision, file, device), ..gpu.caps.clone() };
-            gpu::predict(&plan, &caps, &groups, &sizes)
-        }
-        Device::Cpu { .. } => Ok(cpu::predict(&plan, &groups, &sizes)),
+        Device::Gpu(gpu) => gpu::predict(blueprint, &Caps { precision, ..gpu.caps.clone() }),
+        Device::Cpu { .. } => Ok(cpu::predict(blueprint)),
     }
 }
 
@@ -235,19 +253,18 @@ fn needed(memory: Memory, loaded: bool) -> u64 {
 
 /// Refuses a model and context that do not fit the device, saying what would.
 fn check_fit(
-    file: &ModelFile,
-    device: &Device,
+    blueprint: &Blueprint,
     options: &ContextOptions,
-    precision: Precision,
+    spec: &Spec,
+    (device, precision): (&Device, Precision),
     loaded: bool,
 ) -> Result<()> {
     let Some(available) = device.free_bytes() else { return Ok(()) };
-    let need = |cells: usize| -> Result<u64> {
-        let options = ContextOptions { cells: Some(cells), ..options.clone() };
-        Ok(needed(predict(file, device, &options, precision)?, loaded))
+    let need = |blueprint: &Blueprint| -> Result<u64> {
+        Ok(needed(predict_for(blueprint, device, precision)?, loaded))
     };
-    let cells = options.sizes(&file.spec)?.cells;
-    let needed = need(cells)?;
+    let cells = blueprint.sizes.cells;
+    let needed = need(blueprint)?;
     if needed <= available {
         return Ok(());
     }
@@ -255,7 +272,8 @@ fn check_fit(
     let (mut fits, mut too_much) = (0, cells.div_ceil(256));
     while fits + 1 < too_much {
         let middle = usize::midpoint(fits, too_much);
-        if need(middle * 256)? <= available {
+        let options = ContextOptions { cells: Some(middle * 256), ..options.clone() };
+        if need(&blueprint.resized(options.sizes(spec)?))? <= available {
             fits = middle;
         } else {
             too_much = middle;

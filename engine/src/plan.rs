@@ -560,7 +560,12 @@ pub struct Plan {
 impl Plan {
     /// Plans a model for a context of `cells` positions a sequence.
     pub fn new(model: &ModelFile, cells: usize) -> Result<Self> {
-        decoder::plan(model, cells)
+        Self::with_weights(model, cells, Vec::new())
+    }
+
+    /// The same, with the weights numbered as in `weights`; those that are not among them come after.
+    pub fn with_weights(model: &ModelFile, cells: usize, weights: Vec<Weight>) -> Result<Self> {
+        decoder::plan(model, cells, weights)
     }
 
     /// A weight by its id.

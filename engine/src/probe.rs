@@ -13,11 +13,12 @@ use gguf::{BytesSource, Format, Gguf, TensorType, Writer};
 pub use op::OpCase;
 
 use crate::Result;
+use crate::blueprint::{Blueprint, Sizes};
 use crate::cpu::{CpuExecutor, CpuLoops, CpuWeights, InstructionSet};
-use crate::executor::{Executor, Precision, Selection, Sizes};
+use crate::executor::{Executor, Precision, Selection};
 use crate::gpu::choice::Caps;
 use crate::gpu::{Gpu, GpuExecutor, GpuWeights};
-use crate::kv::{BLOCK, Group, KvTable, KvType};
+use crate::kv::{BLOCK, KvTable, KvType};
 use crate::model::weights::{Weight, WeightId, read_f32};
 use crate::plan::{KvLayer, Plan, Rows, Value, ValueId};
 use crate::reference::Reference;
@@ -26,14 +27,13 @@ use crate::step::{SequenceId, StepToken};
 
 /// A plan of an op, its inputs, and what comes out of it.
 pub struct Probe {
-    plan: Arc<Plan>,
+    blueprint: Blueprint,
     file: Gguf,
     tokens: usize,
     /// Positions before the step, whose keys and values are random.
     history: usize,
     /// Steps one after the other, each with the same inputs: the second finds what states hold after the first.
     steps: usize,
-    sizes: Sizes,
     /// What values hold before.
     inputs: Vec<(ValueId, Vec<f32>)>,
     out: ValueId,
@@ -130,12 +130,11 @@ impl Probe {
     ) -> Result<Self> {
         let out = plan.logits;
         let mut probe = Self {
-            plan: Arc::new(plan),
+            blueprint: Blueprint::of(plan, sizes),
             file,
             tokens,
             history,
             steps,
-            sizes,
             inputs,
             out,
             expected: Vec::new(),
@@ -147,23 +146,20 @@ impl Probe {
     }
 
     fn step(&self, number: usize) -> Vec<StepToken> {
-        let rows = self.plan.weights.first().map_or(1, |weight| weight.rows as u32);
+        let rows = self.blueprint.plan.weights.first().map_or(1, |weight| weight.rows as u32);
         let ids: Vec<u32> = (0..self.tokens as u32).map(|i| (i * 7 + 3) % rows.max(1)).collect();
         let first = self.history + number * self.tokens;
         let tokens = StepToken::run(SEQUENCE, first, &ids, false);
         tokens.into_iter().map(|token| StepToken { want_logits: false, ..token }).collect()
     }
 
-    fn groups(&self) -> Vec<Group> {
-        let group = |window| Group::new(window, self.sizes.cells, 1, self.tokens);
-        let windows = self.plan.kv_layers.iter().filter_map(|layer| layer.window);
-        std::iter::once(group(None)).chain(windows.map(|window| group(Some(window)))).collect()
-    }
-
     fn reference(&self) -> Result<Vec<f64>> {
-        let (keys, values) = (self.sizes.key_type, self.sizes.value_type);
-        let mut reference = Reference::with_plan((*self.plan).clone(), &self.file, keys, values)?;
-        for (number, layer) in self.plan.kv_layers.iter().enumerate().filter(|_| self.history > 0) {
+        let (keys, values) = (self.blueprint.sizes.key_type, self.blueprint.sizes.value_type);
+        let mut reference =
+            Reference::with_plan((*self.blueprint.plan).clone(), &self.file, keys, values)?;
+        for (number, layer) in
+            self.blueprint.plan.kv_layers.iter().enumerate().filter(|_| self.history > 0)
+        {
             let first = first_visible(layer, self.history);
             let rows = |seed, width, length, kind: KvType| -> Vec<Vec<f64>> {
                 (0..self.history)
@@ -180,10 +176,10 @@ impl Probe {
             let values_rows = rows(22, layer.value_width(), layer.value_length, values);
             reference.set_cells(SEQUENCE, number, keys_rows, values_rows);
         }
-        let mut values: Vec<Vec<Vec<f64>>> = vec![Vec::new(); self.plan.values.len()];
+        let mut values: Vec<Vec<Vec<f64>>> = vec![Vec::new(); self.blueprint.plan.values.len()];
         for step in 0..self.steps {
             for (id, floats) in &self.inputs {
-                let rows = floats.chunks_exact(self.plan.value(*id).width);
+                let rows = floats.chunks_exact(self.blueprint.plan.value(*id).width);
                 values[id.0] =
                     rows.map(|row| row.iter().map(|&x| f64::from(x)).collect()).collect();
             }
@@ -194,16 +190,15 @@ impl Probe {
 
     /// What a GPU makes of it, with kernels chosen for `caps`.
     pub fn on_gpu(&self, gpu: &Arc<Gpu>, caps: &Caps) -> Result<Vec<f32>> {
-        let weights =
-            GpuWeights::load(gpu.clone(), &self.file, &self.plan, caps.clone(), &mut |_, _| ())?;
-        let groups = self.groups();
-        let mut executor = GpuExecutor::new(
-            Arc::new(weights),
-            self.plan.clone(),
-            groups.clone(),
-            self.sizes.clone(),
+        let weights = GpuWeights::load(
+            gpu.clone(),
+            &self.file,
+            &self.blueprint.plan,
+            caps.clone(),
+            &mut |_, _| (),
         )?;
-        self.run(&mut executor, groups, |executor, id, floats| {
+        let mut executor = GpuExecutor::new(Arc::new(weights), self.blueprint.clone())?;
+        self.run(&mut executor, |executor, id, floats| {
             executor.write_value(id, floats);
         })?;
         executor.read_value(self.out, self.expected.len())
@@ -211,17 +206,10 @@ impl Probe {
 
     /// What the CPU makes of it, with the instructions of `set`, on two threads.
     pub fn on_cpu(&self, set: InstructionSet, precision: Precision) -> Result<Vec<f32>> {
-        let weights = CpuWeights::load(&self.file, &self.plan)?;
-        let groups = self.groups();
-        let plan = self.plan.clone();
-        let mut executor = CpuExecutor::new(
-            weights,
-            plan,
-            groups.clone(),
-            &self.sizes,
-            CpuLoops { threads: 2, set, precision },
-        );
-        self.run(&mut executor, groups, |executor, id, floats| {
+        let weights = CpuWeights::load(&self.file, &self.blueprint.plan)?;
+        let loops = CpuLoops { threads: 2, set, precision };
+        let mut executor = CpuExecutor::new(weights, self.blueprint.clone(), loops);
+        self.run(&mut executor, |executor, id, floats| {
             executor.write_value(id, floats);
         })?;
         Ok(executor.read_value(self.out, self.expected.len()))
@@ -231,10 +219,9 @@ impl Probe {
     fn run<E: Executor>(
         &self,
         executor: &mut E,
-        groups: Vec<Group>,
         write: impl Fn(&mut E, ValueId, &[f32]),
     ) -> Result<()> {
-        let mut table = self.table(executor, groups)?;
+        let mut table = self.table(executor)?;
         for step in 0..self.steps {
             for (id, floats) in &self.inputs {
                 write(executor, *id, floats);
@@ -246,9 +233,10 @@ impl Probe {
     }
 
     /// A table with the history's cells, whose keys and values go into the executor.
-    fn table(&self, executor: &mut dyn Executor, groups: Vec<Group>) -> Result<KvTable> {
-        let mut table = KvTable::new(groups.clone(), self.sizes.cells, 1, self.sizes.cells);
-        if let Some(layer) = self.plan.kv_layers.first().filter(|_| self.history > 0) {
+    fn table(&self, executor: &mut dyn Executor) -> Result<KvTable> {
+        let groups = &self.blueprint.groups;
+        let mut table = self.blueprint.table(self.blueprint.sizes.cells);
+        if let Some(layer) = self.blueprint.plan.kv_layers.first().filter(|_| self.history > 0) {
             let group = usize::from(layer.window.is_some());
             let entries = groups[group].table_blocks;
             // The blocks that hold what can be seen, by the entry that each has in its table.
@@ -261,8 +249,8 @@ impl Probe {
             for (&logical, block) in logical.iter().zip(blocks) {
                 let mut bytes = Vec::new();
                 let parts = [
-                    (21, layer.key_width(), layer.key_length, self.sizes.key_type),
-                    (22, layer.value_width(), layer.value_length, self.sizes.value_type),
+                    (21, layer.key_width(), layer.key_length, self.blueprint.sizes.key_type),
+                    (22, layer.value_width(), layer.value_length, self.blueprint.sizes.value_type),
                 ];
                 for (seed, width, length, kind) in parts {
                     let mut words = vec![0u32; kind.head_words(length)];
@@ -293,6 +281,7 @@ impl Probe {
     /// would be noticed.
     pub fn with_changed_weight(&self, change: impl FnOnce(&mut [f32])) -> Result<Self> {
         let mut values = self
+            .blueprint
             .plan
             .weights
             .iter()
@@ -302,16 +291,16 @@ impl Probe {
             change(first);
         }
         let mut weights = Weights::new();
-        for (weight, values) in self.plan.weights.iter().zip(values) {
+        for (weight, values) in self.blueprint.plan.weights.iter().zip(values) {
             let shape = [weight.columns as u64, weight.rows as u64];
             let data = bytemuck::cast_slice(&values).to_vec();
             weights.writer.tensor(&weight.name, &shape, TensorType(Format::F32.id()), data)?;
             weights.list.push(Weight { format: Format::F32, ..weight.clone() });
         }
         let (file, list) = weights.finish()?;
-        let plan = Plan { weights: list, ..(*self.plan).clone() };
+        let plan = Plan { weights: list, ..(*self.blueprint.plan).clone() };
         let (inputs, bound) = (self.inputs.clone(), self.bound.clone());
-        Self::new(plan, file, self.tokens, self.sizes.clone(), inputs, bound)
+        Self::new(plan, file, self.tokens, self.blueprint.sizes.clone(), inputs, bound)
     }
 }
 
@@ -326,7 +315,7 @@ pub fn choose_both(
         floats(sampling.seed + 11, vocabulary).iter().map(|x| x * 12.0).collect();
     let recent: Vec<u32> = (0..80).map(|index| index * 37 % vocabulary as u32).collect();
     let (file, list) = Weights::new().finish()?;
-    let plan = Arc::new(Plan {
+    let plan = Plan {
         ops: vec![],
         values: vec![Value { rows: Rows::Outputs, ..value("logits", vocabulary) }],
         weights: list,
@@ -334,11 +323,10 @@ pub fn choose_both(
         kv_layers: vec![],
         states: vec![],
         logits: ValueId(0),
-    });
+    };
     let weights = GpuWeights::load(gpu.clone(), &file, &plan, caps.clone(), &mut |_, _| ())?;
-    let sizes = sizes(1, KvType::F32, KvType::F32);
-    let groups = vec![Group::new(None, 1, 1, 1)];
-    let mut executor = GpuExecutor::new(Arc::new(weights), plan, groups, sizes)?;
+    let blueprint = Blueprint::of(plan, sizes(1, KvType::F32, KvType::F32));
+    let mut executor = GpuExecutor::new(Arc::new(weights), blueprint)?;
     executor.write_value(ValueId(0), &logits);
     executor.set_recent(&recent);
     let (sequence, position, ring) = (SequenceId(5), 1234, 0);

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use engine::cpu::{CpuLoops, CpuWeights, InstructionSet};
+use engine::cpu::{CpuExecutor, CpuLoops, CpuWeights, InstructionSet};
 use engine::executor::Precision;
 use engine::gpu::choice::{Caps, Family};
-use engine::gpu::{Gpu, GpuOptions, GpuWeights, list_all};
+use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights, list_all};
 use engine::model::ModelFile;
-use engine::plan::Plan;
-use engine::{Context, ContextOptions};
+use engine::{Blueprint, Context, ContextOptions};
 
 /// Opens the tests' GPU.
 ///
@@ -55,12 +54,13 @@ pub fn gpu_context_with(
     model: &ModelFile,
     options: &ContextOptions,
 ) -> Context {
-    let sizes = options.sizes(&model.spec).expect("sizes");
-    let plan = Plan::new(model, sizes.cells).expect("a plan");
+    let blueprint = Blueprint::new(model, options).unwrap_or_else(|error| panic!("{error}"));
     let caps = Caps { precision: caps.precision.in_model(&model.spec), ..caps.clone() };
-    let weights = GpuWeights::load(gpu.clone(), &model.gguf, &plan, caps, &mut |_, _| ())
+    let weights = GpuWeights::load(gpu.clone(), &model.gguf, &blueprint.plan, caps, &mut |_, _| ())
         .unwrap_or_else(|error| panic!("{error}"));
-    Context::on_gpu(model, &Arc::new(weights), options).unwrap_or_else(|error| panic!("{error}"))
+    let executor = GpuExecutor::new(Arc::new(weights), blueprint.clone())
+        .unwrap_or_else(|error| panic!("{error}"));
+    Context::new(&model.spec, &blueprint, Box::new(executor))
 }
 
 /// A context of a model on the CPU.
@@ -73,13 +73,14 @@ pub fn cpu_context(
     set: InstructionSet,
     precision: Precision,
 ) -> Context {
-    let sizes = options.sizes(&model.spec).expect("sizes");
-    let plan = Plan::new(model, sizes.cells).expect("a plan");
-    let weights = CpuWeights::load(&model.gguf, &plan).unwrap_or_else(|error| panic!("{error}"));
+    let blueprint = Blueprint::new(model, options).unwrap_or_else(|error| panic!("{error}"));
+    let weights =
+        CpuWeights::load(&model.gguf, &blueprint.plan).unwrap_or_else(|error| panic!("{error}"));
     let threads = engine::cpu::default_threads();
     let precision = precision.in_model(&model.spec);
     let loops = CpuLoops { threads, set, precision };
-    Context::on_cpu(model, &weights, options, loops).unwrap_or_else(|error| panic!("{error}"))
+    let executor = CpuExecutor::new(weights, blueprint.clone(), loops);
+    Context::new(&model.spec, &blueprint, Box::new(executor))
 }
 
 /// The CPU as a device, all its cores.

@@ -3,14 +3,12 @@
 
 use std::sync::Arc;
 
-use engine::cpu::CpuWeights;
-use engine::cpu::{CpuLoops, InstructionSet};
+use engine::cpu::{CpuExecutor, CpuLoops, CpuWeights, InstructionSet};
 use engine::executor::Precision;
 use engine::model::ModelFile;
-use engine::plan::Plan;
 use engine::step::{SequenceId, StepToken};
 use engine::tokenizer::{EncodeOptions, Tokenizer};
-use engine::{Context, ContextOptions};
+use engine::{Blueprint, Context, ContextOptions};
 use engine_tests::golden::Tiny;
 use engine_tests::random::Random;
 use gguf::{BytesSource, Gguf, Header};
@@ -24,9 +22,9 @@ fn use_file(bytes: Vec<u8>) -> Result<(), String> {
     let ids = tokenizer.encode("Hello wörld <s>", EncodeOptions::default()).map_err(text)?;
     tokenizer.decode(&ids);
     let model = ModelFile::from_gguf(file).map_err(text)?;
-    let plan = Plan::new(&model, 64).map_err(text)?;
     let options =
         ContextOptions { cells: Some(64), chunk: 16, outputs: Some(1), ..Default::default() };
+    let blueprint = Blueprint::new(&model, &options).map_err(text)?;
     let device =
         engine::Device::Cpu { threads: 1, set: InstructionSet::detect(), memory_limit: None };
     let memory = engine::load::predict(&model, &device, &options, Precision::F32).map_err(text)?;
@@ -34,9 +32,10 @@ fn use_file(bytes: Vec<u8>) -> Result<(), String> {
     if memory.total() > 1 << 28 {
         return Err("would not fit".into());
     }
-    let weights = CpuWeights::load(&model.gguf, &plan).map_err(text)?;
+    let weights = CpuWeights::load(&model.gguf, &blueprint.plan).map_err(text)?;
     let loops = CpuLoops { threads: 1, set: InstructionSet::detect(), precision: Precision::F32 };
-    let mut context = Context::on_cpu(&model, &weights, &options, loops).map_err(text)?;
+    let executor = CpuExecutor::new(weights, blueprint.clone(), loops);
+    let mut context = Context::new(&model.spec, &blueprint, Box::new(executor));
     let ids: Vec<u32> =
         ids.into_iter().take(20).filter(|&id| (id as usize) < model.spec.vocabulary).collect();
     context.step(&StepToken::run(SequenceId(0), 0, &ids, false)).map_err(text)?;

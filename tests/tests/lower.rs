@@ -2,9 +2,7 @@
 //! respected.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use engine::context::kv_groups;
 use engine::executor::{Executor as _, Precision, Selection};
 use engine::gpu::adapter::without_driver;
 use engine::gpu::choice::{Caps, Count, Family, ProductKernel, ProductShape};
@@ -12,12 +10,12 @@ use engine::gpu::layout::Layout;
 use engine::gpu::lower::{Dispatch, Extent, Lowering, Resource, StepClass, lower_selection};
 use engine::gpu::tune::shapes;
 use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights, predict};
-use engine::kv::{KvTable, KvType};
+use engine::kv::KvType;
 use engine::model::ModelFile;
-use engine::plan::{Op, Plan, Rows, ValueId, place};
+use engine::plan::{Op, Rows, ValueId};
 use engine::select::Sampling;
 use engine::step::{SequenceId, StepToken};
-use engine::{ContextOptions, synthetic};
+use engine::{Blueprint, ContextOptions, synthetic};
 use engine_tests::golden::{Tiny, tiny_names};
 use gguf::Format;
 use shaders::{BindingKind, Kernel, Variant};
@@ -26,25 +24,15 @@ fn param(dispatch: &Dispatch, name: &str) -> u32 {
     dispatch.params.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("{name}")).1
 }
 
-/// Steps of a class, of at most 512 tokens of two sequences, with a table of eight blocks and one of three.
-fn lowering<'a>(
-    plan: &'a Plan,
-    layout: &'a Layout,
-    caps: &'a Caps,
-    class: StepClass,
-) -> Lowering<'a> {
-    Lowering {
-        plan,
-        layout,
-        caps,
-        key_type: KvType::F16,
-        value_type: KvType::F16,
-        table_blocks: [8, 3],
-        blocks: [8, 3],
-        chunk: 512,
-        sequences: 2,
-        class,
-    }
+/// A context of 512 positions for one sequence, which takes all of them at once.
+fn blueprint(model: &ModelFile) -> Blueprint {
+    let options = ContextOptions { cells: Some(512), ..ContextOptions::default() };
+    Blueprint::new(model, &options).unwrap()
+}
+
+/// The dispatches of a class of steps.
+fn lower(blueprint: &Blueprint, layout: &Layout, caps: &Caps, class: StepClass) -> Vec<Dispatch> {
+    Lowering { blueprint, layout, caps, class }.lower().unwrap()
 }
 
 /// A card with matrix units, and the class of precision that uses them.
@@ -116,7 +104,14 @@ fn every_dispatch_is_complete_and_within_limits() {
     let mut kernels = Kernels::new();
     for name in tiny_names() {
         let model = ModelFile::open(Tiny::load(&name).path()).unwrap();
-        let plan = Plan::new(&model, 512).unwrap();
+        let options = ContextOptions {
+            cells: Some(512),
+            sequences: 2,
+            value_type: KvType::F32,
+            ..ContextOptions::default()
+        };
+        let blueprint = Blueprint::new(&model, &options).unwrap();
+        let plan = &*blueprint.plan;
         for caps in [
             all.clone(),
             Caps { subgroups: false, ..all.clone() },
@@ -130,7 +125,7 @@ fn every_dispatch_is_complete_and_within_limits() {
             Caps { precision: Precision::F16Tiles, cooperative: true, ..all.clone() },
             Caps { max_binding_bytes: 100 << 10, ..all.clone() },
         ] {
-            let layout = Layout::new(&plan, &caps).unwrap();
+            let layout = Layout::new(plan, &caps).unwrap();
             for matrix in &layout.matrices {
                 assert!(matrix.bytes as u64 <= caps.max_binding_bytes);
                 assert!(matrix.plane_starts.iter().all(|start| start % 16 == 0));
@@ -145,9 +140,7 @@ fn every_dispatch_is_complete_and_within_limits() {
                 StepClass { long: true, together: false, ..near(8, 8) },
                 StepClass { long: true, together: false, ..near(512, 1) },
             ] {
-                let lowering =
-                    Lowering { value_type: KvType::F32, ..lowering(&plan, &layout, &caps, class) };
-                let dispatches = lowering.lower().unwrap();
+                let dispatches = lower(&blueprint, &layout, &caps, class);
                 for dispatch in &dispatches {
                     check(dispatch, &caps, &mut kernels);
                 }
@@ -181,7 +174,7 @@ fn every_dispatch_is_complete_and_within_limits() {
         }
         for keep in [1, 64, 256] {
             for penalised in [false, true] {
-                for dispatch in lower_selection(&plan, keep, penalised) {
+                for dispatch in lower_selection(plan, keep, penalised) {
                     check(&dispatch, &all, &mut kernels);
                 }
             }
@@ -202,16 +195,17 @@ fn tuning_measures_what_lowering_makes() {
     let mut seen = 0;
     for name in tiny_names() {
         let model = ModelFile::open(Tiny::load(&name).path()).unwrap();
-        let plan = Plan::new(&model, 512).unwrap();
+        let blueprint = blueprint(&model);
+        let plan = &*blueprint.plan;
         for caps in [
             nvidia.clone(),
             Caps::new(Family::Software, Some((8, 8)), 1 << 30, 65_535),
             Caps { max_binding_bytes: 100 << 10, ..nvidia.clone() },
         ] {
-            let layout = Layout::new(&plan, &caps).unwrap();
-            let measured = shapes(&plan, &caps).unwrap();
+            let layout = Layout::new(plan, &caps).unwrap();
+            let measured = shapes(plan, &caps).unwrap();
             for class in [1, 4, 512].map(|tokens| StepClass::of(tokens, 1)) {
-                for dispatch in lowering(&plan, &layout, &caps, class).lower().unwrap() {
+                for dispatch in lower(&blueprint, &layout, &caps, class) {
                     let Op::Linear { out, .. } = &plan.ops[dispatch.op] else { continue };
                     let is_product = rows(&dispatch).is_some();
                     if !is_product || plan.value(*out).rows != Rows::Tokens {
@@ -243,25 +237,22 @@ fn tuning_measures_what_lowering_makes() {
 #[test]
 fn a_decode_step_is_few_dispatches() {
     let model = ModelFile::open(Tiny::load("llama.Q4_0").path()).unwrap();
-    let plan = Plan::new(&model, 512).unwrap();
+    let blueprint = blueprint(&model);
+    let plan = &*blueprint.plan;
     let caps = Caps::new(Family::Nvidia, Some((32, 32)), 1 << 30, 65_535);
-    let layout = Layout::new(&plan, &caps).unwrap();
-    let lowering = Lowering {
-        table_blocks: [8, 1],
-        blocks: [8, 1],
-        ..lowering(&plan, &layout, &caps, StepClass::of(1, 1))
-    };
-    let dispatches = lowering.lower().unwrap();
+    let layout = Layout::new(plan, &caps).unwrap();
+    let one = StepClass::of(1, 1);
+    let dispatches = lower(&blueprint, &layout, &caps, one);
     assert_eq!(dispatches.len(), 2 * 6 + 3);
     // Over a long context attention is two dispatches.
-    let long = Lowering { class: StepClass { long: true, ..lowering.class }, ..lowering };
-    assert_eq!(long.lower().unwrap().len(), 2 * 7 + 3);
+    let long = lower(&blueprint, &layout, &caps, StepClass { long: true, ..one });
+    assert_eq!(long.len(), 2 * 7 + 3);
 }
 
 /// How many dispatches wait for all earlier ones: those that write a buffer that one before has used, or use one that it
 /// has written. So wgpu sees it, whatever was waited for in between.
-fn waits(dispatches: &[Dispatch], plan: &Plan) -> usize {
-    let placement = place(plan, 512, 64);
+fn waits(dispatches: &[Dispatch], blueprint: &Blueprint) -> usize {
+    let Blueprint { plan, placement, .. } = blueprint;
     let apart = |id: &ValueId| {
         plan.ops.iter().any(|op| matches!(op, Op::QkRopeStore { v: Some(v), .. } if v == id))
     };
@@ -300,17 +291,12 @@ fn a_token_of_a_real_model_is_few_dispatches() {
         [("llama-8b:q4_k_m", 278, 261), ("llama-1b:q4_0", 134, 133), ("gemma3-4b:q4_k_m", 363, 345)]
     {
         let model = synthetic::open(name).unwrap();
-        let plan = Plan::new(&model, 512).unwrap();
-        let layout = Layout::new(&plan, &caps).unwrap();
-        let lowering = Lowering {
-            table_blocks: [8, 8],
-            blocks: [8, 8],
-            sequences: 1,
-            ..lowering(&plan, &layout, &caps, StepClass::of(1, 1))
-        };
-        let mut all = lowering.lower().unwrap();
-        all.extend(lower_selection(&plan, 1, false));
-        let waits = waits(&all, &plan);
+        let blueprint = blueprint(&model);
+        let plan = &*blueprint.plan;
+        let layout = Layout::new(plan, &caps).unwrap();
+        let mut all = lower(&blueprint, &layout, &caps, StepClass::of(1, 1));
+        all.extend(lower_selection(plan, 1, false));
+        let waits = waits(&all, &blueprint);
         println!("{name}: {} dispatches, {waits} of them wait", all.len());
         assert!(all.len() <= dispatches, "{name}: {} dispatches", all.len());
         assert!(waits <= waiting, "{name}: {waits} dispatches wait");
@@ -322,14 +308,11 @@ fn a_token_of_a_real_model_is_few_dispatches() {
 fn a_token_is_one_write_and_one_submission() {
     let gpu = Gpu::open(&without_driver().unwrap(), &GpuOptions::default()).unwrap();
     let model = ModelFile::open(Tiny::load("llama.Q4_0").path()).unwrap();
-    let options = ContextOptions { cells: Some(512), ..ContextOptions::default() };
-    let sizes = options.sizes(&model.spec).unwrap();
-    let plan = Arc::new(Plan::new(&model, sizes.cells).unwrap());
-    let caps = gpu.caps.clone();
-    let weights = GpuWeights::load(gpu.clone(), &model.gguf, &plan, caps, &mut |_, _| ()).unwrap();
-    let groups = kv_groups(&model.spec, model.gguf.file(), &sizes).unwrap();
-    let mut table = KvTable::new(groups.clone(), sizes.cells, 1, sizes.cells);
-    let mut executor = GpuExecutor::new(weights.into(), plan, groups, sizes).unwrap();
+    let blueprint = blueprint(&model);
+    let (plan, caps) = (&blueprint.plan, gpu.caps.clone());
+    let weights = GpuWeights::load(gpu.clone(), &model.gguf, plan, caps, &mut |_, _| ()).unwrap();
+    let mut table = blueprint.table(512);
+    let mut executor = GpuExecutor::new(weights.into(), blueprint).unwrap();
     for position in 0..3 {
         let step = StepToken::run(SequenceId(0), position, &[position as u32], true);
         let prepared = table.prepare(&step).unwrap();
@@ -359,7 +342,8 @@ fn a_token_is_one_write_and_one_submission() {
 #[test]
 fn experts_multiply_by_cooperative_matrices() {
     let model = synthetic::open("gpt-oss-20b:mxfp4").unwrap();
-    let plan = Plan::new(&model, 512).unwrap();
+    let blueprint = blueprint(&model);
+    let plan = &*blueprint.plan;
     let routing = plan.ops.iter().find_map(|op| match op {
         Op::Route { routing, .. } => Some(*routing),
         _ => None,
@@ -367,9 +351,8 @@ fn experts_multiply_by_cooperative_matrices() {
     let (used, chunk) = (routing.unwrap().used, 512);
     let card = card_with_matrices();
     let lower = |caps: &Caps, tokens: usize| -> Vec<Dispatch> {
-        let layout = Layout::new(&plan, caps).unwrap();
-        let lowering = lowering(&plan, &layout, caps, StepClass::of(tokens, 1));
-        let mut dispatches = lowering.lower().unwrap();
+        let layout = Layout::new(plan, caps).unwrap();
+        let mut dispatches = lower(&blueprint, &layout, caps, StepClass::of(tokens, 1));
         dispatches.retain(|dispatch| {
             matches!(plan.ops[dispatch.op], Op::ExpertsGated { .. } | Op::ExpertsDown { .. })
         });
@@ -435,10 +418,7 @@ fn experts_multiply_by_cooperative_matrices() {
     }
     assert!(kernels(&lower(&card, 8)).iter().all(|kernel| *kernel == "expert_matvec"));
     // The widest rows of halves are those of all pairs of a token.
-    let options = ContextOptions { cells: Some(512), chunk, ..ContextOptions::default() };
-    let sizes = options.sizes(&model.spec).unwrap();
-    let groups = kv_groups(&model.spec, model.gguf.file(), &sizes).unwrap();
-    let compute = |caps: &Caps| predict(&plan, caps, &groups, &sizes).unwrap().compute;
+    let compute = |caps: &Caps| predict(&blueprint, caps).unwrap().compute;
     let room = (chunk * used * (2880 * 2 + 4)) as u64;
     let tiles = [64, 32].map(|tile| (12 * (chunk * used / tile + 32)) as u64);
     let without = compute(&Caps { cooperative: false, ..card.clone() }) - tiles[1];
@@ -451,20 +431,17 @@ fn experts_multiply_by_cooperative_matrices() {
 #[test]
 fn cooperative_matrices_have_a_fallback() {
     let model = ModelFile::open(Tiny::load("llama.Q4_0").path()).unwrap();
-    let plan = Plan::new(&model, 512).unwrap();
+    let blueprint = blueprint(&model);
+    let plan = &*blueprint.plan;
     let card = Caps {
         cooperative: true,
         precision: Precision::F16Tiles,
         ..Caps::new(Family::Nvidia, Some((32, 32)), 1 << 30, 65_535)
     };
     let kernels = |caps: &Caps, tokens: usize| -> Vec<&'static str> {
-        let layout = Layout::new(&plan, caps).unwrap();
-        let lowering = Lowering {
-            table_blocks: [8, 1],
-            blocks: [8, 1],
-            ..lowering(&plan, &layout, caps, StepClass::of(tokens, 1))
-        };
-        lowering.lower().unwrap().iter().map(|dispatch| dispatch.variant.kernel).collect()
+        let layout = Layout::new(plan, caps).unwrap();
+        let dispatches = lower(&blueprint, &layout, caps, StepClass::of(tokens, 1));
+        dispatches.iter().map(|dispatch| dispatch.variant.kernel).collect()
     };
     let uses = |caps: &Caps, tokens| kernels(caps, tokens).contains(&"matmul_cooperative");
     assert!(uses(&card, 64) && !uses(&card, 1) && !uses(&card, 8));
@@ -490,18 +467,18 @@ fn halves_are_those_of_the_product_that_reads_them() {
     let mut seen = [0; 3];
     for name in ["llama-1b/2:q4_k_m", "gemma3-4b/2:q4_k_m", "gpt-oss-20b/2:mxfp4"] {
         let model = synthetic::open(name).unwrap();
-        let plan = Plan::new(&model, 512).unwrap();
+        let blueprint = blueprint(&model);
+        let plan = &*blueprint.plan;
         // The default; tiles for what gates; tiles for all but that.
         for tiles in [None, Some(true), Some(false)] {
             let mut caps = card.clone();
-            for shape in shapes(&plan, &card).unwrap() {
+            for shape in shapes(plan, &card).unwrap() {
                 if tiles == Some(shape.gated) && shape.count == Count::Many {
                     caps.tuned.insert(shape, ProductKernel::Matmul { tokens: 64 });
                 }
             }
-            let layout = Layout::new(&plan, &caps).unwrap();
-            let lowering = lowering(&plan, &layout, &caps, StepClass::of(chunk, 1));
-            let dispatches = lowering.lower().unwrap();
+            let layout = Layout::new(plan, &caps).unwrap();
+            let dispatches = lower(&blueprint, &layout, &caps, StepClass::of(chunk, 1));
             let mut rounded: Option<&Dispatch> = None;
             for dispatch in &dispatches {
                 if dispatch.variant.kernel == "matmul_cooperative" {

@@ -3,9 +3,8 @@
 use engine::gpu::choice::{Caps, Family};
 use engine::gpu::{GpuOptions, self_test};
 use engine::model::ModelFile;
-use engine::plan::Plan;
 use engine::step::{SequenceId, StepToken};
-use engine::{Advice, ContextOptions, Device, LoadOptions, Model, load::SelfTest};
+use engine::{Advice, Blueprint, ContextOptions, Device, LoadOptions, Model, load::SelfTest};
 use engine_tests::devices::{card, gpu};
 use engine_tests::golden::Tiny;
 
@@ -36,10 +35,9 @@ fn verdict_on(
     caps: impl Fn(&Caps) -> Caps,
 ) -> engine::Result<self_test::Verdict> {
     let model = ModelFile::open(Tiny::load(model).path()).unwrap();
-    let sizes = ContextOptions::default().sizes(&model.spec).unwrap();
-    let plan = Plan::new(&model, sizes.cells).unwrap();
+    let blueprint = Blueprint::new(&model, &ContextOptions::default()).unwrap();
     let gpu = gpu(options);
-    self_test::run(&gpu, &plan, &sizes, &caps(&gpu.caps), false)
+    self_test::run(&gpu, &blueprint, &caps(&gpu.caps), false)
 }
 
 #[test]

@@ -15,18 +15,19 @@ use super::slots::Slots;
 use super::team::Team;
 use super::vector::InstructionSet;
 use super::weights::CpuWeights;
-use crate::executor::{Executor, Memory, Precision, Sizes};
-use crate::kv::{BLOCK, Group, KvTable, Prepared};
+use crate::blueprint::Blueprint;
+use crate::executor::{Executor, Memory, Precision};
+use crate::kv::{BLOCK, KvTable, Prepared};
 use crate::model::rope::{Rope, RopeStyle};
 use crate::model::spec::{Activation, NormKind};
 use crate::model::weights::WeightId;
-use crate::plan::{Epilogue, KvLayer, Op, Placement, Plan, RowOf, Rows, ValueId, place};
+use crate::plan::{Epilogue, KvLayer, Op, RowOf, Rows, ValueId};
 use crate::step::Input;
 use crate::{Error, Result};
 
 /// What a model and a context will take, before anything is allocated.
-pub fn predict(plan: &Plan, groups: &[Group], sizes: &Sizes) -> Memory {
-    let placement = place(plan, sizes.chunk, sizes.outputs);
+pub fn predict(blueprint: &Blueprint) -> Memory {
+    let Blueprint { plan, sizes, groups, placement } = blueprint;
     let kv: u64 = plan
         .kv_layers
         .iter()
@@ -56,9 +57,7 @@ const ROWS_TOGETHER: usize = 4;
 /// A context's device side on the CPU.
 pub struct CpuExecutor {
     weights: Arc<CpuWeights>,
-    plan: Arc<Plan>,
-    groups: Vec<Group>,
-    placement: Placement,
+    blueprint: Blueprint,
     team: Team,
     set: InstructionSet,
     values: Vec<Vec<f32>>,
@@ -78,15 +77,9 @@ pub struct CpuExecutor {
 
 impl CpuExecutor {
     /// Allocates a context's memory.
-    pub fn new(
-        weights: Arc<CpuWeights>,
-        plan: Arc<Plan>,
-        groups: Vec<Group>,
-        sizes: &Sizes,
-        loops: CpuLoops,
-    ) -> Self {
-        let placement = place(&plan, sizes.chunk, sizes.outputs);
-        let memory = predict(&plan, &groups, sizes);
+    pub fn new(weights: Arc<CpuWeights>, blueprint: Blueprint, loops: CpuLoops) -> Self {
+        let memory = predict(&blueprint);
+        let Blueprint { plan, sizes, groups, placement } = &blueprint;
         let cells = |layer: &KvLayer| groups[usize::from(layer.window.is_some())].cells();
         let keys = plan
             .kv_layers
@@ -103,7 +96,6 @@ impl CpuExecutor {
             .collect();
         Self {
             weights,
-            groups,
             team: Team::new(loops.threads),
             set: loops.set,
             panels: Panels::default(),
@@ -116,26 +108,25 @@ impl CpuExecutor {
             output_rows: 0,
             memory,
             name: format!("CPU ({})", super::processor_name()),
-            placement,
-            plan,
+            blueprint,
         }
     }
 
     /// An activation's buffer, taken out so that others can be read beside it; it goes back by `put`.
     fn take(&mut self, id: ValueId) -> Vec<f32> {
-        std::mem::take(&mut self.values[self.placement.buffer_of[id.0]])
+        std::mem::take(&mut self.values[self.blueprint.placement.buffer_of[id.0]])
     }
 
     fn put(&mut self, id: ValueId, buffer: Vec<f32>) {
-        self.values[self.placement.buffer_of[id.0]] = buffer;
+        self.values[self.blueprint.placement.buffer_of[id.0]] = buffer;
     }
 
     fn value(&self, id: ValueId) -> &[f32] {
-        &self.values[self.placement.buffer_of[id.0]]
+        &self.values[self.blueprint.placement.buffer_of[id.0]]
     }
 
     fn rows(&self, id: ValueId, step: &Prepared) -> usize {
-        match self.plan.value(id).rows {
+        match self.blueprint.plan.value(id).rows {
             Rows::Tokens => step.tokens.len(),
             Rows::Outputs => self.output_rows,
         }
@@ -143,7 +134,7 @@ impl CpuExecutor {
 
     /// Writes rows of an activation, for tests of single ops.
     pub fn write_value(&mut self, id: ValueId, rows: &[f32]) {
-        let buffer = &mut self.values[self.placement.buffer_of[id.0]];
+        let buffer = &mut self.values[self.blueprint.placement.buffer_of[id.0]];
         buffer[..rows.len()].copy_from_slice(rows);
     }
 
@@ -157,8 +148,8 @@ impl CpuExecutor {
             Op::Embed { table: weight, scale, out } => self.embed(*weight, *scale, *out, step),
             Op::Norm { input, kind, weight, bias, epsilon, count, add, out } => {
                 let mut result = self.take(*out);
-                let width = self.plan.value(*out).width;
-                let gather = self.plan.value(*out).rows == Rows::Outputs;
+                let width = self.blueprint.plan.value(*out).width;
+                let gather = self.blueprint.plan.value(*out).rows == Rows::Outputs;
                 let rows: Vec<usize> = (0..step.tokens.len())
                     .filter(|&index| !gather || step.tokens[index].want_logits)
                     .collect();
@@ -180,7 +171,7 @@ impl CpuExecutor {
             Op::AddRow { table, row, scale, out } => self.add_row(*table, *row, *scale, *out, step),
             Op::Scale { value, factor } => {
                 let mut buffer = self.take(*value);
-                let floats = self.rows(*value, step) * self.plan.value(*value).width;
+                let floats = self.rows(*value, step) * self.blueprint.plan.value(*value).width;
                 // By 0 it is made 0, whatever was there.
                 let factor = *factor;
                 for x in &mut buffer[..floats] {
@@ -196,7 +187,7 @@ impl CpuExecutor {
             Op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon, count } => {
                 let mut buffer = self.take(*value);
                 let factors = weight.map(|weight| self.weights.vector(weight));
-                let rows = Slots::new(&mut buffer, self.plan.value(*value).width);
+                let rows = Slots::new(&mut buffer, self.blueprint.plan.value(*value).width);
                 self.team.share(self.rows(*value, step), ROWS_TOGETHER, &|range| {
                     for index in range {
                         rows.with(index, |row| {
@@ -257,7 +248,7 @@ impl CpuExecutor {
             }
             Op::AddGated { gate, activation, input, factor, out } => {
                 let mut result = self.take(*out);
-                let width = self.plan.value(*out).width;
+                let width = self.blueprint.plan.value(*out).width;
                 let rows = self.value(*input).chunks_exact(width).zip(self.value(*gate));
                 for (out, (row, &gate)) in
                     result.chunks_exact_mut(width).zip(rows).take(step.tokens.len())
@@ -272,7 +263,7 @@ impl CpuExecutor {
             }
             Op::Softcap { value, cap } => {
                 let mut buffer = self.take(*value);
-                let floats = self.rows(*value, step) * self.plan.value(*value).width;
+                let floats = self.rows(*value, step) * self.blueprint.plan.value(*value).width;
                 for x in &mut buffer[..floats] {
                     *x = cap * tanh(*x / cap);
                 }
@@ -292,12 +283,12 @@ impl CpuExecutor {
                 store,
                 temperature,
             } => {
-                let kv = *self.plan.kv_layer(*layer);
+                let kv = *self.blueprint.plan.kv_layer(*layer);
                 let mut buffer = self.take(*qkv);
                 let norms = [q_norm, k_norm].map(|norm| norm.map(|id| self.weights.vector(id)));
-                let rope = rope.map(|rope| &self.plan.ropes[rope.0]);
+                let rope = rope.map(|rope| &self.blueprint.plan.ropes[rope.0]);
                 let group = usize::from(kv.window.is_some());
-                let width = self.plan.value(*qkv).width;
+                let width = self.blueprint.plan.value(*qkv).width;
                 let rows = Slots::new(&mut buffer, width);
                 self.team.share(step.tokens.len(), ROWS_TOGETHER, &|range| {
                     for index in range {
@@ -351,7 +342,7 @@ impl CpuExecutor {
                 Ok(())
             }
             Op::Attention { qkv, layer, scale, softcap, sinks, causal, out } => {
-                let kv = *self.plan.kv_layer(*layer);
+                let kv = *self.blueprint.plan.kv_layer(*layer);
                 let group = usize::from(kv.window.is_some());
                 let mut result = self.take(*out);
                 let width = kv.heads * kv.value_length;
@@ -365,9 +356,9 @@ impl CpuExecutor {
                     sinks: sinks.map(|sinks| self.weights.vector(sinks)),
                     tokens: &step.tokens,
                     qkv: self.value(*qkv),
-                    qkv_width: self.plan.value(*qkv).width,
+                    qkv_width: self.blueprint.plan.value(*qkv).width,
                     tables: &self.tables[group],
-                    table_blocks: self.groups[group].table_blocks,
+                    table_blocks: self.blueprint.groups[group].table_blocks,
                     set: self.set,
                 };
                 attention.run(&self.team, &mut result[..step.tokens.len() * width]);
@@ -379,7 +370,7 @@ impl CpuExecutor {
 
     fn embed(&mut self, weight: WeightId, scale: f32, out: ValueId, step: &Prepared) -> Result<()> {
         let mut result = self.take(out);
-        let info = self.plan.weight(weight);
+        let info = self.blueprint.plan.weight(weight);
         let blocks = self.weights.blocks(weight);
         let row_bytes = info.row_bytes();
         for (index, (token, row)) in
@@ -407,7 +398,7 @@ impl CpuExecutor {
         step: &Prepared,
     ) -> Result<()> {
         let mut result = self.take(out);
-        let info = self.plan.weight(table);
+        let info = self.blueprint.plan.weight(table);
         let (blocks, row_bytes) = (self.weights.blocks(table), info.row_bytes());
         let mut decoded = vec![0.0; info.columns];
         for (index, (token, out)) in
@@ -442,8 +433,8 @@ impl CpuExecutor {
             _ => out,
         };
         let mut result = self.take(to);
-        let stride = self.plan.value(to).width;
-        let columns = self.plan.value(input).width;
+        let stride = self.blueprint.plan.value(to).width;
+        let columns = self.blueprint.plan.value(input).width;
         let mut panels = std::mem::take(&mut self.panels);
         panels.fill(
             self.set,
@@ -454,7 +445,7 @@ impl CpuExecutor {
         );
         let mut offset = 0;
         for (&weight, bias) in weights.iter().zip(biases) {
-            let info = self.plan.weight(weight);
+            let info = self.blueprint.plan.weight(weight);
             let output = Output {
                 cells: Slots::new(&mut result[..rows * stride], 1),
                 stride,
@@ -491,7 +482,8 @@ impl CpuExecutor {
 
     /// How the inputs of products with these weights are rounded.
     pub(super) fn rounding(&self, weights: &[WeightId]) -> Rounding {
-        let rounds = |&id: &WeightId| self.precision.rounds_inputs(self.plan.weight(id).format);
+        let rounds =
+            |&id: &WeightId| self.precision.rounds_inputs(self.blueprint.plan.weight(id).format);
         match (weights.iter().any(rounds), weights.iter().all(rounds)) {
             (false, _) => Rounding::None,
             (true, true) => Rounding::Bytes,
@@ -507,7 +499,7 @@ impl CpuExecutor {
         panels: &Panels,
         output: &Output,
     ) {
-        let info = self.plan.weight(weight);
+        let info = self.blueprint.plan.weight(weight);
         let bytes = rows.start * info.row_bytes()..rows.end * info.row_bytes();
         let blocks = &self.weights.blocks(weight)[bytes];
         // A few runs a thread balance the load; a run is long enough to be worth handing out.
@@ -546,7 +538,7 @@ impl CpuExecutor {
 
     /// The keys and values of each layer of a group.
     fn group_cells(&mut self, group: usize) -> impl Iterator<Item = &mut Cells> {
-        let layers = self.plan.kv_layers.iter();
+        let layers = self.blueprint.plan.kv_layers.iter();
         let here: Vec<_> =
             layers.map(|layer| usize::from(layer.window.is_some()) == group).collect();
         self.keys
@@ -589,7 +581,7 @@ impl Executor for CpuExecutor {
             }
         }
         self.output_rows = step.tokens.iter().filter(|token| token.want_logits).count();
-        self.tables.resize(self.groups.len(), Vec::new());
+        self.tables.resize(self.blueprint.groups.len(), Vec::new());
         for (group, tables) in self.tables.iter_mut().enumerate() {
             table.write_table(group, |seat, blocks| {
                 let seat = seat as usize;
@@ -600,7 +592,7 @@ impl Executor for CpuExecutor {
                 tables[seat].extend_from_slice(blocks);
             });
         }
-        let plan = self.plan.clone();
+        let plan = self.blueprint.plan.clone();
         for op in &plan.ops {
             self.compute(op, step)?;
         }
@@ -608,8 +600,8 @@ impl Executor for CpuExecutor {
     }
 
     fn logits(&mut self) -> Result<Vec<f32>> {
-        let floats = self.output_rows * self.plan.vocabulary();
-        Ok(self.value(self.plan.logits)[..floats].to_vec())
+        let floats = self.output_rows * self.blueprint.plan.vocabulary();
+        Ok(self.value(self.blueprint.plan.logits)[..floats].to_vec())
     }
 
     fn read_block(&mut self, group: usize, block: u32) -> Result<Vec<u8>> {
@@ -640,7 +632,7 @@ impl Executor for CpuExecutor {
 
     fn read_state(&mut self, seat: u32) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        for (state, &floats) in self.states.iter().zip(&self.plan.states) {
+        for (state, &floats) in self.states.iter().zip(&self.blueprint.plan.states) {
             let of_seat = &state[seat as usize * floats..][..floats];
             bytes.extend_from_slice(bytemuck::cast_slice(of_seat));
         }
@@ -649,7 +641,7 @@ impl Executor for CpuExecutor {
 
     fn write_state(&mut self, seat: u32, bytes: &[u8]) -> Result<()> {
         let mut rest = bytes;
-        for (state, &floats) in self.states.iter_mut().zip(&self.plan.states) {
+        for (state, &floats) in self.states.iter_mut().zip(&self.blueprint.plan.states) {
             let Some((part, after)) = rest.split_at_checked(floats * 4) else {
                 return Err(Error::Snapshot);
             };

@@ -29,11 +29,12 @@ use super::sizes::{
     values_apart,
 };
 use super::upload::GpuWeights;
+use crate::blueprint::Blueprint;
 use crate::error::Advice;
-use crate::executor::{Executor, Memory, Selection, Sizes};
-use crate::kv::{BLOCK, Group, KvTable, Prepared};
+use crate::executor::{Executor, Memory, Selection};
+use crate::kv::{BLOCK, KvTable, Prepared};
 use crate::model::rope::Rope;
-use crate::plan::{Placement, Plan, ValueId, place};
+use crate::plan::ValueId;
 use crate::profile::StepProfile;
 use crate::select::Sampling;
 use crate::step::Input;
@@ -83,10 +84,7 @@ impl Recorded {
 pub struct GpuExecutor {
     gpu: Arc<Gpu>,
     weights: Arc<GpuWeights>,
-    plan: Arc<Plan>,
-    sizes: Sizes,
-    groups: Vec<Group>,
-    placement: Placement,
+    blueprint: Blueprint,
     values: Vec<wgpu::Buffer>,
     /// Of [`values_apart`], for steps of few tokens.
     apart: HashMap<usize, wgpu::Buffer>,
@@ -128,15 +126,10 @@ pub struct GpuExecutor {
 
 impl GpuExecutor {
     /// Allocates a context's buffers.
-    pub fn new(
-        weights: Arc<GpuWeights>,
-        plan: Arc<Plan>,
-        groups: Vec<Group>,
-        sizes: Sizes,
-    ) -> Result<Self> {
+    pub fn new(weights: Arc<GpuWeights>, blueprint: Blueprint) -> Result<Self> {
         let gpu = weights.gpu.clone();
-        let placement = place(&plan, sizes.chunk, sizes.outputs);
-        let bytes = BufferSizes::new(&plan, &placement, &groups, &sizes, &weights.caps);
+        let bytes = BufferSizes::new(&blueprint, &weights.caps);
+        let cells = blueprint.sizes.cells;
         let largest = bytes.values.iter().chain(&bytes.keys).chain(&bytes.kv_values).max();
         if let Some(&largest) = largest.filter(|&&largest| largest > gpu.caps.max_binding_bytes) {
             return Err(Error::TooLargeToBind {
@@ -145,10 +138,10 @@ impl GpuExecutor {
                 needed: largest,
                 most: gpu.caps.max_binding_bytes,
                 advice: Advice::ContextOf {
-                    positions: (sizes.cells as u64 * gpu.caps.max_binding_bytes / largest) as usize
+                    positions: (cells as u64 * gpu.caps.max_binding_bytes / largest) as usize
                         / BLOCK
                         * BLOCK,
-                    refused: sizes.cells,
+                    refused: cells,
                 },
             });
         }
@@ -161,7 +154,10 @@ impl GpuExecutor {
         let many = |label: &str, sizes: &[u64]| with(label, sizes, storage);
         let executor = Self {
             values: with("value", &bytes.values, storage),
-            apart: values_apart(&plan).map(|id| id.0).zip(many("v", &bytes.apart)).collect(),
+            apart: values_apart(&blueprint.plan)
+                .map(|id| id.0)
+                .zip(many("v", &bytes.apart))
+                .collect(),
             keys: many("keys", &bytes.keys),
             kv_values: many("values", &bytes.kv_values),
             numbers: gpu.buffer("numbers", bytes.numbers, storage),
@@ -202,10 +198,7 @@ impl GpuExecutor {
             memory,
             gpu: gpu.clone(),
             weights,
-            plan,
-            sizes,
-            groups,
-            placement,
+            blueprint,
         };
         if let Some(error) = pollster::block_on(scope.pop()) {
             return Err(Error::OutOfMemory {
@@ -233,12 +226,12 @@ impl GpuExecutor {
     /// The dispatches of a class of steps.
     pub fn lower(&self, class: StepClass) -> Result<Vec<Dispatch>> {
         let (layout, caps) = (&self.weights.layout, &self.weights.caps);
-        lower(&self.plan, layout, caps, &self.sizes, &self.groups, class)
+        lower(&self.blueprint, layout, caps, class)
     }
 
     /// Binds the dispatches of steps of `count` tokens.
     fn record(&self, dispatches: &[Dispatch], count: Count) -> Result<Vec<Recorded>> {
-        let numbers = Numbers::new(&self.plan, &self.sizes, count);
+        let numbers = Numbers::new(&self.blueprint, count);
         let alignment =
             self.gpu.device.limits().min_uniform_buffer_offset_alignment.max(16) as usize;
         let mut starts = Vec::new();
@@ -356,7 +349,7 @@ impl GpuExecutor {
     }
 
     fn value_buffer(&self, id: ValueId) -> &wgpu::Buffer {
-        &self.values[self.placement.buffer_of[id.0]]
+        &self.values[self.blueprint.placement.buffer_of[id.0]]
     }
 
     /// Writes a step's numbers. Answers its class, its dispatches, and what must be copied before.
@@ -414,7 +407,7 @@ impl GpuExecutor {
         let table_starts = self.group_table_starts();
         let mut words = vec![0; self.tables_written.len()];
         for (group, &start) in table_starts.iter().enumerate() {
-            let length = self.groups[group].table_blocks;
+            let length = self.blueprint.groups[group].table_blocks;
             table.write_table(group, |seat, blocks| {
                 let out = &mut words[start + seat as usize * length..][..length];
                 for (out, block) in out.iter_mut().zip(blocks) {
@@ -440,7 +433,7 @@ impl GpuExecutor {
             };
             let table_of = |group: usize| {
                 table_starts.get(group).map_or(0, |start| {
-                    (start + token.seat as usize * self.groups[group].table_blocks) as u32
+                    (start + token.seat as usize * self.blueprint.groups[group].table_blocks) as u32
                 })
             };
             tokens.extend_from_slice(&[
@@ -463,9 +456,10 @@ impl GpuExecutor {
             self.write(|all| &all.step, 0, bytemuck::cast_slice(&counts));
             self.step_written = counts;
         }
-        let numbers = Numbers::new(&self.plan, &self.sizes, count);
+        let numbers = Numbers::new(&self.blueprint, count);
         let selection = selection.map(selection_words);
-        let angles: Vec<_> = self.plan.ropes.iter().map(|rope| angles_of(rope, step)).collect();
+        let angles: Vec<_> =
+            self.blueprint.plan.ropes.iter().map(|rope| angles_of(rope, step)).collect();
         let mut parts: Vec<(Range, &[u8])> = Vec::new();
         if let Some(words) = &selection {
             parts.push((numbers.selection, bytemuck::cast_slice(words)));
@@ -492,11 +486,12 @@ impl GpuExecutor {
     /// Where each group's tables start in the buffer of tables, in words.
     fn group_table_starts(&self) -> Vec<usize> {
         let mut start = 0;
-        self.groups
+        self.blueprint
+            .groups
             .iter()
             .map(|group| {
                 let here = start;
-                start += group.table_blocks * self.sizes.sequences;
+                start += group.table_blocks * self.blueprint.sizes.sequences;
                 here
             })
             .collect()
@@ -513,7 +508,7 @@ impl GpuExecutor {
         if let Some(recording) = self.selections.get(&key) {
             return Ok(recording.clone());
         }
-        let dispatches = lower_selection(&self.plan, key.0, key.1);
+        let dispatches = lower_selection(&self.blueprint.plan, key.0, key.1);
         let recording = Arc::new(self.record(&dispatches, Count::One)?);
         self.selections.insert(key, recording.clone());
         Ok(recording)
@@ -531,7 +526,7 @@ impl GpuExecutor {
 
     /// Bytes of the last step's logits.
     fn logits_bytes(&self) -> u64 {
-        (self.output_rows * self.plan.vocabulary() * 4) as u64
+        (self.output_rows * self.blueprint.plan.vocabulary() * 4) as u64
     }
 
     /// Computes a step; with a selection has an id chosen from its logits, else has them brought to the host.
@@ -589,7 +584,7 @@ impl GpuExecutor {
 
     /// Each layer's key and value buffers with their bytes per block, for a group.
     fn group_buffers(&self, group: usize) -> impl Iterator<Item = (&wgpu::Buffer, u64)> {
-        let bytes = block_bytes(&self.plan, &self.sizes, group);
+        let bytes = block_bytes(&self.blueprint, group);
         self.keys
             .iter()
             .zip(&self.kv_values)
@@ -601,27 +596,12 @@ impl GpuExecutor {
 
 /// The dispatches of a class of steps of a plan.
 pub(super) fn lower(
-    plan: &Plan,
+    blueprint: &Blueprint,
     layout: &Layout,
     caps: &Caps,
-    sizes: &Sizes,
-    groups: &[Group],
     class: StepClass,
 ) -> Result<Vec<Dispatch>> {
-    let of = |group: usize, number: &dyn Fn(&Group) -> usize| groups.get(group).map_or(1, number);
-    Lowering {
-        plan,
-        layout,
-        caps,
-        key_type: sizes.key_type,
-        value_type: sizes.value_type,
-        table_blocks: [0, 1].map(|group| of(group, &|group| group.table_blocks)),
-        blocks: [0, 1].map(|group| of(group, &|group| group.blocks)),
-        chunk: sizes.chunk,
-        sequences: sizes.sequences,
-        class,
-    }
-    .lower()
+    Lowering { blueprint, layout, caps, class }.lower()
 }
 
 /// The distinct variants of some dispatches.
@@ -631,13 +611,8 @@ pub(super) fn variants(dispatches: &[Dispatch]) -> Vec<Variant> {
 }
 
 /// Compiles the kernels of a prompt's steps and of single tokens, so that they are ready when the weights are.
-pub fn compile_ahead(
-    gpu: &Gpu,
-    plan: &Plan,
-    caps: &Caps,
-    sizes: &Sizes,
-    groups: &[Group],
-) -> Result<()> {
+pub fn compile_ahead(gpu: &Gpu, blueprint: &Blueprint, caps: &Caps) -> Result<()> {
+    let Blueprint { plan, sizes, .. } = blueprint;
     let layout = Layout::new(plan, caps)?;
     // The largest logit, and the default top-k.
     let top_ks = [1, Sampling::default().top_k];
@@ -650,7 +625,7 @@ pub fn compile_ahead(
         classes.push(StepClass { long: true, ..one });
     }
     for class in classes {
-        dispatches.extend(lower(plan, &layout, caps, sizes, groups, class)?);
+        dispatches.extend(lower(blueprint, &layout, caps, class)?);
     }
     gpu.pipelines.warm(gpu, &variants(&dispatches))
 }
@@ -749,7 +724,13 @@ impl Executor for GpuExecutor {
             return Ok(Vec::new());
         }
         if !self.logits_copied {
-            self.copy_out(self.value_buffer(self.plan.logits), 0, &self.readback, 0, bytes);
+            self.copy_out(
+                self.value_buffer(self.blueprint.plan.logits),
+                0,
+                &self.readback,
+                0,
+                bytes,
+            );
         }
         self.logits_copied = false;
         self.gpu.read_mapped(&self.readback, bytes)
@@ -786,7 +767,7 @@ impl Executor for GpuExecutor {
 
     fn read_state(&mut self, seat: u32) -> Result<Vec<u8>> {
         let mut all = Vec::new();
-        for (buffer, &floats) in self.states.iter().zip(&self.plan.states) {
+        for (buffer, &floats) in self.states.iter().zip(&self.blueprint.plan.states) {
             let bytes = floats as u64 * 4;
             let usage = Usage::MAP_READ | Usage::COPY_DST;
             let readback = self.gpu.buffer("state readback", bytes, usage);
@@ -798,7 +779,7 @@ impl Executor for GpuExecutor {
 
     fn write_state(&mut self, seat: u32, bytes: &[u8]) -> Result<()> {
         let mut rest = bytes;
-        for (buffer, &floats) in self.states.iter().zip(&self.plan.states) {
+        for (buffer, &floats) in self.states.iter().zip(&self.blueprint.plan.states) {
             let Some((part, after)) = rest.split_at_checked(floats * 4) else {
                 return Err(Error::Snapshot);
             };

@@ -19,6 +19,7 @@ pub use super::choice::{Caps, Count, Family};
 use super::layout::{Layout, Part, VectorId};
 use super::products::{self, Product};
 use crate::Result;
+use crate::blueprint::{Blueprint, Sizes};
 use crate::kv::{KvType, Placed, Prepared};
 use crate::model::spec::{Activation, NormKind};
 use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, Rows, StateId, ValueId};
@@ -165,24 +166,12 @@ impl StepClass {
 
 /// What lowering needs to know.
 pub struct Lowering<'a> {
-    /// The plan.
-    pub plan: &'a Plan,
-    /// Where its weights lie.
+    /// What is computed, in steps of which sizes.
+    pub blueprint: &'a Blueprint,
+    /// Where the plan's weights lie.
     pub layout: &'a Layout,
     /// What the adapter can do.
     pub caps: &'a Caps,
-    /// The type of keys.
-    pub key_type: KvType,
-    /// The type of values.
-    pub value_type: KvType,
-    /// Blocks of a table, for full and windowed layers.
-    pub table_blocks: [usize; 2],
-    /// Blocks of keys and values in all, for full and windowed layers.
-    pub blocks: [usize; 2],
-    /// The most tokens of a step.
-    pub chunk: usize,
-    /// Places for sequences.
-    pub sequences: usize,
     /// The rows of the step.
     pub class: StepClass,
 }
@@ -215,13 +204,21 @@ const GROUP: usize = 32;
 /// Invocations of element-wise kernels and of attention.
 const LANES: u32 = 64;
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
+    fn plan(&self) -> &'a Plan {
+        &self.blueprint.plan
+    }
+
+    fn sizes(&self) -> &'a Sizes {
+        &self.blueprint.sizes
+    }
+
     /// Lowers a plan.
     pub fn lower(&self) -> Result<Vec<Dispatch>> {
         let mut dispatches = Vec::new();
         // A norm that is fused, and its result.
         let mut fused: Option<(ValueId, Norm)> = None;
-        for (index, op) in self.plan.ops.iter().enumerate() {
+        for (index, op) in self.plan().ops.iter().enumerate() {
             let first = dispatches.len();
             if let Some(norm) = self.fused_norm(index) {
                 fused = Some(norm);
@@ -242,7 +239,7 @@ impl Lowering<'_> {
     /// An op's products with their kernels.
     fn products_of(&self, op: &Op) -> Vec<(Product, ProductKernel)> {
         let Op::Linear { out, .. } = op else { return Vec::new() };
-        let count = self.class.count(self.plan.value(*out).rows);
+        let count = self.class.count(self.plan().value(*out).rows);
         let with_kernel = |product: Product| {
             let product = product.as_lowered(self.layout, self.caps, count);
             (product, self.caps.product(&product.shape(self.layout, count)))
@@ -262,27 +259,27 @@ impl Lowering<'_> {
             count,
             add: false,
             out: normed,
-        } = self.plan.ops[index]
+        } = self.plan().ops[index]
         else {
             return None;
         };
         let reads = |op: &&Op| op.uses().0.contains(&normed);
-        let products = self.plan.ops[index + 1..].iter().take_while(reads).count();
-        let readers = self.plan.ops.iter().filter(reads).count();
+        let products = self.plan().ops[index + 1..].iter().take_while(reads).count();
+        let readers = self.plan().ops.iter().filter(reads).count();
         // Where nobody wants `input` any more, the second product may be written over it.
         let lives = |op: &Op| op.uses().0.contains(&input);
         if products == 0
-            || (products > 1 && !self.plan.ops[index + 1 + products..].iter().any(lives))
+            || (products > 1 && !self.plan().ops[index + 1 + products..].iter().any(lives))
             || readers != products
-            || self.plan.value(input).rows != self.plan.value(normed).rows
+            || self.plan().value(input).rows != self.plan().value(normed).rows
             // Products take all columns for numbers.
-            || count < self.plan.value(normed).width
+            || count < self.plan().value(normed).width
         {
             return None;
         }
         let fuses = |op: &Op| {
             let Op::Linear { input: read, out, .. } = op else { return false };
-            let count = self.class.count(self.plan.value(*out).rows);
+            let count = self.class.count(self.plan().value(*out).rows);
             // A product must not write what its own norm still reads.
             let (_, written) = op.uses();
             *read == normed
@@ -294,8 +291,8 @@ impl Lowering<'_> {
                     rounded || self.caps.fuses_norm(&shape)
                 })
         };
-        let weight = self.layout.vector_of(self.plan, weight);
-        let all = self.plan.ops[index + 1..][..products].iter().all(fuses);
+        let weight = self.layout.vector_of(self.plan(), weight);
+        let all = self.plan().ops[index + 1..][..products].iter().all(fuses);
         all.then_some((normed, Norm { input, weight, epsilon }))
     }
 
@@ -327,7 +324,7 @@ impl Lowering<'_> {
         let Op::Linear { input, weights, biases, factor, epilogue, out: value } = op else {
             return;
         };
-        let bias = self.layout.biases_of(self.plan, weights, biases);
+        let bias = self.layout.biases_of(self.plan(), weights, biases);
         let from = Input { value: *input, norm };
         // Once for all the op's products that take bytes, or halves.
         let all = self.products_of(op);
@@ -336,8 +333,8 @@ impl Lowering<'_> {
         }
         let takes_halves = all.iter().any(|(_, kernel)| kernel.takes_halves());
         if takes_halves && !self.norms_to_halves(*input) {
-            let rows = Extent::Per(self.plan.value(*value).rows, 1);
-            out.push(round_halves(*input, self.plan.value(*input).width, rows));
+            let rows = Extent::Per(self.plan().value(*value).rows, 1);
+            out.push(round_halves(*input, self.plan().value(*input).width, rows));
         }
         let linear = |(product, kernel): &(Product, ProductKernel), value: ValueId, add: bool| {
             self.product(*kernel, from, &product.part, (bias, *factor), add, value)
@@ -355,7 +352,7 @@ impl Lowering<'_> {
                     out.push(self.gated(*kernel, from, part, bias, activation, *value));
                 } else {
                     out.extend(all.iter().map(|one| linear(one, both, false)));
-                    let rows = Extent::Per(self.plan.value(*value).rows, 1);
+                    let rows = Extent::Per(self.plan().value(*value).rows, 1);
                     out.push(self.gate(activation, both, *value, 1, rows));
                 }
             }
@@ -363,14 +360,14 @@ impl Lowering<'_> {
     }
 
     fn kv_types(&self, variant: Variant) -> Variant {
-        let keys = match self.key_type {
+        let keys = match self.sizes().key_type {
             KvType::F32 => Some("KEYS_F32"),
             KvType::F16 => None,
             KvType::Bf16 => Some("KEYS_BF16"),
             KvType::Q8_0 => Some("KEYS_Q8_0"),
             KvType::Q4_0 => Some("KEYS_Q4_0"),
         };
-        let values = match self.value_type {
+        let values = match self.sizes().value_type {
             KvType::F32 => Some("VALUES_F32"),
             KvType::F16 => None,
             KvType::Bf16 => Some("VALUES_BF16"),
@@ -380,15 +377,15 @@ impl Lowering<'_> {
         let variant = keys.into_iter().chain(values).fold(variant, Variant::define);
         variant
             .define_if(self.caps.native_halves, "NATIVE_HALVES")
-            .define_if(self.key_type.has_scales(), "KEYS_SCALED")
-            .define_if(self.value_type.has_scales(), "VALUES_SCALED")
+            .define_if(self.sizes().key_type.has_scales(), "KEYS_SCALED")
+            .define_if(self.sizes().value_type.has_scales(), "VALUES_SCALED")
     }
 
     /// The words of a head of keys and of values, as kernels get them.
     fn head_words(&self, kv: &KvLayer) -> [(&'static str, u32); 2] {
         [
-            ("key_words", self.key_type.head_words(kv.key_length) as u32),
-            ("value_words", self.value_type.head_words(kv.value_length) as u32),
+            ("key_words", self.sizes().key_type.head_words(kv.key_length) as u32),
+            ("value_words", self.sizes().value_type.head_words(kv.value_length) as u32),
         ]
     }
 
@@ -427,7 +424,7 @@ impl Lowering<'_> {
         out: ValueId,
     ) -> Dispatch {
         let matrix = &self.layout.matrices[part.buffer];
-        let value = self.plan.value(out);
+        let value = self.plan().value(out);
         let (variant, mut params) = self.matrix(kernel.name(), part);
         params.extend([
             ("rows", part.rows as u32),
@@ -503,12 +500,12 @@ impl Lowering<'_> {
         let format = self.layout.matrices[part.buffer].format;
         matches!(kernel, ProductKernel::Matvec { .. })
             && self.caps.precision.rounds_inputs(format)
-            && self.class.count(self.plan.value(out).rows) != Count::Many
+            && self.class.count(self.plan().value(out).rows) != Count::Many
     }
 
     /// The input of a product that writes `out` rounded to bytes, with its norm if it has one.
     fn round_input(&self, input: Input, out: ValueId) -> Dispatch {
-        let width = self.plan.value(input.value).width as u32;
+        let width = self.plan().value(input.value).width as u32;
         let mut bindings = vec![
             ("input", Resource::Value(input.value_read())),
             ("bytes", Resource::Rounded),
@@ -525,7 +522,7 @@ impl Lowering<'_> {
                 ("groups", width / GROUP as u32),
                 ("epsilon", input.norm.map_or(0, |norm| norm.epsilon.to_bits())),
             ],
-            grid: [Extent::Per(self.plan.value(out).rows, 1), Extent::Fixed(1), Extent::Fixed(1)],
+            grid: [Extent::Per(self.plan().value(out).rows, 1), Extent::Fixed(1), Extent::Fixed(1)],
             op: 0,
         }
     }
@@ -568,7 +565,7 @@ impl Lowering<'_> {
     /// What products with a part's rows are multiplied by.
     fn scale_of(&self, part: &Part) -> f32 {
         let (weight, ..) = self.layout.matrices[part.buffer].sources[0];
-        self.plan.weight(weight).scale
+        self.plan().weight(weight).scale
     }
 }
 

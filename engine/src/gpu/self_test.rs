@@ -11,10 +11,11 @@ use super::adapter::Gpu;
 use super::choice::{Caps, Count, ProductKernel};
 use super::layout::Layout;
 use super::products;
-use crate::executor::{Precision, Sizes};
+use crate::blueprint::Blueprint;
+use crate::executor::Precision;
 use crate::model::rope::RopeStyle;
 use crate::model::spec::{NormKind, Routing};
-use crate::plan::{Epilogue, Op, Plan, Rows};
+use crate::plan::{Epilogue, Op, Rows};
 use crate::probe::{AttentionCase, ExpertsCase, LinearCase, OpCase, Probe, choose_both};
 use crate::select::Sampling;
 use crate::{Error, Result, cache};
@@ -37,15 +38,10 @@ const TOKENS: usize = 33;
 
 /// Checks the kernels that a plan uses with `caps`; `remember` looks for an earlier verdict first and keeps
 /// this one.
-pub fn run(
-    gpu: &Arc<Gpu>,
-    plan: &Plan,
-    sizes: &Sizes,
-    caps: &Caps,
-    remember: bool,
-) -> Result<Verdict> {
+pub fn run(gpu: &Arc<Gpu>, blueprint: &Blueprint, caps: &Caps, remember: bool) -> Result<Verdict> {
+    let plan = &blueprint.plan;
     let file = if remember {
-        verdict_file(gpu, &cases(plan, sizes, caps)?, plan.vocabulary())
+        verdict_file(gpu, &cases(blueprint, caps)?, plan.vocabulary())
     } else {
         None
     };
@@ -55,7 +51,7 @@ pub fn run(
     }
     let mut warnings = Vec::new();
     let mut caps = caps.clone();
-    while let Some(failure) = first_failure(gpu, &cases(plan, sizes, &caps)?, &caps)? {
+    while let Some(failure) = first_failure(gpu, &cases(blueprint, &caps)?, &caps)? {
         let Some(fewer) = without(&caps, &failure.case) else {
             return Err(Error::DeviceLost {
                 device: gpu.name.clone(),
@@ -203,7 +199,8 @@ impl Case {
 }
 
 /// The distinct things that a plan computes with `caps`, in small.
-fn cases(plan: &Plan, sizes: &Sizes, caps: &Caps) -> Result<Vec<Case>> {
+fn cases(blueprint: &Blueprint, caps: &Caps) -> Result<Vec<Case>> {
+    let Blueprint { plan, sizes, .. } = blueprint;
     let layout = Layout::new(plan, caps)?;
     let mut cases: Vec<Case> = Vec::new();
     let mut add = |case: Case| {

@@ -6,9 +6,10 @@ use super::executor::numbers::Numbers;
 use super::layout::Layout;
 use super::lower::{attention_parts, candidate_room, tile_words};
 use crate::Result;
-use crate::executor::{Memory, Precision, Sizes};
-use crate::kv::{BLOCK, Group};
-use crate::plan::{KvLayer, Op, Placement, Plan, ValueId, place};
+use crate::blueprint::Blueprint;
+use crate::executor::{Memory, Precision};
+use crate::kv::BLOCK;
+use crate::plan::{KvLayer, KvLayerId, Op, Plan, ValueId};
 
 /// Words of a token in the kernels' `Token`.
 pub(super) const TOKEN_WORDS: usize = 8;
@@ -44,16 +45,10 @@ pub(super) const RECENT_BYTES: u64 = 65 * 4;
 pub(super) const SELECTIONS_IN_FLIGHT: usize = 2;
 
 impl BufferSizes {
-    /// The sizes for a plan with its placement, its groups of layers and the context's sizes.
-    pub fn new(
-        plan: &Plan,
-        placement: &Placement,
-        groups: &[Group],
-        sizes: &Sizes,
-        caps: &Caps,
-    ) -> Self {
-        let group_of = |layer: usize| &groups[usize::from(plan.kv_layers[layer].window.is_some())];
-        let cells = |layer: usize| group_of(layer).cells() as u64;
+    /// The sizes for a context, with kernels chosen for `caps`.
+    pub fn new(blueprint: &Blueprint, caps: &Caps) -> Self {
+        let Blueprint { plan, sizes, groups, placement } = blueprint;
+        let cells = |layer: usize| groups[blueprint.group_of(KvLayerId(layer))].cells() as u64;
         let layers = 0..plan.kv_layers.len();
         let keys: Vec<u64> = layers
             .clone()
@@ -64,11 +59,11 @@ impl BufferSizes {
             .map(|l| cells(l) * plan.kv_layers[l].value_bytes(sizes.value_type) as u64)
             .collect();
         let block_readback = (0..groups.len())
-            .map(|group| block_bytes(plan, sizes, group).iter().map(|(k, v)| k + v).sum())
+            .map(|group| block_bytes(blueprint, group).iter().map(|(k, v)| k + v).sum())
             .max()
             .unwrap_or(0);
         let block_copy = (0..groups.len())
-            .flat_map(|group| block_bytes(plan, sizes, group))
+            .flat_map(|group| block_bytes(blueprint, group))
             .map(|(keys, values)| keys.max(values))
             .max()
             .unwrap_or(0);
@@ -116,7 +111,7 @@ impl BufferSizes {
                 .collect(),
             keys,
             kv_values,
-            numbers: Numbers::room(plan, sizes),
+            numbers: Numbers::room(blueprint),
             tables: table_words as u64 * 4,
             selected: RING_LENGTH as u64 * 4,
             step: 16,
@@ -181,7 +176,8 @@ pub(super) fn values_apart(plan: &Plan) -> impl Iterator<Item = ValueId> {
 }
 
 /// Bytes of keys and values of one block, for each layer of a group (0 and 0 for the others).
-pub(super) fn block_bytes(plan: &Plan, sizes: &Sizes, group: usize) -> Vec<(u64, u64)> {
+pub(super) fn block_bytes(blueprint: &Blueprint, group: usize) -> Vec<(u64, u64)> {
+    let Blueprint { plan, sizes, .. } = blueprint;
     plan.kv_layers
         .iter()
         .map(|layer| {
@@ -196,11 +192,10 @@ pub(super) fn block_bytes(plan: &Plan, sizes: &Sizes, group: usize) -> Vec<(u64,
 }
 
 /// What a model and a context will take on a device, before anything is allocated.
-pub fn predict(plan: &Plan, caps: &Caps, groups: &[Group], sizes: &Sizes) -> Result<Memory> {
-    let layout = Layout::new(plan, caps)?;
+pub fn predict(blueprint: &Blueprint, caps: &Caps) -> Result<Memory> {
+    let layout = Layout::new(&blueprint.plan, caps)?;
     let weights =
         layout.matrices.iter().map(|matrix| buffer_bytes(matrix.bytes as u64)).sum::<u64>();
-    let placement = place(plan, sizes.chunk, sizes.outputs);
-    let context = BufferSizes::new(plan, &placement, groups, sizes, caps).memory();
+    let context = BufferSizes::new(blueprint, caps).memory();
     Ok(Memory { weights: weights + buffer_bytes(layout.vector_bytes as u64), ..context })
 }

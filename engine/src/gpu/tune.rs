@@ -22,8 +22,9 @@ use super::layout::Layout;
 use super::lower::StepClass;
 use super::products;
 use super::upload::GpuWeights;
-use crate::executor::{Executor, Precision, Sizes};
-use crate::kv::{Group, KvTable, KvType, Prepared};
+use crate::blueprint::{Blueprint, Sizes};
+use crate::executor::{Executor, Precision};
+use crate::kv::{KvTable, KvType, Prepared};
 use crate::model::spec::Activation;
 use crate::model::weights::{Weight, WeightId};
 use crate::plan::{Epilogue, Op, Plan, Rows, Value, ValueId};
@@ -213,29 +214,28 @@ impl Bench {
     }
 
     /// The sizes of a context for steps of `tokens`.
-    fn sizes(tokens: usize) -> (Sizes, Vec<Group>) {
+    fn sizes(tokens: usize) -> Sizes {
         let kind = KvType::F32;
-        let sizes = Sizes {
+        Sizes {
             cells: tokens,
             sequences: 1,
             chunk: tokens,
             outputs: 1,
             key_type: kind,
             value_type: kind,
-        };
-        (sizes, vec![Group::new(None, tokens, 1, tokens)])
+        }
     }
 
     /// Compiles kernels on several threads.
     fn compile(&self, caps: &Caps, count: Count, kernels: &[ProductKernel]) -> Result<()> {
         let tokens = self.tokens(count);
-        let (sizes, groups) = Self::sizes(tokens);
+        let blueprint = Blueprint::of(self.plan.clone(), Self::sizes(tokens));
         let mut all = Vec::new();
         for &kernel in kernels {
             let caps = Caps { forced: Some(kernel), ..caps.clone() };
             let class = StepClass::of(tokens, 0);
             let layout = &self.weights.layout;
-            all.extend(lower(&self.plan, layout, &caps, &sizes, &groups, class)?);
+            all.extend(lower(&blueprint, layout, &caps, class)?);
         }
         self.gpu.pipelines.warm(&self.gpu, &variants(&all))
     }
@@ -245,17 +245,21 @@ impl Bench {
         let weights =
             Arc::new(self.weights.with_caps(Caps { forced: Some(kernel), ..caps.clone() }));
         let tokens = self.tokens(count);
-        let (sizes, groups) = Self::sizes(tokens);
-        let executor = |products: usize| {
+        let blueprint = |products: usize| {
             let ops = self.plan.ops[..products].to_vec();
-            let plan = Arc::new(Plan { ops, ..(*self.plan).clone() });
-            GpuExecutor::new(weights.clone(), plan, groups.clone(), sizes.clone())
+            let plan = Plan { ops, ..(*self.plan).clone() };
+            Blueprint::of(plan, Self::sizes(tokens))
         };
         let most = if count == Count::Many { MOST_OF_MANY } else { usize::MAX };
         let products = self.matrices.min(most);
-        let one = if self.gpu.need_timestamps().is_ok() { None } else { Some(executor(1)?) };
-        let executor = executor(products)?;
-        let mut table = KvTable::new(groups, tokens, 1, tokens);
+        let one = if self.gpu.need_timestamps().is_ok() {
+            None
+        } else {
+            Some(GpuExecutor::new(weights.clone(), blueprint(1))?)
+        };
+        let blueprint = blueprint(products);
+        let mut table = blueprint.table(tokens);
+        let executor = GpuExecutor::new(weights, blueprint)?;
         let rows: Vec<_> = StepToken::run(SequenceId(0), 0, &vec![0; tokens], false)
             .into_iter()
             .map(|token| StepToken { want_logits: false, ..token })

@@ -47,7 +47,12 @@ pub struct WeightFinder<'a> {
 impl<'a> WeightFinder<'a> {
     /// Nothing found yet.
     pub fn new(file: &'a Gguf) -> Self {
-        Self { file, found: Vec::new() }
+        Self::with_found(file, Vec::new())
+    }
+
+    /// These found already, in the order of their numbers.
+    pub fn with_found(file: &'a Gguf, found: Vec<Weight>) -> Self {
+        Self { file, found }
     }
 
     /// The file searched.

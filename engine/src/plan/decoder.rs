@@ -11,14 +11,14 @@ use crate::Result;
 use crate::model::ModelFile;
 use crate::model::rope::{Rope, RopeFactors, RopeSpec};
 use crate::model::spec::{Activation, FeedForward, LayerSpec, NormKind, QkNorm, Recurrent, Spec};
-use crate::model::weights::{WeightFinder, WeightId, read_f32};
+use crate::model::weights::{Weight, WeightFinder, WeightId, read_f32};
 
-/// Plans the model for a context of `cells` positions a sequence.
-pub(super) fn plan(model: &ModelFile, cells: usize) -> Result<Plan> {
+/// Plans the model for a context of `cells` positions a sequence, with the weights numbered as in `weights`.
+pub(super) fn plan(model: &ModelFile, cells: usize, weights: Vec<Weight>) -> Result<Plan> {
     let spec = &*model.spec;
     let mut build = Builder {
         spec,
-        weights: WeightFinder::new(&model.gguf),
+        weights: WeightFinder::with_found(&model.gguf, weights),
         ops: Vec::new(),
         values: Vec::new(),
         kv_layers: Vec::new(),

@@ -4,7 +4,8 @@ use gguf::Format;
 
 use super::{Probe, Weights, floats, sizes, value};
 use crate::Result;
-use crate::executor::{Precision, Sizes};
+use crate::blueprint::Sizes;
+use crate::executor::Precision;
 use crate::kv::KvType;
 use crate::model::rope::{Rope, RopeStyle};
 use crate::model::spec::{Activation, NormKind, Routing};

@@ -4,7 +4,7 @@ use gguf::Format;
 
 use super::{Probe, Weights, floats, sizes, value};
 use crate::Result;
-use crate::executor::Sizes;
+use crate::blueprint::Sizes;
 use crate::kv::KvType;
 use crate::model::weights::{Weight, WeightId};
 use crate::plan::{Op, Parts, Plan, StateId, ValueId};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use engine::blueprint::{Blueprint, Sizes};
 use engine::executor::Precision;
 use engine::gpu::choice::{Caps, Family};
 use engine::gpu::layout::Layout;
@@ -82,8 +83,18 @@ fn every_caps() -> Vec<Caps> {
 /// # Panics
 /// If the model has no plan.
 pub fn variants(model: &ModelFile, caps: &Caps, kv_type: KvType) -> BTreeSet<Variant> {
-    let plan = Plan::new(model, model.spec.context_length.min(4096)).unwrap();
+    let cells = model.spec.context_length.min(4096);
+    let plan = Plan::new(model, cells).unwrap();
     let layout = Layout::new(&plan, caps).unwrap();
+    let sizes = Sizes {
+        cells,
+        sequences: 1,
+        chunk: 512,
+        outputs: 1,
+        key_type: kv_type,
+        value_type: kv_type,
+    };
+    let blueprint = Blueprint::of(plan, sizes);
     let class = StepClass::of;
     let mut variants = BTreeSet::new();
     for class in [
@@ -92,22 +103,11 @@ pub fn variants(model: &ModelFile, caps: &Caps, kv_type: KvType) -> BTreeSet<Var
         StepClass { long: true, together: false, ..class(4, 4) },
         class(512, 1),
     ] {
-        let lowering = Lowering {
-            plan: &plan,
-            layout: &layout,
-            caps,
-            key_type: kv_type,
-            value_type: kv_type,
-            table_blocks: [64, 20],
-            blocks: [64, 20],
-            chunk: 512,
-            sequences: 1,
-            class,
-        };
+        let lowering = Lowering { blueprint: &blueprint, layout: &layout, caps, class };
         variants.extend(lowering.lower().unwrap().into_iter().map(|dispatch| dispatch.variant));
     }
     for keep in [1, 64] {
-        let choice = lower_selection(&plan, keep, true);
+        let choice = lower_selection(&blueprint.plan, keep, true);
         variants.extend(choice.into_iter().map(|dispatch| dispatch.variant));
     }
     variants

@@ -97,13 +97,13 @@ impl CpuExecutor {
         else {
             return;
         };
-        let (used, width) = (routing.used, self.plan.value(*out).width / routing.used);
+        let (used, width) = (routing.used, self.blueprint.plan.value(*out).width / routing.used);
         let pairs = step.tokens.len() * used;
         let by_expert = pairs_of_experts(&self.value(*routes)[..2 * pairs], routing);
         let mut result = self.take(*both);
         let mut offset = 0;
         for (&weight, &bias) in weights.iter().zip(biases) {
-            let rows = self.plan.weight(weight).rows / routing.count;
+            let rows = self.blueprint.plan.weight(weight).rows / routing.count;
             let at = (2 * width, offset);
             let (of, from) = ((weight, bias), (*input, used));
             self.by_expert(&by_expert, of, routing.count, from, &mut result, at);
@@ -118,7 +118,7 @@ impl CpuExecutor {
         else {
             return;
         };
-        let (used, width) = (routing.used, self.plan.value(out).width);
+        let (used, width) = (routing.used, self.blueprint.plan.value(out).width);
         let pairs = step.tokens.len() * used;
         let by_expert = pairs_of_experts(&self.value(routes)[..2 * pairs], routing);
         let mut products = self.take(parts);
@@ -141,7 +141,7 @@ impl CpuExecutor {
     /// A matrix for each head: as experts, of which every token uses all in order.
     pub(super) fn head_linear(&mut self, op: &Op, step: &Prepared) {
         let &Op::HeadLinear { input, heads, weight, out } = op else { return };
-        let rows = self.plan.weight(weight).rows / heads;
+        let rows = self.blueprint.plan.weight(weight).rows / heads;
         let tokens = step.tokens.len();
         let by_expert: Vec<(usize, Vec<usize>)> = (0..heads)
             .map(|head| (head, (0..tokens).map(|token| token * heads + head).collect()))
@@ -163,8 +163,8 @@ impl CpuExecutor {
         (stride, offset): (usize, usize),
     ) {
         let (rows, columns, scale) = {
-            let info = self.plan.weight(weight);
-            (info.rows / experts, self.plan.weight(weight).columns, info.scale)
+            let info = self.blueprint.plan.weight(weight);
+            (info.rows / experts, self.blueprint.plan.weight(weight).columns, info.scale)
         };
         let rounding = self.rounding(&[weight]);
         let mut panels = std::mem::take(&mut self.panels);

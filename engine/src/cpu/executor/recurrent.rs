@@ -34,7 +34,7 @@ impl CpuExecutor {
 
     pub(super) fn gate_parts(&mut self, op: &Op, step: &Prepared) {
         let &Op::Gate { gate, activation, input, shape: (parts, width), out } = op else { return };
-        let strides = |p: Parts| self.plan.value(p.value).width;
+        let strides = |p: Parts| self.blueprint.plan.value(p.value).width;
         let (gate_row, out_row) = (strides(gate), strides(out));
         let input_row = input.map(strides);
         let mut result = self.take(out.value);
@@ -70,7 +70,7 @@ impl CpuExecutor {
         };
         let mut buffer = self.take(value);
         let mut states = self.take_state(state);
-        let stride = self.plan.value(value).width;
+        let stride = self.blueprint.plan.value(value).width;
         let weights = self.weights.vector(weight);
         let bias = bias.map(|bias| self.weights.vector(bias));
         let cells = Slots::new(&mut buffer, 1);
@@ -136,7 +136,7 @@ impl CpuExecutor {
         let mut result = self.take(out);
         let mut states = self.take_state(state);
         let (inner, n, length) = (mamba.inner(), mamba.state, mamba.head_size);
-        let stride = self.plan.value(value).width;
+        let stride = self.blueprint.plan.value(value).width;
         let input = self.value(value);
         let [a, d, dt_bias] = [a, d, dt_bias].map(|id| self.weights.vector(id));
         let outputs = Slots::new(&mut result, length);

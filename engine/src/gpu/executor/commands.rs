@@ -110,9 +110,9 @@ impl GpuExecutor {
             recorded.encode(&mut pass, 1, 1);
         }
         drop(pass);
-        let bytes = u64::from(work.outputs) * self.plan.vocabulary() as u64 * 4;
+        let bytes = u64::from(work.outputs) * self.blueprint.plan.vocabulary() as u64 * 4;
         if is_last && work.choice.is_none() && bytes > 0 {
-            let logits = self.value_buffer(self.plan.logits);
+            let logits = self.value_buffer(self.blueprint.plan.logits);
             encoder.copy_buffer_to_buffer(logits, 0, &self.readback, 0, bytes);
         }
         Piece { commands: encoder.finish(), end, dispatches }

@@ -1,9 +1,8 @@
 //! Where the numbers of a step lie: one buffer, so that one write brings all of a small step.
 
-use crate::executor::Sizes;
+use crate::blueprint::Blueprint;
 use crate::gpu::choice::{Count, FEW};
 use crate::gpu::sizes::TOKEN_WORDS;
-use crate::plan::Plan;
 
 /// Bytes of the kernels' `Selection`.
 const SELECTION_BYTES: u64 = 48;
@@ -36,7 +35,8 @@ pub struct Numbers {
 
 impl Numbers {
     /// The parts for steps of `count` tokens.
-    pub fn new(plan: &Plan, sizes: &Sizes, count: Count) -> Self {
+    pub fn new(blueprint: &Blueprint, count: Count) -> Self {
+        let Blueprint { plan, sizes, .. } = blueprint;
         let tokens = match count {
             Count::One => 1,
             Count::Few => FEW.min(sizes.chunk),
@@ -59,8 +59,8 @@ impl Numbers {
     }
 
     /// The bytes of the buffer that holds any of them.
-    pub fn room(plan: &Plan, sizes: &Sizes) -> u64 {
-        let ends = [Count::One, Count::Few, Count::Many].map(|c| Self::new(plan, sizes, c).end);
+    pub fn room(blueprint: &Blueprint) -> u64 {
+        let ends = [Count::One, Count::Few, Count::Many].map(|c| Self::new(blueprint, c).end);
         ends.into_iter().fold(0, u64::max)
     }
 }

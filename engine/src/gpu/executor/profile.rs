@@ -85,12 +85,16 @@ impl GpuExecutor {
             ticks.extend(self.read_ticks(encoder, &queries, counted.len())?);
         }
         self.gpu.check()?;
-        let costs =
-            Costs { plan: &self.plan, layout: &self.weights.layout, sizes: &self.sizes, step };
+        let costs = Costs {
+            plan: &self.blueprint.plan,
+            layout: &self.weights.layout,
+            sizes: &self.blueprint.sizes,
+            step,
+        };
         let between = |from: u64, to: u64| to.saturating_sub(from) as f64 * period;
         let timed = counted.iter().zip(&ticks).map(|(&index, &[begin, end])| DispatchTime {
             variant: dispatches[index].variant.clone(),
-            op: self.plan.ops[dispatches[index].op].name(),
+            op: self.blueprint.plan.ops[dispatches[index].op].name(),
             nanoseconds: between(begin, end),
             cost: costs.of(&dispatches[index]),
         });
@@ -108,7 +112,7 @@ impl GpuExecutor {
         (tokens, outputs): (u32, u32),
         period: f64,
     ) -> Result<(f64, BTreeMap<Variant, f64>)> {
-        let seats = 0..self.sizes.sequences as u32;
+        let seats = 0..self.blueprint.sizes.sequences as u32;
         let states: Result<Vec<_>> = seats.clone().map(|seat| self.read_state(seat)).collect();
         let states = states?;
         let recorded = all.iter().map(|(recorded, _)| *recorded);

@@ -85,7 +85,7 @@ impl Lowering<'_> {
         let &Op::Attention { qkv, layer, scale, softcap, sinks, causal, out } = op else {
             return Ok(());
         };
-        let kv = self.plan.kv_layer(layer);
+        let kv = self.plan().kv_layer(layer);
         if !(kv.key_length.is_multiple_of(8) && kv.value_length.is_multiple_of(8)) {
             let (keys, values) = (kv.key_length, kv.value_length);
             return Err(Error::unsupported(
@@ -115,19 +115,21 @@ impl Lowering<'_> {
             ("out", if split { Resource::PartSums } else { Resource::Value(out) }),
             ("step", Resource::Step),
         ];
-        let sinks = sinks.map(|id| Resource::Vector(self.layout.vector_of(self.plan, id)));
+        let sinks = sinks.map(|id| Resource::Vector(self.layout.vector_of(self.plan(), id)));
         if split {
             bindings.push(("maxima_and_sums", Resource::PartMaxima));
         } else if let Some(sinks) = sinks {
             bindings.push(("sinks", sinks));
         }
         // Tables of full layers come first.
-        let table_entries = self.table_blocks[..=windowed].iter().sum::<usize>() * self.sequences;
+        let groups = &self.blueprint.groups;
+        let tables: usize = groups[..=windowed].iter().map(|group| group.table_blocks).sum();
+        let table_entries = tables * self.sizes().sequences;
         let variant = unrolled(
             self.kv_types(Variant::new("attention")),
             kv,
             queries,
-            [self.key_type, self.value_type],
+            [self.sizes().key_type, self.sizes().value_type],
             self.caps,
         )
         .define_if(split, "PARTS")
@@ -146,13 +148,13 @@ impl Lowering<'_> {
                 ("heads", kv.heads as u32),
                 ("heads_per_kv", per_kv),
                 ("kv_heads", kv.kv_heads as u32),
-                ("qkv_stride4", self.plan.value(qkv).width as u32 / 4),
+                ("qkv_stride4", self.plan().value(qkv).width as u32 / 4),
                 ("scale", scale.to_bits()),
                 ("window", kv.window.map_or(u32::MAX, |window| window as u32)),
                 ("windowed", windowed as u32),
-                ("table_blocks", self.table_blocks[windowed] as u32),
+                ("table_blocks", groups[windowed].table_blocks as u32),
                 ("table_entries", table_entries as u32),
-                ("blocks", self.blocks[windowed] as u32),
+                ("blocks", groups[windowed].blocks as u32),
                 ("softcap", softcap.unwrap_or(0.0).to_bits()),
             ]
             .into_iter()

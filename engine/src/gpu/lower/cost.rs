@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::{Dispatch, Extent, Resource};
-use crate::executor::Sizes;
+use crate::blueprint::Sizes;
 use crate::gpu::layout::Layout;
 use crate::kv::{BLOCK, Prepared};
 use crate::plan::{KvLayer, Op, Plan, Rows, ValueId};

@@ -34,14 +34,14 @@ impl Lowering<'_> {
         value: ValueId,
         out: &mut Vec<Dispatch>,
     ) {
-        let groups = self.plan.value(value).width / GROUP;
+        let groups = self.plan().value(value).width / GROUP;
         for part in self.layout.parts(&[table]) {
             let (variant, mut params) = self.matrix("embed", part);
             params.extend([
                 ("groups", groups as u32),
                 ("first_row", part.first_row as u32),
                 ("rows", part.rows as u32),
-                ("vocabulary", self.plan.weight(table).rows as u32),
+                ("vocabulary", self.plan().weight(table).rows as u32),
                 ("scale", scale.to_bits()),
             ]);
             let mut bindings = Self::weights_of(part).to_vec();
@@ -65,7 +65,7 @@ impl Lowering<'_> {
     }
 
     fn vector(&self, id: WeightId) -> Resource {
-        Resource::Vector(self.layout.vector_of(self.plan, id))
+        Resource::Vector(self.layout.vector_of(self.plan(), id))
     }
 
     /// The shares in `count` numbers or vectors: so many lanes that each has a few, all in flight at a time.
@@ -79,7 +79,7 @@ impl Lowering<'_> {
         let &Op::Norm { input, kind, weight, bias, epsilon, count, add, out: value } = op else {
             unreachable!("called for norms")
         };
-        let to = self.plan.value(value);
+        let to = self.plan().value(value);
         let gather = to.rows == Rows::Outputs;
         let halves = self.norms_to_halves(value);
         let mut bindings = vec![("input", Resource::Value(input)), ("weight", self.vector(weight))];
@@ -112,7 +112,7 @@ impl Lowering<'_> {
                 ("width4", to.width as u32 / 4),
                 ("epsilon", epsilon.to_bits()),
                 ("count", count as u32),
-                ("last_row", self.chunk as u32 - 1),
+                ("last_row", self.sizes().chunk as u32 - 1),
             ],
             grid: [Extent::Per(to.rows, 1), Extent::Fixed(1), Extent::Fixed(1)],
             op: 0,
@@ -125,12 +125,12 @@ impl Lowering<'_> {
         else {
             unreachable!("called for norms of parts")
         };
-        let of_value = self.plan.value(value);
+        let of_value = self.plan().value(value);
         let mut bindings = vec![("values", Resource::Value(value))];
         let mut factor_stride = 0;
         if let Some(id) = weight {
             bindings.push(("factors", self.vector(id)));
-            let weight = self.plan.weight(id);
+            let weight = self.plan().weight(id);
             factor_stride = if weight.columns * weight.rows > width { width } else { 0 };
         }
         let shares = Self::shares(width);
@@ -175,7 +175,7 @@ impl Lowering<'_> {
         else {
             unreachable!("called for rope")
         };
-        let kv = self.plan.kv_layer(layer);
+        let kv = self.plan().kv_layer(layer);
         let longest = kv.key_length.max(kv.value_length);
         if longest > LONGEST_HEAD {
             return Err(Error::unsupported(
@@ -185,7 +185,7 @@ impl Lowering<'_> {
                 Advice::UseCpu,
             ));
         }
-        let rotation = rope.map(|rope| &self.plan.ropes[rope.0]);
+        let rotation = rope.map(|rope| &self.plan().ropes[rope.0]);
         let mut bindings = vec![
             ("qkv", Resource::Value(qkv)),
             ("keys", Resource::Keys(layer)),
@@ -200,8 +200,8 @@ impl Lowering<'_> {
         let halves = rotation.is_some_and(|rotation| rotation.style == RopeStyle::Halves);
         Ok(Dispatch {
             variant: Variant::new("qk_rope_store")
-                .constant("KEYS", self.key_type.format().id())
-                .constant("VALUES", self.value_type.format().id())
+                .constant("KEYS", self.sizes().key_type.format().id())
+                .constant("VALUES", self.sizes().value_type.format().id())
                 .define_if(self.caps.subgroups, "SUBGROUP")
                 .define_if(v.is_some(), "V_APART")
                 .define_if(q_norm.is_some(), "QK_NORM")
@@ -245,7 +245,7 @@ impl Lowering<'_> {
         parts: usize,
         rows: Extent,
     ) -> Dispatch {
-        let width = (self.plan.value(out).width / parts) as u32;
+        let width = (self.plan().value(out).width / parts) as u32;
         Dispatch {
             variant: activated(Variant::new("gate"), activation).constant("LANES", LANES),
             bindings: vec![("both", Resource::Value(both)), ("out", Resource::Value(out))],
@@ -259,7 +259,7 @@ impl Lowering<'_> {
         let &Op::AddGated { gate, activation, input, factor, out } = op else {
             unreachable!("called for gated sums")
         };
-        let width4 = self.plan.value(out).width as u32 / 4;
+        let width4 = self.plan().value(out).width as u32 / 4;
         Dispatch {
             variant: activated(Variant::new("add_gated"), activation).constant("LANES", LANES),
             bindings: vec![
@@ -299,7 +299,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn softcap(&self, value: ValueId, cap: f32) -> Dispatch {
-        let of_value = self.plan.value(value);
+        let of_value = self.plan().value(value);
         let width = of_value.width as u32;
         let workgroups = width.div_ceil(LANES).min(self.caps.max_workgroups);
         Dispatch {

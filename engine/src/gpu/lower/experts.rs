@@ -58,10 +58,11 @@ impl Lowering<'_> {
         let mut bindings =
             vec![("logits", Resource::Value(*logits)), ("out", Resource::Value(*out))];
         if let Some(bias) = bias {
-            bindings.push(("bias", Resource::Vector(self.layout.vector_of(self.plan, *bias))));
+            bindings.push(("bias", Resource::Vector(self.layout.vector_of(self.plan(), *bias))));
         }
         if let Some(scales) = scales {
-            bindings.push(("scales", Resource::Vector(self.layout.vector_of(self.plan, *scales))));
+            bindings
+                .push(("scales", Resource::Vector(self.layout.vector_of(self.plan(), *scales))));
         }
         let variant = match routing.gating {
             Gating::Softmax => Variant::new("route").define("SOFTMAX"),
@@ -101,12 +102,12 @@ impl Lowering<'_> {
         else {
             return;
         };
-        let bias = self.layout.biases_of(self.plan, weights, biases);
+        let bias = self.layout.biases_of(self.plan(), weights, biases);
         let parts = self.layout.parts(weights);
-        let width = self.plan.value(value).width / routing.used;
+        let width = self.plan().value(value).width / routing.used;
         let many = self.class.tokens == Count::Many;
         // Of one weight: both matrices are an expert's rows, or there are two weights.
-        let expert_rows = self.plan.weight(weights[0]).rows / routing.count;
+        let expert_rows = self.plan().weight(weights[0]).rows / routing.count;
         let of_weight = expert_rows * routing.count;
         let product = |part, first_row, first_bias, out_offset, out, out_stride| Product {
             routing,
@@ -133,8 +134,8 @@ impl Lowering<'_> {
         }
         if many {
             out.push(self.expert_lists(routing, routes));
-            let rows = Extent::Per(self.plan.value(input).rows, 1);
-            out.extend(self.expert_halves(input, self.plan.value(input).width, rows));
+            let rows = Extent::Per(self.plan().value(input).rows, 1);
+            out.extend(self.expert_halves(input, self.plan().value(input).width, rows));
         }
         for part in parts {
             // The weights that the part holds rows of, by their first rows.
@@ -167,12 +168,12 @@ impl Lowering<'_> {
         else {
             return;
         };
-        let bias = self.layout.biases_of(self.plan, &[weight], &[bias]);
-        let width = self.plan.value(value).width;
+        let bias = self.layout.biases_of(self.plan(), &[weight], &[bias]);
+        let width = self.plan().value(value).width;
         let many = self.class.tokens == Count::Many;
         if many {
             let pairs = Extent::Times(routing.used as u32);
-            let of_pair = self.plan.value(input).width / routing.used;
+            let of_pair = self.plan().value(input).width / routing.used;
             out.extend(self.expert_halves(input, of_pair, pairs));
         }
         for part in self.layout.parts(&[weight]) {
@@ -226,7 +227,7 @@ impl Lowering<'_> {
     /// A matrix for each head: as experts, of which every token uses all in order.
     pub(super) fn head_linear(&self, op: &Op, out: &mut Vec<Dispatch>) {
         let &Op::HeadLinear { input, heads, weight, out: value } = op else { return };
-        let rows = self.plan.weight(weight).rows / heads;
+        let rows = self.plan().weight(weight).rows / heads;
         let routing = &Routing {
             count: heads,
             used: heads,
@@ -269,7 +270,7 @@ impl Lowering<'_> {
             params: vec![
                 ("experts", routing.count as u32),
                 ("used", routing.used as u32),
-                ("order", order_of(self.chunk, routing, self.caps) as u32),
+                ("order", order_of(self.sizes().chunk, routing, self.caps) as u32),
             ],
             grid: [Extent::Fixed(1); 3],
             op: 0,
@@ -368,7 +369,7 @@ impl Lowering<'_> {
             ("experts", experts as u32),
             ("used", routing.used as u32),
             ("pairs_per_row", product.pairs_per_row as u32),
-            ("order", order_of(self.chunk, routing, self.caps) as u32),
+            ("order", order_of(self.sizes().chunk, routing, self.caps) as u32),
             ("first_bias", product.first_bias as u32),
         ]);
         let mut bindings = Self::weights_of(part).to_vec();

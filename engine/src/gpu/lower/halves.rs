@@ -10,18 +10,18 @@ impl Lowering<'_> {
     /// the ops that follow are such products and nothing else reads it.
     pub(super) fn norms_to_halves(&self, normed: ValueId) -> bool {
         let is_norm = |op: &Op| matches!(*op, Op::Norm { out, add: false, .. } if out == normed);
-        let Some(index) = self.plan.ops.iter().position(is_norm) else { return false };
+        let Some(index) = self.plan().ops.iter().position(is_norm) else { return false };
         let reads = |op: &&Op| op.uses().0.contains(&normed);
-        let products = self.plan.ops[index + 1..].iter().take_while(reads);
+        let products = self.plan().ops[index + 1..].iter().take_while(reads);
         let count = products.clone().filter(|op| self.takes_halves(op, normed)).count();
-        count > 0 && count == self.plan.ops.iter().filter(reads).count()
+        count > 0 && count == self.plan().ops.iter().filter(reads).count()
     }
 
     /// Whether all products of an op are of halves of `input`, row by row.
     fn takes_halves(&self, op: &Op, input: ValueId) -> bool {
         let Op::Linear { input: of, out, .. } = op else { return false };
         *of == input
-            && self.plan.value(*out).rows == self.plan.value(input).rows
+            && self.plan().value(*out).rows == self.plan().value(input).rows
             && self.products_of(op).iter().all(|(_, kernel)| kernel.takes_halves())
     }
 
@@ -37,7 +37,7 @@ impl Lowering<'_> {
         };
         let value = bound(gate, "out")?;
         let Resource::Value(id) = value else { return None };
-        let readers = self.plan.ops.iter().filter(|op| op.uses().0.contains(&id)).count();
+        let readers = self.plan().ops.iter().filter(|op| op.uses().0.contains(&id)).count();
         if (gate.variant.kernel, rounding.variant.kernel) != ("gate", "round_halves")
             || bound(rounding, "input") != Some(value)
             || readers != 1

@@ -11,14 +11,14 @@ impl Lowering<'_> {
         name: &'static str,
         id: crate::model::weights::WeightId,
     ) -> (&'static str, Resource) {
-        (name, Resource::Vector(self.layout.vector_of(self.plan, id)))
+        (name, Resource::Vector(self.layout.vector_of(self.plan(), id)))
     }
 
     pub(super) fn gate_parts(&self, op: &Op) -> Dispatch {
         let &Op::Gate { gate, activation, input, shape: (parts, width), out } = op else {
             unreachable!("called for products of parts")
         };
-        let row = |p: Parts| self.plan.value(p.value).width as u32;
+        let row = |p: Parts| self.plan().value(p.value).width as u32;
         let mut variant = Variant::new("gate_parts").constant("LANES", LANES);
         if let Some(activation) = activation {
             variant = activated(variant, activation);
@@ -91,13 +91,13 @@ impl Lowering<'_> {
             variant,
             bindings,
             params: vec![
-                ("row", self.plan.value(value).width as u32),
+                ("row", self.plan().value(value).width as u32),
                 ("offset", offset as u32),
                 ("channels", channels as u32),
             ],
             grid: [
                 Extent::Fixed((channels as u32).div_ceil(LANES)),
-                Extent::Fixed(self.sequences as u32),
+                Extent::Fixed(self.sizes().sequences as u32),
                 Extent::Fixed(1),
             ],
             op: 0,
@@ -163,6 +163,10 @@ impl Lowering<'_> {
 
     /// A workgroup a head of a sequence.
     fn by_head(&self, heads: usize) -> [Extent; 3] {
-        [Extent::Fixed(heads as u32), Extent::Fixed(self.sequences as u32), Extent::Fixed(1)]
+        [
+            Extent::Fixed(heads as u32),
+            Extent::Fixed(self.sizes().sequences as u32),
+            Extent::Fixed(1),
+        ]
     }
 }
