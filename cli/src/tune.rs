@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use engine::check::tune::{self, Measurement};
 use engine::gpu::choice::{Caps, ProductKernel, ProductShape, Take};
-use engine::gpu::tune::{self, Measurement};
 use engine::plan::Plan;
 use engine::{ContextOptions, Device, synthetic};
 

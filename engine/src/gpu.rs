@@ -2,8 +2,7 @@
 //!
 //! - [`adapter`]: which GPUs there are. [`Gpu`]: one of them, opened.
 //! - [`layout`]: how a plan's weights lie in buffers. [`upload`]: streams them there.
-//! - [`choice`]: which kernel multiplies a matrix. [`lower`]: ops to dispatches, pure. [`pipelines`]: variants compiled and self-tested.
-//! - [`self_test`]: checks kernels on first use. [`tune`]: measures them.
+//! - [`choice`]: which kernel multiplies a matrix. [`lower`]: ops to dispatches, pure. [`pipelines`]: variants compiled.
 //! - [`executor`]: a context's buffers, and the recording and submission of steps.
 //! - `halves`: whether it converts halves exactly.
 //! - [`roofline`]: what the device can do at most.
@@ -18,9 +17,7 @@ pub mod lower;
 mod pipelines;
 pub mod products;
 pub mod roofline;
-pub mod self_test;
 mod sizes;
-pub mod tune;
 mod upload;
 
 pub use adapter::{AdapterInfo, Gpu, GpuOptions, apis_by_environment, list, list_all};

@@ -36,6 +36,7 @@
 pub mod blueprint;
 pub mod cache;
 pub mod chat;
+pub mod check;
 pub mod context;
 pub mod cpu;
 pub mod device;
@@ -47,7 +48,6 @@ pub mod load;
 pub mod model;
 pub mod perplexity;
 pub mod plan;
-pub mod probe;
 pub mod profile;
 pub mod reference;
 pub mod select;

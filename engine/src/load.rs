@@ -6,12 +6,13 @@ use std::sync::{Arc, OnceLock};
 use gguf::Gguf;
 
 use crate::blueprint::Blueprint;
+use crate::check::{self_test, tune};
 use crate::cpu::{self, CpuExecutor, CpuLoops, CpuWeights};
 use crate::device::Device;
 use crate::error::Advice;
 use crate::executor::{Executor, Memory, Precision};
 use crate::gpu::choice::Caps;
-use crate::gpu::{self, GpuExecutor, GpuWeights, self_test, tune};
+use crate::gpu::{self, GpuExecutor, GpuWeights};
 use crate::model::projection::Projection;
 use crate::model::{ModelFile, Spec};
 use crate::tokenizer::Tokenizer;

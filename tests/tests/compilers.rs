@@ -11,8 +11,8 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use engine::check::tune;
 use engine::gpu::choice::{Caps, ProductKernel};
-use engine::gpu::tune;
 use engine::kv::KvType;
 use engine::plan::Plan;
 use engine_tests::compilers::slots::{Slots, measure};

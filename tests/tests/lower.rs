@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
+use engine::check::tune::shapes;
 use engine::executor::{Executor as _, Precision, Selection};
 use engine::gpu::adapter::without_driver;
 use engine::gpu::choice::{Caps, Count, Family, ProductKernel, ProductShape};
 use engine::gpu::layout::Layout;
 use engine::gpu::lower::{Dispatch, Extent, Lowering, Resource, StepClass, lower_selection};
-use engine::gpu::tune::shapes;
 use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights, predict};
 use engine::kv::KvType;
 use engine::model::ModelFile;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use engine::check::probe::{AttentionCase, ExpertsCase, LinearCase, OpCase, Probe};
 use engine::cpu::InstructionSet;
 use engine::executor::Precision;
 use engine::gpu::choice::{Caps, Count, Family, ProductKernel, ProductShape};
@@ -13,7 +14,6 @@ use engine::model::ModelFile;
 use engine::model::rope::RopeStyle;
 use engine::model::spec::{Activation, Gating, NormKind, Routing};
 use engine::plan::{Epilogue, KvLayer, Plan, ValueId};
-use engine::probe::{AttentionCase, ExpertsCase, LinearCase, OpCase, Probe};
 use engine_tests::devices::{card, gpu};
 use engine_tests::golden::{Embedding, Tiny, embedding_names, tiny_names};
 use engine_tests::real::full_tier;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::check::tune;
 use engine::gpu::choice::{Count, ProductShape};
-use engine::gpu::{Gpu, GpuOptions, roofline, tune};
+use engine::gpu::{Gpu, GpuOptions, roofline};
 use engine::model::ModelFile;
 use engine::profile::{Roof, by_variant};
 use engine::step::{SequenceId, StepToken};

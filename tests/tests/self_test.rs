@@ -1,7 +1,8 @@
 //! The self-test: a faulty kernel is caught, named and replaced.
 
+use engine::check::self_test;
+use engine::gpu::GpuOptions;
 use engine::gpu::choice::{Caps, Family};
-use engine::gpu::{GpuOptions, self_test};
 use engine::model::ModelFile;
 use engine::step::{SequenceId, StepToken};
 use engine::{Advice, Blueprint, ContextOptions, Device, LoadOptions, Model, load::SelfTest};

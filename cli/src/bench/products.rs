@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
+use engine::check::tune::{self, Measurement};
 use engine::executor::Precision;
 use engine::gpu::Gpu;
 use engine::gpu::choice::{Caps, Count, Family, ProductShape};
-use engine::gpu::tune::{self, Measurement};
 use engine::profile::Roof;
 use gguf::Format;
 use serde_json::{Value, json};

@@ -267,7 +267,7 @@ impl Gpu {
 
     /// What tells this device's kernels from others' in what is kept from run to run: the API, the adapter, its driver, and
     /// whether there are subgroups, which on DX12 depends on the compiler that lies beside the program.
-    pub(super) fn identity(&self) -> String {
+    pub(crate) fn identity(&self) -> String {
         let api = self.id.split(':').next().unwrap_or_default();
         let subgroups = if self.caps.subgroups { "subgroups" } else { "no subgroups" };
         format!("{api} {} {} {subgroups}", self.name, self.driver)

@@ -226,7 +226,7 @@ impl GpuExecutor {
     /// The dispatches of a class of steps.
     pub fn lower(&self, class: StepClass) -> Result<Vec<Dispatch>> {
         let (layout, caps) = (&self.weights.layout, &self.weights.caps);
-        lower(&self.blueprint, layout, caps, class)
+        Lowering { blueprint: &self.blueprint, layout, caps, class }.lower()
     }
 
     /// Binds the dispatches of steps of `count` tokens.
@@ -237,7 +237,7 @@ impl GpuExecutor {
         let mut starts = Vec::new();
         let mut bytes: Vec<u8> = Vec::new();
         let mut pipelines = Vec::new();
-        self.gpu.pipelines.warm(&self.gpu, &variants(dispatches))?;
+        compile(&self.gpu, dispatches)?;
         for dispatch in dispatches {
             let pipeline = self.gpu.pipelines.get(&self.gpu, &dispatch.variant)?;
             let fault = |why: String| {
@@ -594,18 +594,8 @@ impl GpuExecutor {
     }
 }
 
-/// The dispatches of a class of steps of a plan.
-pub(super) fn lower(
-    blueprint: &Blueprint,
-    layout: &Layout,
-    caps: &Caps,
-    class: StepClass,
-) -> Result<Vec<Dispatch>> {
-    Lowering { blueprint, layout, caps, class }.lower()
-}
-
 /// The distinct variants of some dispatches.
-pub(super) fn variants(dispatches: &[Dispatch]) -> Vec<Variant> {
+fn variants(dispatches: &[Dispatch]) -> Vec<Variant> {
     let variants: BTreeSet<_> = dispatches.iter().map(|dispatch| &dispatch.variant).collect();
     variants.into_iter().cloned().collect()
 }
@@ -625,9 +615,14 @@ pub fn compile_ahead(gpu: &Gpu, blueprint: &Blueprint, caps: &Caps) -> Result<()
         classes.push(StepClass { long: true, ..one });
     }
     for class in classes {
-        dispatches.extend(lower(blueprint, &layout, caps, class)?);
+        dispatches.extend(Lowering { blueprint, layout: &layout, caps, class }.lower()?);
     }
-    gpu.pipelines.warm(gpu, &variants(&dispatches))
+    compile(gpu, &dispatches)
+}
+
+/// Compiles the kernels of some dispatches on several threads.
+pub(crate) fn compile(gpu: &Gpu, dispatches: &[Dispatch]) -> Result<()> {
+    gpu.pipelines.warm(gpu, &variants(dispatches))
 }
 
 /// How many of the likeliest ids are to be kept.

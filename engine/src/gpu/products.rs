@@ -1,5 +1,4 @@
-//! The products that a plan's [`Op::Linear`]s become: the one list that [`super::lower`], [`super::tune`] and
-//! [`super::self_test`] go by.
+//! The products that a plan's [`Op::Linear`]s become: the one list that [`super::lower`] and [`crate::check`] go by.
 
 use super::choice::{Caps, Count, ProductShape};
 use super::layout::{Layout, Part};

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// A plan's weights on a device. Contexts of the model share it.
 pub struct GpuWeights {
     pub(super) gpu: Arc<Gpu>,
-    pub(super) layout: Layout,
+    pub(crate) layout: Layout,
     pub(super) matrices: Vec<wgpu::Buffer>,
     pub(super) vectors: wgpu::Buffer,
     /// What kernels may use: what the adapter offers, less what failed the self-test.

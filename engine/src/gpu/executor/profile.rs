@@ -17,7 +17,7 @@ const SET: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 
 impl GpuExecutor {
     /// Computes a step and times its dispatches, each apart.
-    pub(in crate::gpu) fn time_dispatches(
+    pub(crate) fn time_dispatches(
         &mut self,
         table: &KvTable,
         step: &Prepared,

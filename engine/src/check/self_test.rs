@@ -7,16 +7,16 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::adapter::Gpu;
-use super::choice::{Caps, Count, ProductKernel};
-use super::layout::Layout;
-use super::products;
+use super::probe::{AttentionCase, ExpertsCase, LinearCase, OpCase, Probe, choose_both};
 use crate::blueprint::Blueprint;
 use crate::executor::Precision;
+use crate::gpu::Gpu;
+use crate::gpu::choice::{Caps, Count, ProductKernel};
+use crate::gpu::layout::Layout;
+use crate::gpu::products;
 use crate::model::rope::RopeStyle;
 use crate::model::spec::{NormKind, Routing};
 use crate::plan::{Epilogue, Op, Rows};
-use crate::probe::{AttentionCase, ExpertsCase, LinearCase, OpCase, Probe, choose_both};
 use crate::select::Sampling;
 use crate::{Error, Result, cache};
 

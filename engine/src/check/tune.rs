@@ -15,15 +15,13 @@ use std::time::{Duration, Instant};
 use gguf::{BytesSource, Format, Gguf, TensorType, Writer};
 use serde::{Deserialize, Serialize};
 
-use super::adapter::Gpu;
-use super::choice::{Caps, Count, Family, ProductKernel, ProductShape};
-use super::executor::{GpuExecutor, lower, variants};
-use super::layout::Layout;
-use super::lower::StepClass;
-use super::products;
-use super::upload::GpuWeights;
 use crate::blueprint::{Blueprint, Sizes};
 use crate::executor::{Executor, Precision};
+use crate::gpu::choice::{Caps, Count, Family, ProductKernel, ProductShape};
+use crate::gpu::executor::compile;
+use crate::gpu::layout::Layout;
+use crate::gpu::lower::{Lowering, StepClass};
+use crate::gpu::{Gpu, GpuExecutor, GpuWeights, products};
 use crate::kv::{KvTable, KvType, Prepared};
 use crate::model::spec::Activation;
 use crate::model::weights::{Weight, WeightId};
@@ -235,9 +233,9 @@ impl Bench {
             let caps = Caps { forced: Some(kernel), ..caps.clone() };
             let class = StepClass::of(tokens, 0);
             let layout = &self.weights.layout;
-            all.extend(lower(&blueprint, layout, &caps, class)?);
+            all.extend(Lowering { blueprint: &blueprint, layout, caps: &caps, class }.lower()?);
         }
-        self.gpu.pipelines.warm(&self.gpu, &variants(&all))
+        compile(&self.gpu, &all)
     }
 
     /// Makes a kernel ready to multiply `count` rows of input.
