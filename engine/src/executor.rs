@@ -3,6 +3,7 @@
 use crate::error::Advice;
 use crate::kv::{KvTable, Prepared};
 use crate::model::spec::Spec;
+use crate::plan::ValueId;
 use crate::profile::StepProfile;
 use crate::select::Sampling;
 use crate::step::SequenceId;
@@ -143,6 +144,12 @@ pub trait Executor: Send {
 
     /// Writes what [`Executor::read_state`] gave.
     fn write_state(&mut self, seat: u32, bytes: &[u8]) -> Result<()>;
+
+    /// Writes an activation's first rows, before a step.
+    fn write_value(&mut self, id: ValueId, rows: &[f32]) -> Result<()>;
+
+    /// The first `floats` floats of an activation, after a step.
+    fn read_value(&mut self, id: ValueId, floats: usize) -> Result<Vec<f32>>;
 
     /// The device's name, for messages.
     fn device_name(&self) -> String;

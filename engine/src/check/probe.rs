@@ -198,10 +198,7 @@ impl Probe {
             &mut |_, _| (),
         )?;
         let mut executor = GpuExecutor::new(Arc::new(weights), self.blueprint.clone())?;
-        self.run(&mut executor, |executor, id, floats| {
-            executor.write_value(id, floats);
-        })?;
-        executor.read_value(self.out, self.expected.len())
+        self.run(&mut executor)
     }
 
     /// What the CPU makes of it, with the instructions of `set`, on two threads.
@@ -209,27 +206,20 @@ impl Probe {
         let weights = CpuWeights::load(&self.file, &self.blueprint.plan)?;
         let loops = CpuLoops { threads: 2, set, precision };
         let mut executor = CpuExecutor::new(weights, self.blueprint.clone(), loops);
-        self.run(&mut executor, |executor, id, floats| {
-            executor.write_value(id, floats);
-        })?;
-        Ok(executor.read_value(self.out, self.expected.len()))
+        self.run(&mut executor)
     }
 
-    /// Runs the steps on an executor, whose values `write` writes.
-    fn run<E: Executor>(
-        &self,
-        executor: &mut E,
-        write: impl Fn(&mut E, ValueId, &[f32]),
-    ) -> Result<()> {
+    /// Runs the steps on an executor, and answers what comes out.
+    fn run(&self, executor: &mut dyn Executor) -> Result<Vec<f32>> {
         let mut table = self.table(executor)?;
         for step in 0..self.steps {
             for (id, floats) in &self.inputs {
-                write(executor, *id, floats);
+                executor.write_value(*id, floats)?;
             }
             let prepared = table.prepare(&self.step(step))?;
             executor.step(&table, &prepared)?;
         }
-        Ok(())
+        executor.read_value(self.out, self.expected.len())
     }
 
     /// A table with the history's cells, whose keys and values go into the executor.
@@ -327,7 +317,7 @@ pub fn choose_both(
     let weights = GpuWeights::load(gpu.clone(), &file, &plan, caps.clone(), &mut |_, _| ())?;
     let blueprint = Blueprint::of(plan, sizes(1, KvType::F32, KvType::F32));
     let mut executor = GpuExecutor::new(Arc::new(weights), blueprint)?;
-    executor.write_value(ValueId(0), &logits);
+    executor.write_value(ValueId(0), &logits)?;
     executor.set_recent(&recent);
     let (sequence, position, ring) = (SequenceId(5), 1234, 0);
     executor.select(&Selection { sampling: sampling.clone(), sequence, position, ring })?;

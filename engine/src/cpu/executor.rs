@@ -132,17 +132,6 @@ impl CpuExecutor {
         }
     }
 
-    /// Writes rows of an activation, for tests of single ops.
-    pub fn write_value(&mut self, id: ValueId, rows: &[f32]) {
-        let buffer = &mut self.values[self.blueprint.placement.buffer_of[id.0]];
-        buffer[..rows.len()].copy_from_slice(rows);
-    }
-
-    /// Reads `floats` floats of an activation, for tests of single ops.
-    pub fn read_value(&self, id: ValueId, floats: usize) -> Vec<f32> {
-        self.value(id)[..floats].to_vec()
-    }
-
     fn compute(&mut self, op: &Op, step: &Prepared) -> Result<()> {
         match op {
             Op::Embed { table: weight, scale, out } => self.embed(*weight, *scale, *out, step),
@@ -650,6 +639,16 @@ impl Executor for CpuExecutor {
             rest = after;
         }
         Ok(())
+    }
+
+    fn write_value(&mut self, id: ValueId, rows: &[f32]) -> Result<()> {
+        let buffer = &mut self.values[self.blueprint.placement.buffer_of[id.0]];
+        buffer[..rows.len()].copy_from_slice(rows);
+        Ok(())
+    }
+
+    fn read_value(&mut self, id: ValueId, floats: usize) -> Result<Vec<f32>> {
+        Ok(self.value(id)[..floats].to_vec())
     }
 
     fn device_name(&self) -> String {

@@ -555,26 +555,6 @@ impl GpuExecutor {
         self.gpu.check()
     }
 
-    /// Writes rows of an activation, for tests of single ops.
-    pub fn write_value(&self, id: ValueId, rows: &[f32]) {
-        let bytes = bytemuck::cast_slice(rows);
-        self.gpu.queue.write_buffer(self.value_buffer(id), 0, bytes);
-        if let Some(apart) =
-            self.apart.get(&id.0).filter(|apart| apart.size() >= bytes.len() as u64)
-        {
-            self.gpu.queue.write_buffer(apart, 0, bytes);
-        }
-    }
-
-    /// Reads `floats` floats of an activation, for tests of single ops.
-    pub fn read_value(&self, id: ValueId, floats: usize) -> Result<Vec<f32>> {
-        let bytes = (floats * 4) as u64;
-        let usage = Usage::MAP_READ | Usage::COPY_DST;
-        let readback = self.gpu.buffer("readback", bytes, usage);
-        self.copy_out(self.value_buffer(id), 0, &readback, 0, bytes);
-        self.gpu.read_mapped(&readback, bytes)
-    }
-
     fn copy_out(&self, from: &wgpu::Buffer, at: u64, to: &wgpu::Buffer, to_at: u64, bytes: u64) {
         let mut encoder =
             self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -782,6 +762,25 @@ impl Executor for GpuExecutor {
             rest = after;
         }
         self.gpu.check()
+    }
+
+    fn write_value(&mut self, id: ValueId, rows: &[f32]) -> Result<()> {
+        let bytes = bytemuck::cast_slice(rows);
+        self.gpu.queue.write_buffer(self.value_buffer(id), 0, bytes);
+        if let Some(apart) =
+            self.apart.get(&id.0).filter(|apart| apart.size() >= bytes.len() as u64)
+        {
+            self.gpu.queue.write_buffer(apart, 0, bytes);
+        }
+        self.gpu.check()
+    }
+
+    fn read_value(&mut self, id: ValueId, floats: usize) -> Result<Vec<f32>> {
+        let bytes = (floats * 4) as u64;
+        let usage = Usage::MAP_READ | Usage::COPY_DST;
+        let readback = self.gpu.buffer("readback", bytes, usage);
+        self.copy_out(self.value_buffer(id), 0, &readback, 0, bytes);
+        self.gpu.read_mapped(&readback, bytes)
     }
 
     fn device_name(&self) -> String {
