@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn advice_names_this_programs_options() {
         let error = |error: Error| text(&anyhow::Error::from(error).context("model.gguf"));
-        let full = Error::ContextFull { wanted: 65, cells: 64, trained: 512 };
+        let full = Error::ContextFull { wanted: 65, positions: 64, trained: 512 };
         assert_eq!(
             error(full),
             "model.gguf: the context is full: 65 positions are needed, the context has 64; give a shorter prompt; use a larger --ctx (the model was made for 512)"

@@ -9,7 +9,7 @@ use engine::{ContextOptions, LoadOptions};
 use serde_json::json;
 
 use crate::models::ModelName;
-use crate::options::{DeviceArgs, cells};
+use crate::options::{DeviceArgs, positions};
 use crate::{models, output, tokenize, values};
 
 /// Print the embeddings of texts as JSON, each of length 1.
@@ -40,9 +40,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let file = models::open_model(&args.model)?;
     let device = args.device.open(Some(file.spec.layers.len()))?;
     // More positions than the model has are of no use: a longer text is refused with the model's limit.
-    let cells = cells(args.ctx, file.spec.context_length)
-        .map(|cells| cells.min(file.spec.most_positions()));
-    let options = ContextOptions { cells, ..ContextOptions::default() };
+    let positions = positions(args.ctx, file.spec.context_length)
+        .map(|positions| positions.min(file.spec.most_positions()));
+    let options = ContextOptions { positions, ..ContextOptions::default() };
     let load = LoadOptions { map: args.device.map(), ..LoadOptions::from(options.clone()) };
     let model = models::load_file(&device, file, &load)?;
     let tokenizer = model.tokenizer()?;

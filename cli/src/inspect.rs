@@ -58,8 +58,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let memory = model.as_ref().map_err(ToString::to_string).and_then(|model| {
         let memory = predict(model, &device, &options, Precision::F16Tiles)
             .map_err(|error| error.to_string())?;
-        let cells = options.sizes(&model.spec).map_err(|error| error.to_string())?.cells;
-        Ok((memory, cells))
+        let positions = options.sizes(&model.spec).map_err(|error| error.to_string())?.positions;
+        Ok((memory, positions))
     });
     let architecture =
         file.metadata.text("general.architecture").map_or("unknown".into(), Cow::into_owned);
@@ -76,9 +76,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             })
             .collect();
         let memory = match &memory {
-            Ok((memory, cells)) => json!({
+            Ok((memory, positions)) => json!({
                 "device": device.name(),
-                "context": cells,
+                "context": positions,
                 "weights": memory.weights,
                 "kv": memory.kv,
                 "compute": memory.compute,
@@ -153,14 +153,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let capability = capability(&file, &architecture, model.as_ref().ok());
     sections.push(("Capabilities", vec![row(capability, String::new())]));
     match memory {
-        Ok((memory, cells)) => sections.push((
+        Ok((memory, positions)) => sections.push((
             "Memory",
             vec![
                 row("device", device.name()),
                 row(
                     "context",
                     format!(
-                        "{cells}, keys {}, values {}",
+                        "{positions}, keys {}, values {}",
                         options.key_type.name(),
                         options.value_type.name()
                     ),

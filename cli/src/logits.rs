@@ -47,10 +47,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     file.language_model()?;
     let device = args.device.open_for(args.precision.class(), Some(file.spec.layers.len()))?;
     // Where no context is asked for, the tokens need one that holds them.
-    let default = file.spec.context_length.min(engine::blueprint::DEFAULT_CELLS);
+    let default = file.spec.context_length.min(engine::blueprint::DEFAULT_POSITIONS);
     let fitting = ids.len().max(default).min(file.spec.context_length.max(default));
     let asked = args.context.options(&file.spec);
-    let options = ContextOptions { cells: asked.cells.or(Some(fitting)), ..asked };
+    let options = ContextOptions { positions: asked.positions.or(Some(fitting)), ..asked };
     let load = LoadOptions {
         precision: args.precision.class(),
         map: args.device.map(),
@@ -69,11 +69,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             None => logits.iter().map(|&logit| json!(logit)).collect(),
         });
     };
-    if ids.len() > context.cells() {
+    if ids.len() > context.positions() {
         bail!(
             "{} ids were given, the context has {} positions: use --ctx {} or more",
             ids.len(),
-            context.cells(),
+            context.positions(),
             ids.len()
         );
     }

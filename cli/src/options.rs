@@ -321,7 +321,7 @@ impl ContextArgs {
     /// The engine's options for a model.
     pub fn options(&self, spec: &Spec) -> ContextOptions {
         ContextOptions {
-            cells: cells(self.ctx, spec.context_length),
+            positions: positions(self.ctx, spec.context_length),
             ..self.options_without_model()
         }
     }
@@ -338,8 +338,8 @@ impl ContextArgs {
 }
 
 /// Positions as `-c` asks for them: 0 is the model's own.
-pub fn cells(ctx: Option<usize>, trained: usize) -> Option<usize> {
-    ctx.map(|cells| if cells == 0 { trained } else { cells })
+pub fn positions(ctx: Option<usize>, trained: usize) -> Option<usize> {
+    ctx.map(|positions| if positions == 0 { trained } else { positions })
 }
 
 /// Reads a cache type by llama.cpp's name.

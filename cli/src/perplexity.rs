@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let device = args.device.open_for(precision, Some(file.spec.layers.len()))?;
     let chunk = if args.ctx == 0 { file.spec.context_length } else { args.ctx };
     let options = ContextOptions {
-        cells: Some(chunk),
+        positions: Some(chunk),
         key_type: args.cache_type_k,
         value_type: args.cache_type_v,
         ..ContextOptions::default()

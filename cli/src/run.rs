@@ -447,7 +447,7 @@ fn print_effective(
     let memory = context.memory();
     output::say(format_args!(
         "context {}, keys {}, values {}, precision {}; weights {}, cache {}, compute {}, staging {}; on {}",
-        context.cells(),
+        context.positions(),
         args.context.cache_type_k.name(),
         args.context.cache_type_v.name(),
         precision.name(),

@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bail!("the CPU has nothing to tune: name a GPU with --device (see `engine devices`)");
     };
     let sizes = ContextOptions::default().sizes(&model.spec)?;
-    let plan = Plan::new(&model, sizes.cells)?;
+    let plan = Plan::new(&model, sizes.positions)?;
     let precision = gpu.caps.possible(args.precision.class().in_model(&model.spec));
     let caps = Caps { precision, tuned: BTreeMap::new(), ..gpu.caps.clone() };
     let shapes = tune::shapes(&plan, &caps)?;

@@ -20,8 +20,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("which texts? give at least one".into());
     }
     let device = Device::open(&DeviceOptions::default())?;
-    let options =
-        ContextOptions { cells: Some(512), sequences: texts.len(), ..ContextOptions::default() };
+    let options = ContextOptions {
+        positions: Some(512),
+        sequences: texts.len(),
+        ..ContextOptions::default()
+    };
     let model = Model::load(&[device], &path, &LoadOptions::from(options.clone()))?;
     let tokenizer = model.tokenizer()?;
     let mut context = model.context(&options)?;

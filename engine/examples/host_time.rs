@@ -32,14 +32,14 @@ fn main() -> Result<()> {
     let file = ModelFile::open(&path)?;
     let header = start.elapsed();
     let options =
-        ContextOptions { cells: Some(512), outputs: Some(1), ..ContextOptions::default() };
+        ContextOptions { positions: Some(512), outputs: Some(1), ..ContextOptions::default() };
     let blueprint = Blueprint::new(&file, &options)?;
     let start = Instant::now();
     let plan = &blueprint.plan;
     let weights =
         GpuWeights::load(gpu.clone(), &file.gguf, plan, gpu.caps.clone(), &mut |_, _| ())?;
     let load = start.elapsed();
-    let mut table = blueprint.table(blueprint.sizes.cells);
+    let mut table = blueprint.table(blueprint.sizes.positions);
     let mut executor = GpuExecutor::new(weights.into(), blueprint)?;
     let mut times = Vec::new();
     for position in 0..STEPS {

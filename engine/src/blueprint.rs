@@ -6,14 +6,16 @@ use crate::kv::{Group, KvTable, KvType};
 use crate::model::spec::MOST_IN_A_STEP;
 use crate::model::weights::Weight;
 use crate::model::{ModelFile, Spec};
-use crate::plan::{KvLayerId, Placement, Plan, place};
+use crate::plan::{Buffers, KvLayerId, Plan, place};
 use crate::{Error, Result};
 
 /// The sizes and types of a context.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ContextOptions {
-    /// Positions a sequence; none: the smaller of the model's own and 4096.
-    pub cells: Option<usize>,
+    /// The most positions that one sequence may have; none: the smaller of the model's own and 4096.
+    pub positions: Option<usize>,
+    /// Positions of all sequences together; none: as many as one may have.
+    pub pool: Option<usize>,
     /// Sequences at once.
     pub sequences: usize,
     /// The most tokens computed in one go.
@@ -29,7 +31,8 @@ pub struct ContextOptions {
 impl Default for ContextOptions {
     fn default() -> Self {
         Self {
-            cells: None,
+            positions: None,
+            pool: None,
             sequences: 1,
             chunk: 512,
             outputs: None,
@@ -40,18 +43,21 @@ impl Default for ContextOptions {
 }
 
 /// Positions of a context where nothing else is asked for.
-pub const DEFAULT_CELLS: usize = 4096;
+pub const DEFAULT_POSITIONS: usize = 4096;
 /// The most bytes of logits that are computed in one go.
 const LOGITS_BYTES: usize = 64 << 20;
 
 impl ContextOptions {
     /// The sizes for a model, checked.
     pub fn sizes(&self, spec: &Spec) -> Result<Sizes> {
-        let cells = self.cells.unwrap_or(spec.context_length.min(DEFAULT_CELLS));
-        if cells == 0 || cells > 1 << 24 {
-            return Err(Error::Option(format!(
-                "a context of {cells} positions is out of range (1 to 2^24)"
-            )));
+        let positions = self.positions.unwrap_or(spec.context_length.min(DEFAULT_POSITIONS));
+        let pool = self.pool.unwrap_or(positions);
+        for count in [positions, pool] {
+            if count == 0 || count > 1 << 24 {
+                return Err(Error::Option(format!(
+                    "a context of {count} positions is out of range (1 to 2^24)"
+                )));
+            }
         }
         if self.sequences == 0 || self.sequences > 4096 {
             return Err(Error::Option(format!(
@@ -60,10 +66,11 @@ impl ContextOptions {
             )));
         }
         // Where tokens see later ones a text is one step.
-        let chunk = if spec.sees_ahead() { cells } else { self.chunk };
-        let chunk = chunk.clamp(1, MOST_IN_A_STEP).min(cells.max(self.sequences));
+        let chunk = if spec.sees_ahead() { positions } else { self.chunk };
+        let chunk = chunk.clamp(1, MOST_IN_A_STEP).min(positions.max(self.sequences));
         Ok(Sizes {
-            cells,
+            positions,
+            pool,
             sequences: self.sequences,
             chunk,
             // Embedding models give a state a token.
@@ -82,8 +89,11 @@ impl ContextOptions {
 /// The sizes of a context, fixed before anything is allocated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sizes {
-    /// Positions a sequence.
-    pub cells: usize,
+    /// The most positions that one sequence may have.
+    pub positions: usize,
+    /// Positions of all sequences together. (Each sequence but one has up to a block more, so that none finds the pool's
+    /// last block half used by another.)
+    pub pool: usize,
     /// Sequences at once.
     pub sequences: usize,
     /// The most tokens of a step on the device.
@@ -107,7 +117,7 @@ pub struct Blueprint {
     /// The groups of layers: all positions are kept in the first's, those of a window in the second's, if there is one.
     pub groups: Vec<Group>,
     /// Where the plan's values live.
-    pub placement: Placement,
+    pub buffers: Buffers,
 }
 
 impl Blueprint {
@@ -132,7 +142,7 @@ impl Blueprint {
         let sizes = options.sizes(&model.spec)?;
         check_cache(&model.spec, model.gguf.file(), &sizes)?;
         let loaded = weights.len();
-        let plan = Plan::with_weights(model, sizes.cells, weights)?;
+        let plan = Plan::with_weights(model, sizes.positions, weights)?;
         if loaded > 0 && plan.weights.len() > loaded {
             let name = &plan.weights[loaded].name;
             return Err(Error::Internal(format!("tensor {name} was not loaded with the model")));
@@ -144,8 +154,8 @@ impl Blueprint {
     pub fn of(plan: impl Into<Arc<Plan>>, sizes: Sizes) -> Self {
         let plan = plan.into();
         let groups = groups(&plan, &sizes);
-        let placement = place(&plan, sizes.chunk, sizes.outputs);
-        Self { plan, sizes, groups, placement }
+        let buffers = place(&plan, sizes.chunk, sizes.outputs);
+        Self { plan, sizes, groups, buffers }
     }
 
     /// The same plan in a context of other sizes: for what it takes. (Rotations may depend on the length of a context: to
@@ -157,8 +167,8 @@ impl Blueprint {
 
     /// The table of a context without sequences, of a model for texts of so many positions.
     pub fn table(&self, context_length: usize) -> KvTable {
-        let Sizes { cells, sequences, .. } = self.sizes;
-        let table = KvTable::new(self.groups.clone(), cells, sequences, context_length);
+        let Sizes { positions, sequences, .. } = self.sizes;
+        let table = KvTable::new(self.groups.clone(), positions, sequences, context_length);
         if self.plan.states.is_empty() { table } else { table.with_states() }
     }
 
@@ -170,7 +180,8 @@ impl Blueprint {
 
 /// The group of layers that see all positions, and that of windowed ones where there are any.
 fn groups(plan: &Plan, sizes: &Sizes) -> Vec<Group> {
-    let group = |window| Group::new(window, sizes.cells, sizes.sequences, sizes.chunk);
+    let room = (sizes.positions, sizes.pool);
+    let group = |window| Group::new(window, room, sizes.sequences, sizes.chunk);
     let window = plan.kv_layers.iter().find_map(|layer| layer.window);
     std::iter::once(group(None)).chain(window.map(|window| group(Some(window)))).collect()
 }
@@ -217,12 +228,12 @@ mod tests {
     #[test]
     fn another_context_numbers_its_weights_as_the_model_was_loaded() {
         let model = crate::synthetic::open("llama-1b/2:q4_0").unwrap();
-        let options = ContextOptions { cells: Some(256), ..ContextOptions::default() };
+        let options = ContextOptions { positions: Some(256), ..ContextOptions::default() };
         let first = Blueprint::new(&model, &options).unwrap().plan;
         // As if the model had found them in another order.
         let mut loaded = first.weights.clone();
         loaded.reverse();
-        let longer = ContextOptions { cells: Some(1024), ..options.clone() };
+        let longer = ContextOptions { positions: Some(1024), ..options.clone() };
         let second = Blueprint::with_weights(&model, &longer, loaded.clone()).unwrap();
         let of = |weights: &[Weight]| weights.iter().map(|w| w.name.clone()).collect::<Vec<_>>();
         assert_eq!(of(&second.plan.weights), of(&loaded));
@@ -237,13 +248,14 @@ mod tests {
     #[test]
     fn what_a_longer_context_takes_needs_no_other_plan() {
         let model = crate::synthetic::open("gemma3-4b/6:q4_0").unwrap();
-        let of = |cells| {
-            let options = ContextOptions { cells: Some(cells), ..ContextOptions::default() };
+        let of = |positions| {
+            let options =
+                ContextOptions { positions: Some(positions), ..ContextOptions::default() };
             Blueprint::new(&model, &options).unwrap()
         };
         let (short, long) = (of(256), of(8192));
         let resized = short.resized(long.sizes.clone());
-        assert_eq!((&resized.groups, &resized.placement), (&long.groups, &long.placement));
+        assert_eq!((&resized.groups, &resized.buffers), (&long.groups, &long.buffers));
         assert_eq!(resized.groups.len(), 2);
         assert_ne!(short.groups, long.groups);
     }

@@ -239,8 +239,8 @@ impl Context {
     }
 
     /// Positions a sequence may have.
-    pub fn cells(&self) -> usize {
-        self.sizes.cells
+    pub fn positions(&self) -> usize {
+        self.sizes.positions
     }
 
     /// The sizes.

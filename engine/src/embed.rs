@@ -17,8 +17,12 @@ pub fn embed(model: &Model, context: &mut Context, ids: &[u32]) -> Result<Vec<f3
     if ids.is_empty() {
         return Err(Error::Option("the text has no tokens: give some text".into()));
     }
-    let (cells, chunk) = (context.cells(), context.sizes().chunk);
-    check_length(spec, ids.len(), if spec.sees_ahead() { cells.min(chunk) } else { cells })?;
+    let (positions, chunk) = (context.positions(), context.sizes().chunk);
+    check_length(
+        spec,
+        ids.len(),
+        if spec.sees_ahead() { positions.min(chunk) } else { positions },
+    )?;
     let sequence = SequenceId(0);
     let mut tokens = StepToken::run(sequence, 0, ids, true);
     // Encoders that norm sums give the states of all tokens in any case.

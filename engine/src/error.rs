@@ -127,25 +127,25 @@ pub enum Error {
     },
     /// A prompt does not fit the context.
     #[error(
-        "the prompt has {tokens} tokens, the context has {cells} positions and one must be left for the answer; shorten the prompt"
+        "the prompt has {tokens} tokens, the context has {positions} positions and one must be left for the answer; shorten the prompt"
     )]
     PromptTooLong {
         /// Tokens of the prompt.
         tokens: usize,
         /// Positions the context has.
-        cells: usize,
+        positions: usize,
         /// The model's own context length.
         trained: usize,
     },
     /// A step does not fit the context.
     #[error(
-        "the context is full: {wanted} positions are needed, the context has {cells}; give a shorter prompt"
+        "the context is full: {wanted} positions are needed, the context has {positions}; give a shorter prompt"
     )]
     ContextFull {
         /// Positions needed.
         wanted: usize,
         /// Positions the context has.
-        cells: usize,
+        positions: usize,
         /// The model's own context length.
         trained: usize,
     },

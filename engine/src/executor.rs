@@ -1,7 +1,7 @@
 //! What a context asks of a device, whichever it is.
 
 use crate::error::Advice;
-use crate::kv::{KvTable, Prepared};
+use crate::kv::{KvTable, PlacedStep};
 use crate::model::spec::Spec;
 use crate::plan::ValueId;
 use crate::profile::StepProfile;
@@ -91,10 +91,10 @@ pub struct Selection {
 /// Computes steps: a context's device side.
 pub trait Executor: Send {
     /// Computes a step whose tokens have cells. Its logits can be read until the next step.
-    fn step(&mut self, table: &KvTable, step: &Prepared) -> Result<()>;
+    fn step(&mut self, table: &KvTable, step: &PlacedStep) -> Result<()>;
 
     /// Computes a step dispatch by dispatch and answers what each took. Its logits can be read until the next step.
-    fn profile(&mut self, _table: &KvTable, _step: &Prepared) -> Result<StepProfile> {
+    fn profile(&mut self, _table: &KvTable, _step: &PlacedStep) -> Result<StepProfile> {
         Err(Error::unsupported("only a GPU's dispatches can be timed", Advice::UseGpu))
     }
 
@@ -118,7 +118,7 @@ pub trait Executor: Send {
     fn step_and_select(
         &mut self,
         table: &KvTable,
-        step: &Prepared,
+        step: &PlacedStep,
         selection: &Selection,
     ) -> Result<()> {
         self.step(table, step)?;

@@ -4,7 +4,7 @@ mod kind;
 mod table;
 
 pub use kind::KvType;
-pub use table::{BlockCopy, Group, KvTable, Placed, Prepared};
+pub use table::{BlockCopy, Group, KvTable, Placed, PlacedStep};
 
 /// Positions per block: the unit in which cells are given out, shared and copied.
 pub const BLOCK: usize = 64;

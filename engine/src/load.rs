@@ -264,16 +264,16 @@ fn check_fit(
     let need = |blueprint: &Blueprint| -> Result<u64> {
         Ok(needed(predict_for(blueprint, device, precision)?, loaded))
     };
-    let cells = blueprint.sizes.cells;
+    let positions = blueprint.sizes.positions;
     let needed = need(blueprint)?;
     if needed <= available {
         return Ok(());
     }
     // The largest multiple of 256 positions that fits, by halving.
-    let (mut fits, mut too_much) = (0, cells.div_ceil(256));
+    let (mut fits, mut too_much) = (0, positions.div_ceil(256));
     while fits + 1 < too_much {
         let middle = usize::midpoint(fits, too_much);
-        let options = ContextOptions { cells: Some(middle * 256), ..options.clone() };
+        let options = ContextOptions { positions: Some(middle * 256), ..options.clone() };
         if need(&blueprint.resized(options.sizes(spec)?))? <= available {
             fits = middle;
         } else {
@@ -281,7 +281,7 @@ fn check_fit(
         }
     }
     let advice = if fits > 0 {
-        Advice::ContextOf { positions: fits * 256, refused: cells }
+        Advice::ContextOf { positions: fits * 256, refused: positions }
     } else if device.is_cpu() {
         Advice::SmallerModel
     } else {

@@ -65,10 +65,10 @@ pub fn measure(
             "chunks of {length} tokens are too short to measure: 4 are the least"
         )));
     }
-    if length > context.cells() {
+    if length > context.positions() {
         return Err(Error::Option(format!(
             "chunks of {length} tokens do not fit a context of {}",
-            context.cells()
+            context.positions()
         )));
     }
     // llama-perplexity asks for two chunks, so that a short text is not taken for a measurement.

@@ -6,7 +6,7 @@
 mod decoder;
 mod liveness;
 
-pub use liveness::{Placement, place};
+pub use liveness::{Buffers, place};
 
 use crate::Result;
 use crate::kv::KvType;

@@ -213,13 +213,13 @@ impl Session {
         let start = Instant::now();
         let context = self.context.clone();
         let mut context = context.lock().unwrap_or_else(PoisonError::into_inner);
-        let cells = context.cells();
+        let positions = context.positions();
         if self.prompt.is_empty() {
             return Err(Error::EmptyPrompt);
         }
-        if self.prompt.len() >= cells {
+        if self.prompt.len() >= positions {
             let tokens = self.prompt.len();
-            return Err(Error::PromptTooLong { tokens, cells, trained: self.trained });
+            return Err(Error::PromptTooLong { tokens, positions, trained: self.trained });
         }
         let parser = PartParser::new(self.marks(), &self.prompt_end);
         let mut run = Generating {
@@ -333,7 +333,7 @@ impl Generating<'_> {
 
     /// The loop that reads logits and chooses here.
     fn on_host(&mut self, context: &mut Context) -> Result<()> {
-        let cells = context.cells();
+        let positions = context.positions();
         let sequence = self.session.sequence;
         let steps = self.session.prompt_steps(context);
         let mut logits = Vec::new();
@@ -352,7 +352,7 @@ impl Generating<'_> {
             let id = self.options.sampling.choose(&logits, &recent, sequence.0, position as u32);
             recent.push(id);
             let stop = self.accept(id);
-            if let Some(stop) = stop.or((position >= cells).then_some(Stop::ContextFull)) {
+            if let Some(stop) = stop.or((position >= positions).then_some(Stop::ContextFull)) {
                 self.generation.stop = stop;
                 return Ok(());
             }
@@ -366,7 +366,7 @@ impl Generating<'_> {
     /// The loop that runs ahead: the device chooses ids and computes the next step before the last id has
     /// come here. What was computed beyond the end is undone.
     fn ahead(&mut self, context: &mut Context) -> Result<()> {
-        let cells = context.cells();
+        let positions = context.positions();
         let sequence = self.session.sequence;
         let steps = self.session.prompt_steps(context);
         let selection = |position: usize, ring: u32| Selection {
@@ -396,7 +396,7 @@ impl Generating<'_> {
             // One more than the id that is on its way.
             let one_more =
                 self.options.max_tokens.is_none_or(|max| self.generation.tokens.len() + 1 < max);
-            let ahead = one_more && position < cells;
+            let ahead = one_more && position < positions;
             if ahead {
                 let step = [StepToken {
                     input: Input::Pending(ring % RING),

@@ -52,7 +52,7 @@ fn encoders_equal_llama_cpp() {
             check(&name, "reference", &pooled, &sequence.embedding);
         }
         let context = ContextOptions {
-            cells: Some(golden.n_ctx),
+            positions: Some(golden.n_ctx),
             key_type: KvType::F32,
             value_type: KvType::F32,
             ..ContextOptions::default()

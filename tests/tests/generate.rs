@@ -13,7 +13,7 @@ use engine_tests::devices::{cpu_device, gpu};
 use engine_tests::golden::Tiny;
 
 fn session(model: &Model, cells: usize) -> Session {
-    let options = ContextOptions { cells: Some(cells), ..ContextOptions::default() };
+    let options = ContextOptions { positions: Some(cells), ..ContextOptions::default() };
     let context = Arc::new(Mutex::new(model.context(&options).unwrap()));
     Session::new(model, context, SequenceId(0)).unwrap()
 }

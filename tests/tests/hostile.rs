@@ -23,7 +23,7 @@ fn use_file(bytes: Vec<u8>) -> Result<(), String> {
     tokenizer.decode(&ids);
     let model = ModelFile::from_gguf(file).map_err(text)?;
     let options =
-        ContextOptions { cells: Some(64), chunk: 16, outputs: Some(1), ..Default::default() };
+        ContextOptions { positions: Some(64), chunk: 16, outputs: Some(1), ..Default::default() };
     let blueprint = Blueprint::new(&model, &options).map_err(text)?;
     let device =
         engine::Device::Cpu { threads: 1, set: InstructionSet::detect(), memory_limit: None };

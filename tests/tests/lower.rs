@@ -26,7 +26,7 @@ fn param(dispatch: &Dispatch, name: &str) -> u32 {
 
 /// A context of 512 positions for one sequence, which takes all of them at once.
 fn blueprint(model: &ModelFile) -> Blueprint {
-    let options = ContextOptions { cells: Some(512), ..ContextOptions::default() };
+    let options = ContextOptions { positions: Some(512), ..ContextOptions::default() };
     Blueprint::new(model, &options).unwrap()
 }
 
@@ -105,7 +105,7 @@ fn every_dispatch_is_complete_and_within_limits() {
     for name in tiny_names() {
         let model = ModelFile::open(Tiny::load(&name).path()).unwrap();
         let options = ContextOptions {
-            cells: Some(512),
+            positions: Some(512),
             sequences: 2,
             value_type: KvType::F32,
             ..ContextOptions::default()
@@ -252,7 +252,7 @@ fn a_decode_step_is_few_dispatches() {
 /// How many dispatches wait for all earlier ones: those that write a buffer that one before has used, or use one that it
 /// has written. So wgpu sees it, whatever was waited for in between.
 fn waits(dispatches: &[Dispatch], blueprint: &Blueprint) -> usize {
-    let Blueprint { plan, placement, .. } = blueprint;
+    let Blueprint { plan, buffers, .. } = blueprint;
     let apart = |id: &ValueId| {
         plan.ops.iter().any(|op| matches!(op, Op::QkRopeStore { v: Some(v), .. } if v == id))
     };
@@ -270,7 +270,7 @@ fn waits(dispatches: &[Dispatch], blueprint: &Blueprint) -> usize {
             let writes = kind == BindingKind::ReadWrite;
             let buffer = match resource {
                 Resource::Value(id) if !apart(id) => {
-                    format!("value buffer {}", placement.buffer_of[id.0])
+                    format!("value buffer {}", buffers.buffer_of[id.0])
                 }
                 other => format!("{other:?}"),
             };

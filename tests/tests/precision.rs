@@ -18,7 +18,7 @@ use engine_tests::stepper::{Cut, check_sequence_within};
 
 fn options(golden: &Tiny, kv: KvType) -> ContextOptions {
     ContextOptions {
-        cells: Some(golden.n_ctx),
+        positions: Some(golden.n_ctx),
         sequences: golden.sequences.len(),
         key_type: kv,
         value_type: kv,
@@ -111,7 +111,7 @@ fn int8_is_no_farther_from_exact_than_llama_cpp() {
 fn real(real: &RealModel, device: Device, precision: Precision, prompts: &[&str]) -> Distance {
     let golden = real.load();
     let context_options = ContextOptions {
-        cells: Some(1024),
+        positions: Some(1024),
         key_type: KvType::F32,
         value_type: KvType::F32,
         ..ContextOptions::default()

@@ -19,7 +19,7 @@ fn timed() -> Arc<Gpu> {
 
 fn context(gpu: &Arc<Gpu>, name: &str) -> (Context, ModelFile) {
     let model = ModelFile::open(Tiny::load(name).path()).unwrap();
-    let options = ContextOptions { cells: Some(256), chunk: 64, ..ContextOptions::default() };
+    let options = ContextOptions { positions: Some(256), chunk: 64, ..ContextOptions::default() };
     (gpu_context(gpu, &model, &options), model)
 }
 

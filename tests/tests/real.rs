@@ -45,7 +45,12 @@ fn tokenizers_and_templates() {
 }
 
 fn options(kv: KvType) -> ContextOptions {
-    ContextOptions { cells: Some(1024), key_type: kv, value_type: kv, ..ContextOptions::default() }
+    ContextOptions {
+        positions: Some(1024),
+        key_type: kv,
+        value_type: kv,
+        ..ContextOptions::default()
+    }
 }
 
 fn check(real: &RealModel, device: Device, prompts: Option<&[&str]>) {
@@ -139,7 +144,7 @@ fn perplexities_are_the_exact_ones() {
     let text = text.unwrap();
     for (real, exact) in PERPLEXITIES {
         for (kv, bound) in [(KvType::F32, 0.001), (KvType::Q8_0, 0.005)] {
-            let options = ContextOptions { cells: Some(512), ..options(kv) };
+            let options = ContextOptions { positions: Some(512), ..options(kv) };
             let load = LoadOptions::from(options.clone());
             let model = Model::load(&[cpu_device()], real.path(), &load).unwrap();
             let tokenizer = model.tokenizer().unwrap();

@@ -34,7 +34,8 @@ fn on_both(
         let model = ModelFile::open(Tiny::load(name).path()).unwrap();
         for kv in [KvType::F32, KvType::F16] {
             let options = ContextOptions {
-                cells: Some(cells),
+                positions: Some(cells),
+                pool: None,
                 sequences,
                 chunk,
                 outputs: None,
@@ -161,7 +162,7 @@ fn a_full_context_and_wrong_steps_are_errors() {
     on_both(64, 1, 64, |fresh| {
         let mut context = fresh();
         let error = context.step(&StepToken::run(A, 0, &ids(1, 65), false)).unwrap_err();
-        assert!(matches!(error, Error::ContextFull { wanted: 65, cells: 64, .. }), "{error}");
+        assert!(matches!(error, Error::ContextFull { wanted: 65, positions: 64, .. }), "{error}");
         assert!(matches!(error.advice(), Some(Advice::LargerContext { .. })), "{error}");
         context.free(A);
         context.step(&StepToken::run(A, 0, &ids(1, 64), false)).unwrap();
@@ -184,7 +185,7 @@ fn chunks_make_no_difference() {
     let model = ModelFile::open(Tiny::load("gemma3").path()).unwrap();
     let mut expected: Option<Vec<Vec<f32>>> = None;
     for chunk in [512, 64, 33, 8, 1] {
-        let options = ContextOptions { cells: Some(512), chunk, ..ContextOptions::default() };
+        let options = ContextOptions { positions: Some(512), chunk, ..ContextOptions::default() };
         for mut context in [
             gpu_context(&gpu, &model, &options),
             cpu_context(&model, &options, InstructionSet::detect(), Precision::F32),
@@ -203,7 +204,7 @@ fn chunks_make_no_difference() {
 fn masked_features_and_tiny_bindings_make_no_difference() {
     let golden = Tiny::load("llama.Q4_0");
     let model = ModelFile::open(golden.path()).unwrap();
-    let options = ContextOptions { cells: Some(128), ..ContextOptions::default() };
+    let options = ContextOptions { positions: Some(128), ..ContextOptions::default() };
     let text = &golden.sequences[2].ids;
     let mut rows = Vec::new();
     for gpu_options in [
@@ -228,7 +229,7 @@ fn predicted_memory_is_allocated_memory() {
         let model = ModelFile::open(Tiny::load(name).path()).unwrap();
         let device = Device::Gpu(gpu.clone());
         let options =
-            ContextOptions { cells: Some(512), sequences: 2, ..ContextOptions::default() };
+            ContextOptions { positions: Some(512), sequences: 2, ..ContextOptions::default() };
         let predicted = predict(&model, &device, &options, Precision::F32).unwrap();
         let before = gpu.allocated_bytes().expect("an allocator report");
         let loaded =
@@ -255,7 +256,7 @@ fn models_that_do_not_fit_are_refused_with_advice() {
             ..Default::default()
         };
         let device = Device::open(&options).unwrap();
-        let context = ContextOptions { cells: Some(cells), ..ContextOptions::default() };
+        let context = ContextOptions { positions: Some(cells), ..ContextOptions::default() };
         Model::load(&[device], golden.path(), &LoadOptions::from(context)).map(|_| ())
     };
     let error = load(4 << 20, 1 << 16).unwrap_err();

@@ -236,7 +236,7 @@ fn session_with_template(template: &[u8]) -> Session {
     let file = ModelFile::from_gguf(file).unwrap();
     let options = LoadOptions::default();
     let model = Model::load_file(&[cpu_device()], file, &options, &mut |_, _| ()).unwrap();
-    let options = ContextOptions { cells: Some(64), ..ContextOptions::default() };
+    let options = ContextOptions { positions: Some(64), ..ContextOptions::default() };
     let context = Arc::new(Mutex::new(model.context(&options).unwrap()));
     Session::new(&model, context, SequenceId(0)).unwrap()
 }

@@ -17,7 +17,7 @@ fn cpu_equals_llama_cpp() {
         let model = ModelFile::open(golden.path()).unwrap();
         for kv in [KvType::F32, KvType::F16] {
             let options = ContextOptions {
-                cells: Some(golden.n_ctx),
+                positions: Some(golden.n_ctx),
                 sequences: golden.sequences.len(),
                 key_type: kv,
                 value_type: kv,

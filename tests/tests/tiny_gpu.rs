@@ -19,7 +19,7 @@ fn gpu_equals_llama_cpp() {
         // Kernels as the adapter likes them, and as a graphics card would.
         for (kv, caps) in [(KvType::F32, gpu.caps.clone()), (KvType::F16, card(&gpu.caps))] {
             let options = ContextOptions {
-                cells: Some(golden.n_ctx),
+                positions: Some(golden.n_ctx),
                 sequences: golden.sequences.len(),
                 key_type: kv,
                 value_type: kv,

@@ -60,7 +60,7 @@ fn rewritten(
 /// Checks a model against a golden on GPU and CPU.
 fn check(golden: &Tiny, model: &ModelFile) {
     let options = ContextOptions {
-        cells: Some(golden.n_ctx),
+        positions: Some(golden.n_ctx),
         sequences: golden.sequences.len(),
         key_type: KvType::F32,
         value_type: KvType::F32,

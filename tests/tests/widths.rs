@@ -262,7 +262,7 @@ fn behind_the_pooling(file: &ModelFile, vector: Vec<f64>) -> Vec<f64> {
 
 fn options() -> ContextOptions {
     ContextOptions {
-        cells: Some(CELLS),
+        positions: Some(CELLS),
         key_type: KvType::F32,
         value_type: KvType::F32,
         ..ContextOptions::default()

@@ -53,7 +53,7 @@ pub struct Test {
 
 impl Test {
     /// Positions that it needs.
-    fn cells(&self) -> usize {
+    fn positions(&self) -> usize {
         self.prompt + self.generate + self.depth
     }
 
@@ -141,15 +141,15 @@ pub fn measure(
             output::say(format_args!("{} is left out: {error}", test.name()));
             continue;
         }
-        let cells = test.cells();
-        let same = open.take_if(|(size, ..)| *size == cells);
+        let positions = test.positions();
+        let same = open.take_if(|(size, ..)| *size == positions);
         // What another test needed is given back before.
         open = None;
         let (mut context, load_ns) = if let Some((_, context, load_ns)) = same {
             (context, load_ns)
         } else {
             let start = Instant::now();
-            match model.context(&options(setting, cells)) {
+            match model.context(&options(setting, positions)) {
                 Ok(context) => {
                     let load_ns = model_ns + start.elapsed().as_nanos() as u64;
                     say_memory(path, &context, manner);
@@ -189,7 +189,7 @@ pub fn measure(
             all = false;
             continue;
         }
-        open = Some((cells, context, load_ns));
+        open = Some((positions, context, load_ns));
         if !on_row(row) {
             break;
         }
@@ -198,9 +198,10 @@ pub fn measure(
 }
 
 /// The context of a test of so many tokens.
-fn options(setting: &Setting, cells: usize) -> ContextOptions {
+fn options(setting: &Setting, positions: usize) -> ContextOptions {
     ContextOptions {
-        cells: Some(cells),
+        positions: Some(positions),
+        pool: None,
         sequences: 1,
         chunk: setting.batch.min(setting.ubatch),
         // Only the last token of a step wants logits.
@@ -212,12 +213,12 @@ fn options(setting: &Setting, cells: usize) -> ContextOptions {
 
 /// Loads the model for the largest test that fits: loading refuses a context that does not.
 fn load(file: &ModelFile, setting: &Setting, tests: &[Test]) -> Result<Arc<Model>> {
-    let mut sizes: Vec<usize> = tests.iter().map(Test::cells).collect();
+    let mut sizes: Vec<usize> = tests.iter().map(Test::positions).collect();
     sizes.sort_unstable();
     sizes.dedup();
     let smallest = sizes.first().copied().unwrap_or(1);
-    for cells in sizes.into_iter().rev() {
-        let context = options(setting, cells);
+    for positions in sizes.into_iter().rev() {
+        let context = options(setting, positions);
         let is_refused =
             engine::load::predict(file, &setting.device, &context, setting.precision).is_err();
         let load = LoadOptions {
@@ -237,7 +238,7 @@ fn load(file: &ModelFile, setting: &Setting, tests: &[Test]) -> Result<Arc<Model
                     )
                 );
                 // A smaller size helps against nothing else.
-                if cells == smallest || !(is_too_large || is_refused) {
+                if positions == smallest || !(is_too_large || is_refused) {
                     return Err(error);
                 }
             }
@@ -254,7 +255,7 @@ fn say_memory(path: &str, context: &Context, manner: &Manner) {
     let memory = context.memory();
     output::say(format_args!(
         "{path}: context {}, weights {}, cache {}, compute {}, staging {}; on {}",
-        context.cells(),
+        context.positions(),
         output::bytes(memory.weights),
         output::bytes(memory.kv),
         output::bytes(memory.compute),

@@ -142,8 +142,10 @@ fn profile(
     let most = |numbers: &[usize]| numbers.iter().copied().max().unwrap_or(0);
     let steps = 2 * request.repetitions + 2;
     let longest = most(&request.prompts).min(request.options.chunk).max(steps);
-    let options =
-        ContextOptions { cells: Some(most(&request.depths) + longest), ..request.options.clone() };
+    let options = ContextOptions {
+        positions: Some(most(&request.depths) + longest),
+        ..request.options.clone()
+    };
     let load = LoadOptions { precision: request.precision, ..LoadOptions::from(options.clone()) };
     let loaded = models::load_file(device, file.clone(), &load)?;
     let mut context = loaded.context(&options)?;
@@ -181,7 +183,7 @@ impl Run<'_> {
     fn prepare(&mut self) -> Result<usize> {
         let length = self.context.length(SequenceId(0));
         // Single tokens may follow one another; a prompt begins anew at its depth.
-        let room = self.tokens == 1 && length >= self.depth && length < self.context.cells();
+        let room = self.tokens == 1 && length >= self.depth && length < self.context.positions();
         if room && length > 0 {
             return Ok(length);
         }

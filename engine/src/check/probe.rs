@@ -104,7 +104,15 @@ impl Weights {
 }
 
 fn sizes(tokens: usize, key_type: KvType, value_type: KvType) -> Sizes {
-    Sizes { cells: tokens, sequences: 1, chunk: tokens, outputs: 1, key_type, value_type }
+    Sizes {
+        positions: tokens,
+        pool: tokens,
+        sequences: 1,
+        chunk: tokens,
+        outputs: 1,
+        key_type,
+        value_type,
+    }
 }
 
 impl Probe {
@@ -225,7 +233,7 @@ impl Probe {
     /// A table with the history's cells, whose keys and values go into the executor.
     fn table(&self, executor: &mut dyn Executor) -> Result<KvTable> {
         let groups = &self.blueprint.groups;
-        let mut table = self.blueprint.table(self.blueprint.sizes.cells);
+        let mut table = self.blueprint.table(self.blueprint.sizes.positions);
         if let Some(layer) = self.blueprint.plan.kv_layers.first().filter(|_| self.history > 0) {
             let group = usize::from(layer.window.is_some());
             let entries = groups[group].table_blocks;

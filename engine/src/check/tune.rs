@@ -22,7 +22,7 @@ use crate::gpu::executor::compile;
 use crate::gpu::layout::Layout;
 use crate::gpu::lower::{Lowering, StepClass};
 use crate::gpu::{Gpu, GpuExecutor, GpuWeights, products};
-use crate::kv::{KvTable, KvType, Prepared};
+use crate::kv::{KvTable, KvType, PlacedStep};
 use crate::model::spec::Activation;
 use crate::model::weights::{Weight, WeightId};
 use crate::plan::{Epilogue, Op, Plan, Rows, Value, ValueId};
@@ -215,7 +215,8 @@ impl Bench {
     fn sizes(tokens: usize) -> Sizes {
         let kind = KvType::F32;
         Sizes {
-            cells: tokens,
+            positions: tokens,
+            pool: tokens,
             sequences: 1,
             chunk: tokens,
             outputs: 1,
@@ -328,7 +329,7 @@ struct Ready {
     /// How many products a step has.
     products: usize,
     table: KvTable,
-    prepared: Prepared,
+    prepared: PlacedStep,
     /// What is measured, still without its time.
     result: Measurement,
 }

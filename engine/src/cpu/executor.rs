@@ -17,7 +17,7 @@ use super::vector::InstructionSet;
 use super::weights::CpuWeights;
 use crate::blueprint::Blueprint;
 use crate::executor::{Executor, Memory, Precision};
-use crate::kv::{BLOCK, KvTable, Prepared};
+use crate::kv::{BLOCK, KvTable, PlacedStep};
 use crate::model::rope::{Rope, RopeStyle};
 use crate::model::spec::{Activation, NormKind};
 use crate::model::weights::WeightId;
@@ -27,7 +27,7 @@ use crate::{Error, Result};
 
 /// What a model and a context will take, before anything is allocated.
 pub fn predict(blueprint: &Blueprint) -> Memory {
-    let Blueprint { plan, sizes, groups, placement } = blueprint;
+    let Blueprint { plan, sizes, groups, buffers } = blueprint;
     let kv: u64 = plan
         .kv_layers
         .iter()
@@ -41,7 +41,7 @@ pub fn predict(blueprint: &Blueprint) -> Memory {
         weights: plan.weights.iter().map(|weight| weight.bytes() as u64).sum(),
         kv: kv
             + plan.states.iter().map(|&floats| (floats * sizes.sequences * 4) as u64).sum::<u64>(),
-        compute: placement.floats.iter().map(|&floats| floats as u64 * 4).sum(),
+        compute: buffers.floats.iter().map(|&floats| floats as u64 * 4).sum(),
         staging: 0,
     }
 }
@@ -79,7 +79,7 @@ impl CpuExecutor {
     /// Allocates a context's memory.
     pub fn new(weights: Arc<CpuWeights>, blueprint: Blueprint, loops: CpuLoops) -> Self {
         let memory = predict(&blueprint);
-        let Blueprint { plan, sizes, groups, placement } = &blueprint;
+        let Blueprint { plan, sizes, groups, buffers } = &blueprint;
         let cells = |layer: &KvLayer| groups[usize::from(layer.window.is_some())].cells();
         let keys = plan
             .kv_layers
@@ -101,7 +101,7 @@ impl CpuExecutor {
             panels: Panels::default(),
             precision: loops.precision,
             tables: Vec::new(),
-            values: placement.floats.iter().map(|&floats| vec![0.0; floats]).collect(),
+            values: buffers.floats.iter().map(|&floats| vec![0.0; floats]).collect(),
             keys,
             kv_values,
             states: plan.states.iter().map(|&floats| vec![0.0; floats * sizes.sequences]).collect(),
@@ -114,25 +114,25 @@ impl CpuExecutor {
 
     /// An activation's buffer, taken out so that others can be read beside it; it goes back by `put`.
     fn take(&mut self, id: ValueId) -> Vec<f32> {
-        std::mem::take(&mut self.values[self.blueprint.placement.buffer_of[id.0]])
+        std::mem::take(&mut self.values[self.blueprint.buffers.buffer_of[id.0]])
     }
 
     fn put(&mut self, id: ValueId, buffer: Vec<f32>) {
-        self.values[self.blueprint.placement.buffer_of[id.0]] = buffer;
+        self.values[self.blueprint.buffers.buffer_of[id.0]] = buffer;
     }
 
     fn value(&self, id: ValueId) -> &[f32] {
-        &self.values[self.blueprint.placement.buffer_of[id.0]]
+        &self.values[self.blueprint.buffers.buffer_of[id.0]]
     }
 
-    fn rows(&self, id: ValueId, step: &Prepared) -> usize {
+    fn rows(&self, id: ValueId, step: &PlacedStep) -> usize {
         match self.blueprint.plan.value(id).rows {
             Rows::Tokens => step.tokens.len(),
             Rows::Outputs => self.output_rows,
         }
     }
 
-    fn compute(&mut self, op: &Op, step: &Prepared) -> Result<()> {
+    fn compute(&mut self, op: &Op, step: &PlacedStep) -> Result<()> {
         match op {
             Op::Embed { table: weight, scale, out } => self.embed(*weight, *scale, *out, step),
             Op::Norm { input, kind, weight, bias, epsilon, count, add, out } => {
@@ -357,7 +357,13 @@ impl CpuExecutor {
         }
     }
 
-    fn embed(&mut self, weight: WeightId, scale: f32, out: ValueId, step: &Prepared) -> Result<()> {
+    fn embed(
+        &mut self,
+        weight: WeightId,
+        scale: f32,
+        out: ValueId,
+        step: &PlacedStep,
+    ) -> Result<()> {
         let mut result = self.take(out);
         let info = self.blueprint.plan.weight(weight);
         let blocks = self.weights.blocks(weight);
@@ -384,7 +390,7 @@ impl CpuExecutor {
         row: RowOf,
         scale: f32,
         out: ValueId,
-        step: &Prepared,
+        step: &PlacedStep,
     ) -> Result<()> {
         let mut result = self.take(out);
         let info = self.blueprint.plan.weight(table);
@@ -411,7 +417,7 @@ impl CpuExecutor {
         Ok(())
     }
 
-    fn linear(&mut self, op: &Op, step: &Prepared) {
+    fn linear(&mut self, op: &Op, step: &PlacedStep) {
         let &Op::Linear { input, ref weights, ref biases, factor, epilogue, out } = op else {
             return;
         };
@@ -563,7 +569,7 @@ fn norm_and_turn(
 }
 
 impl Executor for CpuExecutor {
-    fn step(&mut self, table: &KvTable, step: &Prepared) -> Result<()> {
+    fn step(&mut self, table: &KvTable, step: &PlacedStep) -> Result<()> {
         for copy in &step.copies {
             for cells in self.group_cells(copy.group) {
                 cells.copy(copy.from as usize * BLOCK, copy.to as usize * BLOCK, BLOCK);
@@ -642,7 +648,7 @@ impl Executor for CpuExecutor {
     }
 
     fn write_value(&mut self, id: ValueId, rows: &[f32]) -> Result<()> {
-        let buffer = &mut self.values[self.blueprint.placement.buffer_of[id.0]];
+        let buffer = &mut self.values[self.blueprint.buffers.buffer_of[id.0]];
         buffer[..rows.len()].copy_from_slice(rows);
         Ok(())
     }

@@ -32,7 +32,7 @@ use super::upload::GpuWeights;
 use crate::blueprint::Blueprint;
 use crate::error::Advice;
 use crate::executor::{Executor, Memory, Selection};
-use crate::kv::{BLOCK, KvTable, Prepared};
+use crate::kv::{BLOCK, KvTable, PlacedStep};
 use crate::model::rope::Rope;
 use crate::plan::ValueId;
 use crate::profile::StepProfile;
@@ -129,7 +129,7 @@ impl GpuExecutor {
     pub fn new(weights: Arc<GpuWeights>, blueprint: Blueprint) -> Result<Self> {
         let gpu = weights.gpu.clone();
         let bytes = BufferSizes::new(&blueprint, &weights.caps);
-        let cells = blueprint.sizes.cells;
+        let cells = blueprint.sizes.positions;
         let largest = bytes.values.iter().chain(&bytes.keys).chain(&bytes.kv_values).max();
         if let Some(&largest) = largest.filter(|&&largest| largest > gpu.caps.max_binding_bytes) {
             return Err(Error::TooLargeToBind {
@@ -349,14 +349,14 @@ impl GpuExecutor {
     }
 
     fn value_buffer(&self, id: ValueId) -> &wgpu::Buffer {
-        &self.values[self.blueprint.placement.buffer_of[id.0]]
+        &self.values[self.blueprint.buffers.buffer_of[id.0]]
     }
 
     /// Writes a step's numbers. Answers its class, its dispatches, and what must be copied before.
     fn begin(
         &mut self,
         table: &KvTable,
-        step: &Prepared,
+        step: &PlacedStep,
         selection: Option<&Selection>,
     ) -> Result<(StepClass, Arc<Vec<Recorded>>, Option<wgpu::CommandBuffer>)> {
         let copies = (!step.copies.is_empty()).then(|| {
@@ -422,7 +422,7 @@ impl GpuExecutor {
     }
 
     /// Writes the step's numbers: the selection, outputs, tokens, angles. Of a few tokens all in one.
-    fn write_step(&mut self, step: &Prepared, selection: Option<&Selection>, count: Count) {
+    fn write_step(&mut self, step: &PlacedStep, selection: Option<&Selection>, count: Count) {
         let table_starts = self.group_table_starts();
         let mut tokens = Vec::with_capacity(step.tokens.len() * TOKEN_WORDS);
         let mut outputs = Vec::new();
@@ -533,7 +533,7 @@ impl GpuExecutor {
     fn compute(
         &mut self,
         table: &KvTable,
-        step: &Prepared,
+        step: &PlacedStep,
         selection: Option<&Selection>,
     ) -> Result<()> {
         let (_, recording, copies) = self.begin(table, step, selection)?;
@@ -591,7 +591,7 @@ pub fn compile_ahead(gpu: &Gpu, blueprint: &Blueprint, caps: &Caps) -> Result<()
     let one = StepClass::of(1, 1);
     let mut classes = vec![one, StepClass::of(sizes.chunk, 1)];
     // In the middle of an answer a card's compiler would be waited for. A software driver's takes longer than it is worth.
-    if caps.family != Family::Software && sizes.cells >= caps.split_from as usize {
+    if caps.family != Family::Software && sizes.positions >= caps.split_from as usize {
         classes.push(StepClass { long: true, ..one });
     }
     for class in classes {
@@ -630,7 +630,7 @@ fn selection_words(selection: &Selection) -> [u32; 12] {
 }
 
 /// Cosine and sine of each pair for each token.
-fn angles_of(rope: &Rope, step: &Prepared) -> Vec<[f32; 2]> {
+fn angles_of(rope: &Rope, step: &PlacedStep) -> Vec<[f32; 2]> {
     let mut angles = Vec::with_capacity(step.tokens.len() * rope.pairs());
     for token in &step.tokens {
         angles.extend(rope.angles(token.position).map(|(cos, sin)| [cos as f32, sin as f32]));
@@ -639,20 +639,20 @@ fn angles_of(rope: &Rope, step: &Prepared) -> Vec<[f32; 2]> {
 }
 
 impl Executor for GpuExecutor {
-    fn step(&mut self, table: &KvTable, step: &Prepared) -> Result<()> {
+    fn step(&mut self, table: &KvTable, step: &PlacedStep) -> Result<()> {
         self.compute(table, step, None)
     }
 
     fn step_and_select(
         &mut self,
         table: &KvTable,
-        step: &Prepared,
+        step: &PlacedStep,
         selection: &Selection,
     ) -> Result<()> {
         self.compute(table, step, Some(selection))
     }
 
-    fn profile(&mut self, table: &KvTable, step: &Prepared) -> Result<StepProfile> {
+    fn profile(&mut self, table: &KvTable, step: &PlacedStep) -> Result<StepProfile> {
         self.profile_dispatches(table, step, true)
     }
 

@@ -20,7 +20,7 @@ use super::layout::{Layout, Part, VectorId};
 use super::products::{self, Product};
 use crate::Result;
 use crate::blueprint::{Blueprint, Sizes};
-use crate::kv::{KvType, Placed, Prepared};
+use crate::kv::{KvType, Placed, PlacedStep};
 use crate::model::spec::{Activation, NormKind};
 use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, Rows, StateId, ValueId};
 
@@ -143,7 +143,7 @@ impl StepClass {
     }
 
     /// The class of a step with cells.
-    pub fn of_step(step: &Prepared, split_from: u32) -> Self {
+    pub fn of_step(step: &PlacedStep, split_from: u32) -> Self {
         let outputs = step.tokens.iter().filter(|token| token.want_logits).count();
         let follows = |pair: &[Placed]| {
             pair[0].seat == pair[1].seat && pair[0].position + 1 == pair[1].position

@@ -47,7 +47,7 @@ pub(super) const SELECTIONS_IN_FLIGHT: usize = 2;
 impl BufferSizes {
     /// The sizes for a context, with kernels chosen for `caps`.
     pub fn new(blueprint: &Blueprint, caps: &Caps) -> Self {
-        let Blueprint { plan, sizes, groups, placement } = blueprint;
+        let Blueprint { plan, sizes, groups, buffers } = blueprint;
         let cells = |layer: usize| groups[blueprint.group_of(KvLayerId(layer))].cells() as u64;
         let layers = 0..plan.kv_layers.len();
         let keys: Vec<u64> = layers
@@ -105,7 +105,7 @@ impl BufferSizes {
         };
         let table_words: usize = groups.iter().map(|g| g.table_blocks * sizes.sequences).sum();
         Self {
-            values: placement.floats.iter().map(|&floats| floats as u64 * 4).collect(),
+            values: buffers.floats.iter().map(|&floats| floats as u64 * 4).collect(),
             apart: values_apart(plan)
                 .map(|id| (plan.value(id).width * sizes.chunk.min(FEW) * 4) as u64)
                 .collect(),

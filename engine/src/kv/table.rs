@@ -22,16 +22,25 @@ pub struct Group {
 }
 
 impl Group {
-    /// A group for `sequences` sequences, `cells` positions in all, steps of up to `chunk` tokens.
-    pub fn new(window: Option<usize>, cells: usize, sequences: usize, chunk: usize) -> Self {
-        let full_blocks = cells.div_ceil(BLOCK);
+    /// A group for `sequences` sequences of at most `positions` positions each and `pool` in all, in steps of up to `chunk`
+    /// tokens.
+    pub fn new(
+        window: Option<usize>,
+        (positions, pool): (usize, usize),
+        sequences: usize,
+        chunk: usize,
+    ) -> Self {
+        let full_blocks = positions.div_ceil(BLOCK);
         // The oldest position a chunk's first token sees and its last token's lie this far apart, and the
         // first may start anywhere in a block.
         let ring_blocks = window.map(|window| (window - 1 + chunk).div_ceil(BLOCK) + 1);
         match ring_blocks.filter(|&ring| ring < full_blocks) {
             Some(ring) => Self { window, table_blocks: ring, blocks: ring * sequences },
             // Each further sequence may leave a block half used.
-            None => Self { window, table_blocks: full_blocks, blocks: full_blocks + sequences - 1 },
+            None => {
+                let blocks = pool.div_ceil(BLOCK) + sequences - 1;
+                Self { window, table_blocks: full_blocks, blocks }
+            }
         }
     }
 
@@ -74,7 +83,7 @@ pub struct BlockCopy {
 
 /// A step that has its cells.
 #[derive(Debug, Clone, Default)]
-pub struct Prepared {
+pub struct PlacedStep {
     /// The tokens.
     pub tokens: Vec<Placed>,
     /// What must be copied first.
@@ -126,8 +135,8 @@ pub struct KvTable {
     pools: Vec<Pool>,
     sequences: HashMap<SequenceId, Sequence>,
     free_seats: Vec<u32>,
-    /// Positions a sequence may have.
-    cells: usize,
+    /// The most positions that one sequence may have.
+    positions: usize,
     /// The model's own context length, for messages.
     trained: usize,
     /// Whether sequences have states, which cannot be taken back.
@@ -135,8 +144,8 @@ pub struct KvTable {
 }
 
 impl KvTable {
-    /// An empty table: `cells` positions a sequence, at most `sequences` sequences.
-    pub fn new(groups: Vec<Group>, cells: usize, sequences: usize, trained: usize) -> Self {
+    /// An empty table: at most `positions` positions a sequence, at most `sequences` sequences.
+    pub fn new(groups: Vec<Group>, positions: usize, sequences: usize, trained: usize) -> Self {
         let pools = groups
             .iter()
             .map(|group| Pool {
@@ -150,7 +159,7 @@ impl KvTable {
             pools,
             sequences: HashMap::new(),
             free_seats,
-            cells,
+            positions,
             trained,
             stateful: false,
         }
@@ -185,7 +194,7 @@ impl KvTable {
     }
 
     /// Finds cells for a step. Each token must continue its sequence. On an error nothing has changed.
-    pub fn prepare(&mut self, tokens: &[StepToken]) -> Result<Prepared> {
+    pub fn prepare(&mut self, tokens: &[StepToken]) -> Result<PlacedStep> {
         // The common case, one token into a block of its own, cannot fail and is not worth a copy.
         let backup = (!self.fits_at_once(tokens)).then(|| self.clone());
         let result = self.try_prepare(tokens);
@@ -200,7 +209,7 @@ impl KvTable {
         let position = token.position as usize;
         self.sequences.get(&token.sequence).is_some_and(|sequence| {
             sequence.length == position
-                && position < self.cells
+                && position < self.positions
                 && sequence.entries.iter().zip(&self.groups).zip(&self.pools).all(
                     |((entries, group), pool)| {
                         let block = entries.blocks[position / BLOCK % group.table_blocks];
@@ -210,8 +219,8 @@ impl KvTable {
         })
     }
 
-    fn try_prepare(&mut self, tokens: &[StepToken]) -> Result<Prepared> {
-        let mut prepared = Prepared::default();
+    fn try_prepare(&mut self, tokens: &[StepToken]) -> Result<PlacedStep> {
+        let mut prepared = PlacedStep::default();
         for (index, token) in tokens.iter().enumerate() {
             let position = token.position as usize;
             let error = |why: String| Error::Step { index, why };
@@ -233,10 +242,10 @@ impl KvTable {
                     sequence.length
                 )));
             }
-            if position >= self.cells {
+            if position >= self.positions {
                 return Err(Error::ContextFull {
                     wanted: position + 1,
-                    cells: self.cells,
+                    positions: self.positions,
                     trained: self.trained,
                 });
             }
@@ -304,7 +313,7 @@ impl KvTable {
         for ((entries, group), pool) in
             sequence.entries.iter_mut().zip(&self.groups).zip(&mut self.pools)
         {
-            if group.table_blocks < self.cells.div_ceil(BLOCK) {
+            if group.table_blocks < self.positions.div_ceil(BLOCK) {
                 continue;
             }
             for entry in entries.blocks.iter_mut().skip(position.div_ceil(BLOCK)) {
@@ -376,9 +385,9 @@ impl KvTable {
         wanted: &[(usize, usize)],
     ) -> Result<Vec<u32>> {
         self.free(id);
-        if length > self.cells {
-            let (cells, trained) = (self.cells, self.trained);
-            return Err(Error::ContextFull { wanted: length, cells, trained });
+        if length > self.positions {
+            let (positions, trained) = (self.positions, self.trained);
+            return Err(Error::ContextFull { wanted: length, positions, trained });
         }
         let seat = self.free_seats.pop().ok_or(Error::NoSeat)?;
         let entries = self
@@ -411,12 +420,14 @@ mod tests {
     const B: SequenceId = SequenceId(1);
 
     fn table(cells: usize, window: usize, chunk: usize) -> KvTable {
-        let groups =
-            vec![Group::new(None, cells, 2, chunk), Group::new(Some(window), cells, 2, chunk)];
+        let groups = vec![
+            Group::new(None, (cells, cells), 2, chunk),
+            Group::new(Some(window), (cells, cells), 2, chunk),
+        ];
         KvTable::new(groups, cells, 2, 4096)
     }
 
-    fn push(table: &mut KvTable, id: SequenceId, n: usize) -> Result<Prepared> {
+    fn push(table: &mut KvTable, id: SequenceId, n: usize) -> Result<PlacedStep> {
         let from = table.length(id);
         table.prepare(&StepToken::run(id, from, &vec![7; n], false))
     }
@@ -446,7 +457,7 @@ mod tests {
         }
         assert_eq!(table.length(A), 1920);
         let error = push(&mut table, A, 200).unwrap_err();
-        assert!(matches!(error, Error::ContextFull { cells: 2048, .. }), "{error}");
+        assert!(matches!(error, Error::ContextFull { positions: 2048, .. }), "{error}");
         assert_eq!(table.length(A), 1920, "a failed step changes nothing");
         push(&mut table, A, 128).unwrap();
     }
@@ -454,7 +465,7 @@ mod tests {
     /// Sequences that are each short enough may be too long together: that is another fault than a context that is full.
     #[test]
     fn a_full_pool_is_no_full_context() {
-        let mut table = KvTable::new(vec![Group::new(None, 256, 2, 64)], 256, 2, 4096);
+        let mut table = KvTable::new(vec![Group::new(None, (256, 256), 2, 64)], 256, 2, 4096);
         push(&mut table, A, 192).unwrap();
         push(&mut table, B, 128).unwrap();
         let error = push(&mut table, B, 1).unwrap_err();
@@ -466,7 +477,10 @@ mod tests {
         table.free(A);
         push(&mut table, B, 128).unwrap();
         let error = push(&mut table, B, 1).unwrap_err();
-        assert!(matches!(error, Error::ContextFull { wanted: 257, cells: 256, .. }), "{error:?}");
+        assert!(
+            matches!(error, Error::ContextFull { wanted: 257, positions: 256, .. }),
+            "{error:?}"
+        );
     }
 
     #[test]
@@ -516,5 +530,19 @@ mod tests {
         push(&mut table, A, 1).unwrap();
         push(&mut table, B, 1).unwrap();
         assert!(push(&mut table, SequenceId(9), 1).unwrap_err().to_string().contains("free one"));
+    }
+
+    #[test]
+    fn a_pool_may_hold_every_sequence_whole() {
+        let table = |pool| KvTable::new(vec![Group::new(None, (256, pool), 2, 64)], 256, 2, 4096);
+        let mut large = table(512);
+        assert_eq!(push(&mut large, A, 256).unwrap().tokens.len(), 256);
+        assert_eq!(push(&mut large, B, 256).unwrap().tokens.len(), 256);
+        // The pool is what is full, and the sequence has its most: two different things to say.
+        assert!(matches!(push(&mut large, B, 1), Err(Error::ContextFull { positions: 256, .. })));
+        let mut small = table(256);
+        push(&mut small, A, 256).unwrap();
+        push(&mut small, B, 64).unwrap();
+        assert!(matches!(push(&mut small, B, 1), Err(Error::PoolFull { position: 64, .. })));
     }
 }

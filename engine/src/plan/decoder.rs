@@ -13,8 +13,8 @@ use crate::model::rope::{Rope, RopeFactors, RopeSpec};
 use crate::model::spec::{Activation, FeedForward, LayerSpec, NormKind, QkNorm, Recurrent, Spec};
 use crate::model::weights::{Weight, WeightFinder, WeightId, read_f32};
 
-/// Plans the model for a context of `cells` positions a sequence, with the weights numbered as in `weights`.
-pub(super) fn plan(model: &ModelFile, cells: usize, weights: Vec<Weight>) -> Result<Plan> {
+/// Plans the model for a context of `positions` positions a sequence, with the weights numbered as in `weights`.
+pub(super) fn plan(model: &ModelFile, positions: usize, weights: Vec<Weight>) -> Result<Plan> {
     let spec = &*model.spec;
     let mut build = Builder {
         spec,
@@ -24,10 +24,13 @@ pub(super) fn plan(model: &ModelFile, cells: usize, weights: Vec<Weight>) -> Res
         kv_layers: Vec::new(),
         kv_layer_of: Vec::new(),
         states: Vec::new(),
-        cells,
+        positions,
     };
-    let ropes =
-        spec.ropes.iter().map(|rope| build_rope(model, rope, cells)).collect::<Result<Vec<_>>>()?;
+    let ropes = spec
+        .ropes
+        .iter()
+        .map(|rope| build_rope(model, rope, positions))
+        .collect::<Result<Vec<_>>>()?;
 
     let table = build.weights.require("token_embd.weight", spec.embedding, spec.vocabulary)?;
     let mut x = build.value("x", spec.embedding);
@@ -79,11 +82,11 @@ pub(super) fn plan(model: &ModelFile, cells: usize, weights: Vec<Weight>) -> Res
 }
 
 /// A rotation with the file's divisors of its frequencies.
-fn build_rope(model: &ModelFile, spec: &RopeSpec, cells: usize) -> Result<Rope> {
+fn build_rope(model: &ModelFile, spec: &RopeSpec, positions: usize) -> Result<Rope> {
     let RopeFactors::File { original_context } = spec.factors else {
         return Ok(Rope::new(spec, None));
     };
-    let long = if cells > original_context { "long" } else { "short" };
+    let long = if positions > original_context { "long" } else { "short" };
     let names = ["rope_freqs.weight".to_string(), format!("rope_factors_{long}.weight")];
     let Some(name) = names.iter().find(|name| model.gguf.tensor(name).is_some()) else {
         return Ok(Rope::new(spec, None));
@@ -113,7 +116,7 @@ struct Builder<'a> {
     kv_layer_of: Vec<Option<KvLayerId>>,
     states: Vec<usize>,
     /// Positions a sequence.
-    cells: usize,
+    positions: usize,
 }
 
 impl Builder<'_> {

@@ -4,7 +4,7 @@ use super::{Plan, Rows};
 
 /// Where each value lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placement {
+pub struct Buffers {
     /// The buffer of each value.
     pub buffer_of: Vec<usize>,
     /// The size of each buffer in floats.
@@ -15,7 +15,7 @@ pub struct Placement {
 ///
 /// Values alive together never share a buffer, and a buffer that the previous op used is not handed out
 /// again at once, so that independent ops need no barrier.
-pub fn place(plan: &Plan, tokens: usize, outputs: usize) -> Placement {
+pub fn place(plan: &Plan, tokens: usize, outputs: usize) -> Buffers {
     let count = plan.values.len();
     let mut first = vec![usize::MAX; count];
     let mut last = vec![0; count];
@@ -55,5 +55,5 @@ pub fn place(plan: &Plan, tokens: usize, outputs: usize) -> Placement {
         free_after[buffer] = last[value];
         buffer_of[value] = buffer;
     }
-    Placement { buffer_of, floats }
+    Buffers { buffer_of, floats }
 }

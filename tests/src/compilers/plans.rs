@@ -87,7 +87,8 @@ pub fn variants(model: &ModelFile, caps: &Caps, kv_type: KvType) -> BTreeSet<Var
     let plan = Plan::new(model, cells).unwrap();
     let layout = Layout::new(&plan, caps).unwrap();
     let sizes = Sizes {
-        cells,
+        positions: cells,
+        pool: cells,
         sequences: 1,
         chunk: 512,
         outputs: 1,

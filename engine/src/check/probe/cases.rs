@@ -331,8 +331,12 @@ impl Probe {
         };
         let part = f64::from(step(case.key_type).min(step(case.value_type)));
         let bound = vec![1.0 / part; width * case.tokens];
-        let cells = case.history + case.tokens;
-        let sizes = Sizes { cells, ..sizes(case.tokens, case.key_type, case.value_type) };
+        let positions = case.history + case.tokens;
+        let sizes = Sizes {
+            positions,
+            pool: positions,
+            ..sizes(case.tokens, case.key_type, case.value_type)
+        };
         Self::with_steps(plan, file, (case.history, case.tokens, 1), sizes, inputs, bound)
     }
 

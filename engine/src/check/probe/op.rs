@@ -179,8 +179,9 @@ impl Probe {
             let floats = floats(id as u64 + 7, width * case.tokens);
             (ValueId(id), floats.into_iter().map(|x| x * spread).collect())
         });
-        let cells = STEPS * case.tokens;
-        let sizes = Sizes { cells, ..sizes(case.tokens, KvType::F32, KvType::F32) };
+        let positions = STEPS * case.tokens;
+        let sizes =
+            Sizes { positions, pool: positions, ..sizes(case.tokens, KvType::F32, KvType::F32) };
         let (inputs, bound) = (inputs.collect(), vec![]);
         let mut probe =
             Self::with_steps(plan, file, (0, case.tokens, STEPS), sizes, inputs, bound)?;

@@ -1,6 +1,6 @@
 //! Mixtures of experts: each expert's part of a matrix is multiplied with the tokens that chose it, all at once.
 
-use super::{CpuExecutor, Output, Prepared, Slots};
+use super::{CpuExecutor, Output, PlacedStep, Slots};
 use crate::cpu::math::{activate, exp_each, largest};
 use crate::model::spec::LEAST_SUM;
 use crate::model::spec::{Activation, Gating, Routing};
@@ -91,7 +91,7 @@ fn pairs_of_experts(routes: &[f32], routing: &Routing) -> Vec<(usize, Vec<usize>
 }
 
 impl CpuExecutor {
-    pub(super) fn experts_gated(&mut self, op: &Op, step: &Prepared) {
+    pub(super) fn experts_gated(&mut self, op: &Op, step: &PlacedStep) {
         let Op::ExpertsGated { input, routes, routing, weights, biases, activation, both, out } =
             op
         else {
@@ -113,7 +113,7 @@ impl CpuExecutor {
         self.put(*both, result);
     }
 
-    pub(super) fn experts_down(&mut self, op: &Op, step: &Prepared) {
+    pub(super) fn experts_down(&mut self, op: &Op, step: &PlacedStep) {
         let &Op::ExpertsDown { input, routes, ref routing, weight, bias, factor, parts, out } = op
         else {
             return;
@@ -139,7 +139,7 @@ impl CpuExecutor {
     }
 
     /// A matrix for each head: as experts, of which every token uses all in order.
-    pub(super) fn head_linear(&mut self, op: &Op, step: &Prepared) {
+    pub(super) fn head_linear(&mut self, op: &Op, step: &PlacedStep) {
         let &Op::HeadLinear { input, heads, weight, out } = op else { return };
         let rows = self.blueprint.plan.weight(weight).rows / heads;
         let tokens = step.tokens.len();

@@ -1,7 +1,7 @@
 //! Ops that go through each sequence token by token, with a state: convolutions, Mamba 2, the gated delta rule. Channels
 //! and heads are shared out, each through all tokens.
 
-use super::{CpuExecutor, Prepared, Slots};
+use super::{CpuExecutor, PlacedStep, Slots};
 use crate::cpu::math::{activate, exp};
 use crate::model::spec::Activation;
 use crate::plan::{Op, Parts, StateId};
@@ -12,7 +12,7 @@ fn softplus(x: f32) -> f32 {
 }
 
 /// The rows of each sequence of a step, in order.
-fn texts_of(step: &Prepared) -> Vec<Vec<usize>> {
+fn texts_of(step: &PlacedStep) -> Vec<Vec<usize>> {
     let mut texts: Vec<Vec<usize>> = Vec::new();
     for (row, token) in step.tokens.iter().enumerate() {
         match texts.iter_mut().find(|rows| step.tokens[rows[0]].seat == token.seat) {
@@ -32,7 +32,7 @@ impl CpuExecutor {
         std::mem::take(&mut self.states[state.0])
     }
 
-    pub(super) fn gate_parts(&mut self, op: &Op, step: &Prepared) {
+    pub(super) fn gate_parts(&mut self, op: &Op, step: &PlacedStep) {
         let &Op::Gate { gate, activation, input, shape: (parts, width), out } = op else { return };
         let strides = |p: Parts| self.blueprint.plan.value(p.value).width;
         let (gate_row, out_row) = (strides(gate), strides(out));
@@ -62,7 +62,7 @@ impl CpuExecutor {
         self.put(out.value, result);
     }
 
-    pub(super) fn conv(&mut self, op: &Op, step: &Prepared) {
+    pub(super) fn conv(&mut self, op: &Op, step: &PlacedStep) {
         let &Op::Conv { value, offset, channels, taps, ahead, weight, bias, activation, state } =
             op
         else {
@@ -131,7 +131,7 @@ impl CpuExecutor {
         self.put(value, buffer);
     }
 
-    pub(super) fn mamba2(&mut self, op: &Op, step: &Prepared) {
+    pub(super) fn mamba2(&mut self, op: &Op, step: &PlacedStep) {
         let &Op::Mamba2 { value, mamba, a, d, dt_bias, state, out } = op else { return };
         let mut result = self.take(out);
         let mut states = self.take_state(state);
@@ -176,7 +176,7 @@ impl CpuExecutor {
         self.put(out, result);
     }
 
-    pub(super) fn delta_net(&mut self, op: &Op, step: &Prepared) {
+    pub(super) fn delta_net(&mut self, op: &Op, step: &PlacedStep) {
         let &Op::DeltaNet { qkv, gates, gates_by_key_head, net, a, dt_bias, state, out } = op
         else {
             return;

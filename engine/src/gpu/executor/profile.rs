@@ -9,7 +9,7 @@ use super::{GpuExecutor, Recorded};
 use crate::Result;
 use crate::executor::Executor as _;
 use crate::gpu::lower::cost::Costs;
-use crate::kv::{KvTable, Prepared};
+use crate::kv::{KvTable, PlacedStep};
 use crate::profile::{DispatchTime, StepProfile};
 
 /// The most dispatches whose two times go into one set of queries.
@@ -20,7 +20,7 @@ impl GpuExecutor {
     pub(crate) fn time_dispatches(
         &mut self,
         table: &KvTable,
-        step: &Prepared,
+        step: &PlacedStep,
     ) -> Result<StepProfile> {
         self.profile_dispatches(table, step, false)
     }
@@ -29,7 +29,7 @@ impl GpuExecutor {
     pub(super) fn profile_dispatches(
         &mut self,
         table: &KvTable,
-        step: &Prepared,
+        step: &PlacedStep,
         in_one_pass: bool,
     ) -> Result<StepProfile> {
         self.gpu.need_timestamps()?;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::{Dispatch, Extent, Resource};
 use crate::blueprint::Sizes;
 use crate::gpu::layout::Layout;
-use crate::kv::{BLOCK, Prepared};
+use crate::kv::{BLOCK, PlacedStep};
 use crate::plan::{KvLayer, Op, Plan, Rows, ValueId};
 use crate::profile::Cost;
 
@@ -21,7 +21,7 @@ pub struct Costs<'a> {
     /// The types of keys and values.
     pub sizes: &'a Sizes,
     /// The step.
-    pub step: &'a Prepared,
+    pub step: &'a PlacedStep,
 }
 
 /// A dispatch's share of a matrix product.

@@ -12,10 +12,10 @@ impl Builder<'_> {
         for (name, row) in [("token_types", RowOf::First), ("position_embd", RowOf::Position)] {
             let name = format!("{name}.weight");
             let Some(rows) = self.weights.rows(&name) else { continue };
-            if row == RowOf::Position && rows < self.cells {
+            if row == RowOf::Position && rows < self.positions {
                 return Err(Error::Option(format!(
                     "the model knows {rows} positions, the context has {}: at most {rows} can be used",
-                    self.cells
+                    self.positions
                 )));
             }
             let table = self.weights.require(&name, width, rows)?;
