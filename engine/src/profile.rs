@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use shaders::Variant;
+use shaders::{Multiplies, Variant};
 
 /// The work of a dispatch, or of several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -86,12 +86,10 @@ pub struct Roof {
 impl Roof {
     /// Multiply-adds a second in what a kernel computes in.
     fn multiply_adds_of(&self, variant: &Variant) -> f64 {
-        if variant.kernel == "matmul_cooperative" {
-            self.matrix_multiply_adds
-        } else if variant.defines.contains("INT8") {
-            self.byte_multiply_adds
-        } else {
-            self.multiply_adds
+        match variant.multiplies() {
+            Multiplies::Matrices => self.matrix_multiply_adds,
+            Multiplies::Bytes => self.byte_multiply_adds,
+            Multiplies::Floats | Multiplies::Nothing => self.multiply_adds,
         }
     }
 }

@@ -10,6 +10,7 @@
 mod assemble;
 mod browsers;
 mod cuda;
+mod kernels;
 mod native;
 mod turn;
 
@@ -19,6 +20,7 @@ use std::fmt;
 use naga::{AddressSpace, StorageAccess};
 
 pub use assemble::names_in;
+pub use kernels::Multiplies;
 pub use native::{METAL_VERSIONS, SHADER_MODELS, ShaderModel, Text};
 
 /// Why a kernel variant could not be built.
@@ -108,28 +110,6 @@ impl Variant {
     pub fn constant(mut self, name: &'static str, value: u32) -> Self {
         self.constants.insert(name, value);
         self
-    }
-
-    /// Whether naga's checks of each access may be left out. The kernels named here take every index from their grid
-    /// and their params, clamped to the rows and tokens that exist, and their loops end at counts from params; where one
-    /// reads an index from a buffer its text clamps it: `attention` a place in the tables to their entries, what stands
-    /// there to the blocks that exist, and the positions of tokens, where its rounds end, below 2^31. `matmul_cooperative`
-    /// reads the inputs of a whole tile of tokens, which its buffer has; with `EXPERTS` it clamps the rows that the list of
-    /// tiles says. The others' rows are chosen there by what a route says, so that the checks stay.
-    pub fn is_trusted(&self) -> bool {
-        const TRUSTED: [&str; 9] = [
-            "attention",
-            "attention_merge",
-            "lanewise",
-            "matmul",
-            "matmul_cooperative",
-            "matvec",
-            "norm",
-            "norm_parts",
-            "round_halves",
-        ];
-        let clamps = self.kernel == "matmul_cooperative" || !self.defines.contains("EXPERTS");
-        TRUSTED.contains(&self.kernel) && clamps
     }
 
     /// Assembles, checks and reflects the variant.

@@ -18,7 +18,7 @@ use engine::step::{SequenceId, StepToken};
 use engine::{Blueprint, ContextOptions, synthetic};
 use engine_tests::golden::{Tiny, tiny_names};
 use gguf::Format;
-use shaders::{BindingKind, Kernel, Variant};
+use shaders::{BindingKind, Kernel, Multiplies, Variant};
 
 fn param(dispatch: &Dispatch, name: &str) -> u32 {
     dispatch.params.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("{name}")).1
@@ -77,7 +77,7 @@ fn check(dispatch: &Dispatch, caps: &Caps, kernels: &mut Kernels) {
 
 /// The rows of `out` that a product's grid covers: from, to.
 fn rows(dispatch: &Dispatch) -> Option<(u32, u32)> {
-    if !matches!(dispatch.variant.kernel, "matvec" | "lanewise" | "matmul" | "matmul_cooperative") {
+    if dispatch.variant.multiplies() == Multiplies::Nothing {
         return None;
     }
     let numbers = &dispatch.variant.numbers;

@@ -11,7 +11,7 @@ mod profile;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use shaders::Variant;
+use shaders::{Multiplies, Variant};
 use wgpu::BufferUsages as Usage;
 
 use self::commands::{Encoded, Work};
@@ -288,11 +288,9 @@ impl GpuExecutor {
             let param = |name| {
                 dispatch.params.iter().find(|(n, _)| *n == name).map_or(1, |(_, v)| u64::from(*v))
             };
-            let work = match dispatch.variant.kernel {
-                "matvec" | "lanewise" | "matmul" | "matmul_cooperative" | "expert_matvec" => {
-                    param("rows") * param("groups") * 32
-                }
-                _ => 0,
+            let work = match dispatch.variant.multiplies() {
+                Multiplies::Nothing => 0,
+                _ => param("rows") * param("groups") * 32,
             };
             recorded.push(Recorded { pipeline, bind_group, grid: dispatch.grid, work });
         }
