@@ -3,6 +3,7 @@
 //! - [`adapter`]: which GPUs there are. [`Gpu`]: one of them, opened.
 //! - [`layout`]: how a plan's weights lie in buffers. [`upload`]: streams them there.
 //! - [`choice`]: which kernel multiplies a matrix. [`lower`]: ops to dispatches, pure. [`pipelines`]: variants compiled.
+//! - [`scratch`]: the table of a context's single buffers.
 //! - [`executor`]: a context's buffers, and the recording and submission of steps.
 //! - `halves`: whether it converts halves exactly.
 //! - [`roofline`]: what the device can do at most.
@@ -17,10 +18,12 @@ pub mod lower;
 mod pipelines;
 pub mod products;
 pub mod roofline;
+pub mod scratch;
 mod sizes;
 mod upload;
 
 pub use adapter::{AdapterInfo, Gpu, GpuOptions, apis_by_environment, list, list_all};
 pub use executor::{GpuExecutor, compile_ahead};
-pub use sizes::{RING_LENGTH, predict};
+pub use scratch::RING_LENGTH;
+pub use sizes::predict;
 pub use upload::GpuWeights;

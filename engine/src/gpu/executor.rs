@@ -15,7 +15,7 @@ use shaders::{Multiplies, Variant};
 use wgpu::BufferUsages as Usage;
 
 use self::commands::{Encoded, Work};
-use self::numbers::{Numbers, Range};
+use self::numbers::{Numbers, Range, TOKEN_WORDS};
 use super::adapter::Gpu;
 use super::choice::{Caps, Count, Family};
 use super::layout::Layout;
@@ -24,10 +24,8 @@ use super::lower::{
     lower_selection,
 };
 use super::pipelines::Pipeline;
-use super::sizes::{
-    BufferSizes, RECENT_BYTES, RING_LENGTH, SELECTIONS_IN_FLIGHT, TOKEN_WORDS, block_bytes,
-    values_apart,
-};
+use super::scratch::{self, RING_LENGTH, SELECTIONS_IN_FLIGHT, Scratch};
+use super::sizes::{BufferSizes, block_bytes, values_apart};
 use super::upload::GpuWeights;
 use crate::blueprint::Blueprint;
 use crate::error::Advice;
@@ -45,6 +43,10 @@ use crate::{Error, Result};
 const SUBMIT_WORK: u64 = 10_000_000_000;
 /// The same for cards with memory of their own, the slowest of which do 10^12 a second.
 const CARD_SUBMIT_WORK: u64 = 100_000_000_000;
+
+/// Where selected ids come to the host, in turns.
+const ID_READBACKS: [Scratch; SELECTIONS_IN_FLIGHT] =
+    [Scratch::IdReadback, Scratch::OtherIdReadback];
 
 /// What a step took, for reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -90,29 +92,14 @@ pub struct GpuExecutor {
     apart: HashMap<usize, wgpu::Buffer>,
     keys: Vec<wgpu::Buffer>,
     kv_values: Vec<wgpu::Buffer>,
-    /// What [`Numbers`] lays out.
-    numbers: wgpu::Buffer,
-    tables: wgpu::Buffer,
-    selected: wgpu::Buffer,
-    step: wgpu::Buffer,
-    readback: wgpu::Buffer,
-    block_readback: wgpu::Buffer,
-    /// Where a block waits on its way to another place in the same buffer.
-    block_copy: wgpu::Buffer,
+    states: Vec<wgpu::Buffer>,
+    /// Of the rows of [`scratch::TABLE`].
+    scratch: Vec<wgpu::Buffer>,
     recordings: HashMap<StepClass, Arc<Vec<Recorded>>>,
     /// By the number of candidates and whether there is a penalty.
     selections: HashMap<(usize, bool), Arc<Vec<Recorded>>>,
-    candidates: [wgpu::Buffer; 2],
-    part_sums: wgpu::Buffer,
-    part_maxima: wgpu::Buffer,
-    expert_tiles: wgpu::Buffer,
-    rounded: wgpu::Buffer,
-    rounded_scales: wgpu::Buffer,
-    states: Vec<wgpu::Buffer>,
-    recent: wgpu::Buffer,
-    flags: wgpu::Buffer,
-    /// Where selected ids come to the host, and the submission that brings each.
-    id_readbacks: Vec<(wgpu::Buffer, Option<wgpu::SubmissionIndex>)>,
+    /// The submissions that bring selected ids to the host.
+    bring_ids: [Option<wgpu::SubmissionIndex>; SELECTIONS_IN_FLIGHT],
     memory: Memory,
     tables_written: Vec<u32>,
     step_written: [u32; 4],
@@ -160,36 +147,16 @@ impl GpuExecutor {
                 .collect(),
             keys: many("keys", &bytes.keys),
             kv_values: many("values", &bytes.kv_values),
-            numbers: gpu.buffer("numbers", bytes.numbers, storage),
-            tables: gpu.buffer("tables", bytes.tables, storage),
-            selected: gpu.buffer("selected", bytes.selected, storage),
-            step: gpu.buffer("step", bytes.step, Usage::UNIFORM | Usage::COPY_DST),
-            readback: gpu.buffer(
-                "readback",
-                bytes.logits_readback,
-                Usage::MAP_READ | Usage::COPY_DST,
-            ),
-            block_readback: gpu.buffer(
-                "block readback",
-                bytes.block_readback,
-                Usage::MAP_READ | Usage::COPY_DST,
-            ),
-            block_copy: gpu.buffer("block copy", bytes.block_copy, storage),
+            states: many("state", &bytes.states),
+            scratch: scratch::TABLE
+                .iter()
+                .zip(&bytes.scratch)
+                .map(|(row, &bytes)| gpu.buffer(row.label, bytes, row.usage))
+                .collect(),
             recordings: HashMap::new(),
             selections: HashMap::new(),
-            candidates: [0, 1].map(|_| gpu.buffer("candidates", bytes.candidates, storage)),
-            part_sums: gpu.buffer("part sums", bytes.part_sums, storage),
-            part_maxima: gpu.buffer("part maxima", bytes.part_maxima, storage),
-            states: many("state", &bytes.states),
-            expert_tiles: gpu.buffer("expert tiles", bytes.expert_tiles, storage),
-            rounded: gpu.buffer("rounded inputs", bytes.rounded, storage),
-            rounded_scales: gpu.buffer("scales of rounded inputs", bytes.rounded_scales, storage),
-            recent: gpu.buffer("recent", RECENT_BYTES, storage),
-            flags: gpu.buffer("flags", 4, storage),
-            id_readbacks: (0..SELECTIONS_IN_FLIGHT)
-                .map(|_| (gpu.buffer("id", 8, Usage::MAP_READ | Usage::COPY_DST), None))
-                .collect(),
-            tables_written: vec![u32::MAX; bytes.tables as usize / 4],
+            bring_ids: [const { None }; SELECTIONS_IN_FLIGHT],
+            tables_written: vec![u32::MAX; bytes.scratch[Scratch::Tables as usize] as usize / 4],
             step_written: [u32::MAX; 4],
             output_rows: 0,
             logits_copied: false,
@@ -312,7 +279,8 @@ impl GpuExecutor {
                 size: std::num::NonZeroU64::new(bytes),
             })
         };
-        let number = |range: Range| part(&self.numbers, range.start as usize, range.bytes);
+        let number =
+            |range: Range| part(self.scratch(Scratch::Numbers), range.start as usize, range.bytes);
         match resource {
             Resource::Matrix(index) => self.weights.matrices[index].as_entire_binding(),
             Resource::Vector(id) => {
@@ -329,20 +297,10 @@ impl GpuExecutor {
             Resource::Values(layer) => self.kv_values[layer.0].as_entire_binding(),
             Resource::Tokens => number(numbers.tokens),
             Resource::Outputs => number(numbers.outputs),
-            Resource::Tables => self.tables.as_entire_binding(),
             Resource::Angles(rope) => number(numbers.angles[rope.0]),
-            Resource::Selected => self.selected.as_entire_binding(),
-            Resource::Step => self.step.as_entire_binding(),
             Resource::Selection => number(numbers.selection),
-            Resource::Recent => self.recent.as_entire_binding(),
-            Resource::Flags => self.flags.as_entire_binding(),
-            Resource::PartSums => self.part_sums.as_entire_binding(),
-            Resource::PartMaxima => self.part_maxima.as_entire_binding(),
-            Resource::Candidates(index) => self.candidates[index].as_entire_binding(),
+            Resource::Scratch(scratch) => self.scratch(scratch).as_entire_binding(),
             Resource::State(id) => self.states[id.0].as_entire_binding(),
-            Resource::ExpertTiles => self.expert_tiles.as_entire_binding(),
-            Resource::Rounded => self.rounded.as_entire_binding(),
-            Resource::RoundedScales => self.rounded_scales.as_entire_binding(),
         }
     }
 
@@ -363,8 +321,20 @@ impl GpuExecutor {
                 for (buffer, bytes) in self.group_buffers(copy.group) {
                     let (from, to) = (u64::from(copy.from) * bytes, u64::from(copy.to) * bytes);
                     // A buffer can't be copied within itself.
-                    encoder.copy_buffer_to_buffer(buffer, from, &self.block_copy, 0, bytes);
-                    encoder.copy_buffer_to_buffer(&self.block_copy, 0, buffer, to, bytes);
+                    encoder.copy_buffer_to_buffer(
+                        buffer,
+                        from,
+                        self.scratch(Scratch::BlockCopy),
+                        0,
+                        bytes,
+                    );
+                    encoder.copy_buffer_to_buffer(
+                        self.scratch(Scratch::BlockCopy),
+                        0,
+                        buffer,
+                        to,
+                        bytes,
+                    );
                 }
             }
             encoder.finish()
@@ -378,8 +348,12 @@ impl GpuExecutor {
         Ok((class, recording, copies))
     }
 
-    fn write(&mut self, buffer: impl Fn(&Self) -> &wgpu::Buffer, at: u64, bytes: &[u8]) {
-        self.gpu.queue.write_buffer(buffer(self), at, bytes);
+    fn scratch(&self, scratch: Scratch) -> &wgpu::Buffer {
+        &self.scratch[scratch as usize]
+    }
+
+    fn write(&mut self, to: Scratch, at: u64, bytes: &[u8]) {
+        self.gpu.queue.write_buffer(self.scratch(to), at, bytes);
         self.counts.writes += 1;
     }
 
@@ -414,7 +388,7 @@ impl GpuExecutor {
             });
         }
         if words != self.tables_written {
-            self.write(|all| &all.tables, 0, bytemuck::cast_slice(&words));
+            self.write(Scratch::Tables, 0, bytemuck::cast_slice(&words));
             self.tables_written = words;
         }
     }
@@ -451,7 +425,7 @@ impl GpuExecutor {
         self.output_rows = outputs.len();
         let counts = [step.tokens.len() as u32, outputs.len() as u32, 0, 0];
         if counts != self.step_written {
-            self.write(|all| &all.step, 0, bytemuck::cast_slice(&counts));
+            self.write(Scratch::Step, 0, bytemuck::cast_slice(&counts));
             self.step_written = counts;
         }
         let numbers = Numbers::new(&self.blueprint, count);
@@ -470,7 +444,7 @@ impl GpuExecutor {
         parts.retain(|(_, bytes)| !bytes.is_empty());
         if count == Count::Many {
             for (range, bytes) in parts {
-                self.write(|all| &all.numbers, range.start, bytes);
+                self.write(Scratch::Numbers, range.start, bytes);
             }
             return;
         }
@@ -478,7 +452,7 @@ impl GpuExecutor {
         for (range, bytes) in parts {
             all[range.start as usize..][..bytes.len()].copy_from_slice(bytes);
         }
-        self.write(|executor| &executor.numbers, 0, &all);
+        self.write(Scratch::Numbers, 0, &all);
     }
 
     /// Where each group's tables start in the buffer of tables, in words.
@@ -515,10 +489,10 @@ impl GpuExecutor {
     /// Has `encoder` bring the id of a selection to the host. Answers where it will be.
     fn copy_selected(&self, ring: u32, encoder: &mut wgpu::CommandEncoder) -> usize {
         let place = ring as usize % SELECTIONS_IN_FLIGHT;
-        let readback = &self.id_readbacks[place].0;
+        let readback = self.scratch(ID_READBACKS[place]);
         let at = u64::from(ring % RING_LENGTH as u32) * 4;
-        encoder.copy_buffer_to_buffer(&self.selected, at, readback, 0, 4);
-        encoder.copy_buffer_to_buffer(&self.flags, 0, readback, 4, 4);
+        encoder.copy_buffer_to_buffer(self.scratch(Scratch::Selected), at, readback, 0, 4);
+        encoder.copy_buffer_to_buffer(self.scratch(Scratch::Flags), 0, readback, 4, 4);
         place
     }
 
@@ -545,7 +519,7 @@ impl GpuExecutor {
             let mut encoder = self.encoder();
             let place = self.copy_selected(selection.ring, &mut encoder);
             let submission = self.submit_step(work, copies, Some(encoder.finish()));
-            self.id_readbacks[place].1 = Some(submission);
+            self.bring_ids[place] = Some(submission);
         } else {
             self.submit_step(work, copies, None);
             self.logits_copied = outputs > 0;
@@ -666,13 +640,13 @@ impl Executor for GpuExecutor {
         for (index, &id) in ids.iter().enumerate().skip(ids.len().saturating_sub(64)) {
             words[1 + index % 64] = id;
         }
-        self.gpu.queue.write_buffer(&self.recent, 0, bytemuck::cast_slice(&words));
+        self.gpu.queue.write_buffer(self.scratch(Scratch::Recent), 0, bytemuck::cast_slice(&words));
     }
 
     fn select(&mut self, selection: &Selection) -> Result<()> {
         let recording = self.selection_recording(&selection.sampling)?;
         let words = selection_words(selection);
-        self.write(|all| &all.numbers, 0, bytemuck::cast_slice(&words));
+        self.write(Scratch::Numbers, 0, bytemuck::cast_slice(&words));
         let mut encoder = self.encoder();
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for recorded in recording.iter() {
@@ -680,13 +654,15 @@ impl Executor for GpuExecutor {
         }
         drop(pass);
         let place = self.copy_selected(selection.ring, &mut encoder);
-        self.id_readbacks[place].1 = Some(self.submit([encoder.finish()]));
+        self.bring_ids[place] = Some(self.submit([encoder.finish()]));
         self.gpu.check()
     }
 
     fn selected(&mut self, ring: u32) -> Result<Option<u32>> {
-        let (buffer, submission) = &mut self.id_readbacks[ring as usize % SELECTIONS_IN_FLIGHT];
-        let words: Vec<u32> = self.gpu.read_mapped_after(buffer, 8, submission.take())?;
+        let place = ring as usize % SELECTIONS_IN_FLIGHT;
+        let brought = self.bring_ids[place].take();
+        let readback = self.scratch(ID_READBACKS[place]);
+        let words: Vec<u32> = self.gpu.read_mapped_after(readback, 8, brought)?;
         Ok((words[1] == 0).then_some(words[0]))
     }
 
@@ -700,25 +676,31 @@ impl Executor for GpuExecutor {
             self.copy_out(
                 self.value_buffer(self.blueprint.plan.logits),
                 0,
-                &self.readback,
+                self.scratch(Scratch::LogitsReadback),
                 0,
                 bytes,
             );
         }
         self.logits_copied = false;
-        self.gpu.read_mapped(&self.readback, bytes)
+        self.gpu.read_mapped(self.scratch(Scratch::LogitsReadback), bytes)
     }
 
     fn read_block(&mut self, group: usize, block: u32) -> Result<Vec<u8>> {
         let mut at = 0;
         for (buffer, bytes) in self.group_buffers(group) {
-            self.copy_out(buffer, u64::from(block) * bytes, &self.block_readback, at, bytes);
+            self.copy_out(
+                buffer,
+                u64::from(block) * bytes,
+                self.scratch(Scratch::BlockReadback),
+                at,
+                bytes,
+            );
             at += bytes;
         }
         if at == 0 {
             return Ok(Vec::new());
         }
-        self.gpu.read_mapped(&self.block_readback, at)
+        self.gpu.read_mapped(self.scratch(Scratch::BlockReadback), at)
     }
 
     fn write_block(&mut self, group: usize, block: u32, bytes: &[u8]) -> Result<()> {

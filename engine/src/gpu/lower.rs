@@ -18,6 +18,7 @@ use super::choice::ProductKernel;
 pub use super::choice::{Caps, Count, Family};
 use super::layout::{Layout, Part, VectorId};
 use super::products::{self, Product};
+pub use super::scratch::Scratch;
 use crate::Result;
 use crate::blueprint::{Blueprint, Sizes};
 use crate::kv::{KvType, Placed, PlacedStep};
@@ -41,34 +42,14 @@ pub enum Resource {
     Tokens,
     /// Which tokens' logits are wanted.
     Outputs,
-    /// Which blocks hold the sequences' positions.
-    Tables,
     /// Cosines and sines of the step's tokens.
     Angles(RopeId),
-    /// Ids selected on the GPU.
-    Selected,
-    /// The counts of the step.
-    Step,
     /// How the next id is chosen.
     Selection,
-    /// The last ids.
-    Recent,
-    /// Set where a logit is no finite number.
-    Flags,
-    /// What workgroups made of parts of the cells: sums.
-    PartSums,
-    /// The same: maxima and totals.
-    PartMaxima,
-    /// One of the two buffers of candidates for the next id.
-    Candidates(usize),
-    /// Slots of experts, cut into tiles.
-    ExpertTiles,
-    /// A product's input rounded to bytes.
-    Rounded,
-    /// The scales of these bytes.
-    RoundedScales,
     /// A state of all sequences.
     State(StateId),
+    /// A buffer that the context has once.
+    Scratch(Scratch),
 }
 
 /// A number of workgroups.
@@ -439,9 +420,15 @@ impl<'a> Lowering<'a> {
         let mut bindings = Self::weights_of(part).to_vec();
         bindings.push(("out", Resource::Value(out)));
         if rounded {
-            bindings.extend([("bytes", Resource::Rounded), ("x_scales", Resource::RoundedScales)]);
+            bindings.extend([
+                ("bytes", Resource::Scratch(Scratch::Rounded)),
+                ("x_scales", Resource::Scratch(Scratch::RoundedScales)),
+            ]);
         } else if kernel.takes_halves() {
-            bindings.extend([("input", Resource::Rounded), ("largest", Resource::RoundedScales)]);
+            bindings.extend([
+                ("input", Resource::Scratch(Scratch::Rounded)),
+                ("largest", Resource::Scratch(Scratch::RoundedScales)),
+            ]);
         } else {
             bindings.push(("input", Resource::Value(input.value_read())));
         }
@@ -489,7 +476,7 @@ impl<'a> Lowering<'a> {
             ProductKernel::Cooperative { .. } => (cooperative(variant, kernel), true),
         };
         if needs_step {
-            bindings.push(("step", Resource::Step));
+            bindings.push(("step", Resource::Scratch(Scratch::Step)));
         }
         let grid = self.product_grid(kernel, part.rows, value.rows);
         Dispatch { variant, bindings, params, grid, op: 0 }
@@ -508,8 +495,8 @@ impl<'a> Lowering<'a> {
         let width = self.plan().value(input.value).width as u32;
         let mut bindings = vec![
             ("input", Resource::Value(input.value_read())),
-            ("bytes", Resource::Rounded),
-            ("scales", Resource::RoundedScales),
+            ("bytes", Resource::Scratch(Scratch::Rounded)),
+            ("scales", Resource::Scratch(Scratch::RoundedScales)),
         ];
         bindings.extend(input.norm.map(|norm| ("norm_weight", Resource::Vector(norm.weight))));
         Dispatch {

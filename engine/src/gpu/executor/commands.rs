@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{GpuExecutor, Recorded};
 use crate::gpu::choice::FEW;
+use crate::gpu::scratch::Scratch;
 
 /// Dispatches of a prompt that are submitted before the rest is encoded: enough to keep a card busy meanwhile.
 const FIRST_PIECE: usize = 32;
@@ -113,7 +114,13 @@ impl GpuExecutor {
         let bytes = u64::from(work.outputs) * self.blueprint.plan.vocabulary() as u64 * 4;
         if is_last && work.choice.is_none() && bytes > 0 {
             let logits = self.value_buffer(self.blueprint.plan.logits);
-            encoder.copy_buffer_to_buffer(logits, 0, &self.readback, 0, bytes);
+            encoder.copy_buffer_to_buffer(
+                logits,
+                0,
+                self.scratch(Scratch::LogitsReadback),
+                0,
+                bytes,
+            );
         }
         Piece { commands: encoder.finish(), end, dispatches }
     }

@@ -2,8 +2,9 @@
 
 use crate::blueprint::Blueprint;
 use crate::gpu::choice::{Count, FEW};
-use crate::gpu::sizes::TOKEN_WORDS;
 
+/// Words of a token in the kernels' `Token`.
+pub const TOKEN_WORDS: usize = 8;
 /// Bytes of the kernels' `Selection`.
 const SELECTION_BYTES: u64 = 48;
 /// Bindings start at multiples of this: the most any adapter asks for.

@@ -2,7 +2,7 @@
 
 use shaders::Variant;
 
-use super::{Dispatch, Extent, LANES, Lowering, Resource};
+use super::{Dispatch, Extent, LANES, Lowering, Resource, Scratch};
 use crate::error::Advice;
 use crate::gpu::choice::{Caps, Count, Family, MOST_PARTS};
 use crate::kv::{BLOCK, KvType};
@@ -111,13 +111,16 @@ impl Lowering<'_> {
             ("keys", Resource::Keys(layer)),
             ("values", Resource::Values(layer)),
             ("tokens", Resource::Tokens),
-            ("tables", Resource::Tables),
-            ("out", if split { Resource::PartSums } else { Resource::Value(out) }),
-            ("step", Resource::Step),
+            ("tables", Resource::Scratch(Scratch::Tables)),
+            (
+                "out",
+                if split { Resource::Scratch(Scratch::PartSums) } else { Resource::Value(out) },
+            ),
+            ("step", Resource::Scratch(Scratch::Step)),
         ];
         let sinks = sinks.map(|id| Resource::Vector(self.layout.vector_of(self.plan(), id)));
         if split {
-            bindings.push(("maxima_and_sums", Resource::PartMaxima));
+            bindings.push(("maxima_and_sums", Resource::Scratch(Scratch::PartMaxima)));
         } else if let Some(sinks) = sinks {
             bindings.push(("sinks", sinks));
         }
@@ -177,8 +180,8 @@ impl Lowering<'_> {
                     .constant("LANES", lanes)
                     .constant("VECTORS", value_length4.next_power_of_two().min(lanes)),
                 bindings: [
-                    ("sums", Resource::PartSums),
-                    ("maxima_and_sums", Resource::PartMaxima),
+                    ("sums", Resource::Scratch(Scratch::PartSums)),
+                    ("maxima_and_sums", Resource::Scratch(Scratch::PartMaxima)),
                     ("out", Resource::Value(out)),
                 ]
                 .into_iter()

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{Dispatch, Extent, Resource};
+use super::{Dispatch, Extent, Resource, Scratch};
 use crate::blueprint::Sizes;
 use crate::gpu::layout::Layout;
 use crate::kv::{BLOCK, PlacedStep};
@@ -61,9 +61,11 @@ impl Costs<'_> {
                 let kv = self.plan.kv_layer(layer);
                 self.cells(op, kv) * kv.value_bytes(self.sizes.value_type) as u64
             }
-            Resource::Rounded => self.rounded_bytes(op, dispatch),
-            Resource::PartSums => self.part_floats(op, dispatch, |kv| kv.value_length) * 4,
-            Resource::PartMaxima => self.part_floats(op, dispatch, |_| 2) * 4,
+            Resource::Scratch(Scratch::Rounded) => self.rounded_bytes(op, dispatch),
+            Resource::Scratch(Scratch::PartSums) => {
+                self.part_floats(op, dispatch, |kv| kv.value_length) * 4
+            }
+            Resource::Scratch(Scratch::PartMaxima) => self.part_floats(op, dispatch, |_| 2) * 4,
             _ => 0,
         });
         Cost { bytes: bytes.sum(), multiply_adds: self.multiply_adds(op, dispatch, product) }

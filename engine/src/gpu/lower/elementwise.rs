@@ -2,7 +2,7 @@
 
 use shaders::Variant;
 
-use super::{Dispatch, Extent, GROUP, LANES, Lowering, Resource, activated};
+use super::{Dispatch, Extent, GROUP, LANES, Lowering, Resource, Scratch, activated};
 use crate::error::Advice;
 use crate::model::rope::RopeStyle;
 use crate::model::spec::{Activation, NormKind};
@@ -47,7 +47,7 @@ impl Lowering<'_> {
             let mut bindings = Self::weights_of(part).to_vec();
             bindings.extend([
                 ("tokens", Resource::Tokens),
-                ("selected", Resource::Selected),
+                ("selected", Resource::Scratch(Scratch::Selected)),
                 ("out", Resource::Value(value)),
             ]);
             out.push(Dispatch {
@@ -84,7 +84,10 @@ impl Lowering<'_> {
         let halves = self.norms_to_halves(value);
         let mut bindings = vec![("input", Resource::Value(input)), ("weight", self.vector(weight))];
         if halves {
-            bindings.extend([("halves", Resource::Rounded), ("largest", Resource::RoundedScales)]);
+            bindings.extend([
+                ("halves", Resource::Scratch(Scratch::Rounded)),
+                ("largest", Resource::Scratch(Scratch::RoundedScales)),
+            ]);
         } else {
             bindings.push(("out", Resource::Value(value)));
         }

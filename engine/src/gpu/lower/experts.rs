@@ -3,7 +3,8 @@
 use shaders::Variant;
 
 use super::{
-    Dispatch, Extent, GROUP, LANES, Lowering, Resource, activated, cooperative, round_halves,
+    Dispatch, Extent, GROUP, LANES, Lowering, Resource, Scratch, activated, cooperative,
+    round_halves,
 };
 use crate::executor::Precision;
 use crate::gpu::choice::{Caps, Count};
@@ -264,8 +265,8 @@ impl Lowering<'_> {
             variant: Variant::new("expert_lists").number("TOKENS", self.caps.expert_tile_pairs()),
             bindings: vec![
                 ("routes", Resource::Value(routes)),
-                ("tiles", Resource::ExpertTiles),
-                ("step", Resource::Step),
+                ("tiles", Resource::Scratch(Scratch::ExpertTiles)),
+                ("step", Resource::Scratch(Scratch::Step)),
             ],
             params: vec![
                 ("experts", routing.count as u32),
@@ -299,11 +300,15 @@ impl Lowering<'_> {
         dispatch.variant = cooperative(variant, kernel);
         if kernel.takes_halves() {
             dispatch.bindings.retain(|(name, _)| *name != "input");
-            dispatch
-                .bindings
-                .extend([("input", Resource::Rounded), ("largest", Resource::RoundedScales)]);
+            dispatch.bindings.extend([
+                ("input", Resource::Scratch(Scratch::Rounded)),
+                ("largest", Resource::Scratch(Scratch::RoundedScales)),
+            ]);
         }
-        dispatch.bindings.extend([("tiles", Resource::ExpertTiles), ("step", Resource::Step)]);
+        dispatch.bindings.extend([
+            ("tiles", Resource::Scratch(Scratch::ExpertTiles)),
+            ("step", Resource::Scratch(Scratch::Step)),
+        ]);
         let tiles = tiles(product.routing, self.caps);
         dispatch.grid = self.tiled_grid(tiles, (rows as u32).div_ceil(kernel.workgroup_rows()));
         dispatch

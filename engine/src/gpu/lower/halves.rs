@@ -2,7 +2,7 @@
 
 use shaders::Variant;
 
-use super::{Dispatch, Extent, Lowering, ProductKernel, Resource};
+use super::{Dispatch, Extent, Lowering, ProductKernel, Resource, Scratch};
 use crate::plan::{Op, ValueId};
 
 impl Lowering<'_> {
@@ -73,8 +73,8 @@ pub(super) fn round_halves(input: ValueId, width: usize, rows: Extent) -> Dispat
             .constant("LANES", shares.lanes),
         bindings: vec![
             ("input", Resource::Value(input)),
-            ("halves", Resource::Rounded),
-            ("largest", Resource::RoundedScales),
+            ("halves", Resource::Scratch(Scratch::Rounded)),
+            ("largest", Resource::Scratch(Scratch::RoundedScales)),
         ],
         params: vec![("width4", width as u32 / 4)],
         grid: [rows, Extent::Fixed(1), Extent::Fixed(1)],

@@ -2,7 +2,7 @@
 
 use shaders::Variant;
 
-use super::{Dispatch, Extent, LANES, Lowering, Resource, activated};
+use super::{Dispatch, Extent, LANES, Lowering, Resource, Scratch, activated};
 use crate::plan::{Op, Parts, Rows};
 
 impl Lowering<'_> {
@@ -84,7 +84,7 @@ impl Lowering<'_> {
             self.vector_named("weight", weight),
             ("state", Resource::State(state)),
             ("tokens", Resource::Tokens),
-            ("step", Resource::Step),
+            ("step", Resource::Scratch(Scratch::Step)),
         ];
         bindings.extend(bias.map(|bias| self.vector_named("bias", bias)));
         Dispatch {
@@ -118,7 +118,7 @@ impl Lowering<'_> {
                 ("state", Resource::State(state)),
                 ("tokens", Resource::Tokens),
                 ("out", Resource::Value(out)),
-                ("step", Resource::Step),
+                ("step", Resource::Scratch(Scratch::Step)),
             ],
             params: vec![
                 ("heads", mamba.heads as u32),
@@ -149,7 +149,7 @@ impl Lowering<'_> {
                 ("state", Resource::State(state)),
                 ("tokens", Resource::Tokens),
                 ("out", Resource::Value(out)),
-                ("step", Resource::Step),
+                ("step", Resource::Scratch(Scratch::Step)),
             ],
             params: vec![
                 ("heads", net.value_heads as u32),

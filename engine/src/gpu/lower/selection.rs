@@ -2,7 +2,7 @@
 
 use shaders::Variant;
 
-use super::{Dispatch, Extent, Resource};
+use super::{Dispatch, Extent, Resource, Scratch};
 use crate::plan::Plan;
 
 /// Candidates that a workgroup of `select_top` sorts, or finds the largest of.
@@ -27,13 +27,15 @@ pub fn candidate_room(vocabulary: usize) -> usize {
 /// The dispatches that choose an id from the first row of logits, keeping `keep` candidates a workgroup; with a penalty for
 /// recent ids or without.
 pub fn lower_selection(plan: &Plan, keep: usize, penalised: bool) -> Vec<Dispatch> {
+    let candidates =
+        |which: usize| Resource::Scratch([Scratch::Candidates, Scratch::OtherCandidates][which]);
     let one = Extent::Fixed(1);
     let vocabulary = ("vocabulary", plan.vocabulary() as u32);
     let penalty = || Dispatch {
         variant: Variant::new("select_penalty"),
         bindings: vec![
             ("logits", Resource::Value(plan.logits)),
-            ("recent", Resource::Recent),
+            ("recent", Resource::Scratch(Scratch::Recent)),
             ("selection", Resource::Selection),
         ],
         params: vec![vocabulary],
@@ -50,12 +52,12 @@ pub fn lower_selection(plan: &Plan, keep: usize, penalised: bool) -> Vec<Dispatc
     let mut first = true;
     loop {
         let workgroups = count.div_ceil(SORTED);
-        let mut bindings = vec![("kept", Resource::Candidates(to))];
+        let mut bindings = vec![("kept", candidates(to))];
         if first {
             bindings.push(("logits", Resource::Value(plan.logits)));
-            bindings.push(("flags", Resource::Flags));
+            bindings.push(("flags", Resource::Scratch(Scratch::Flags)));
         } else {
-            bindings.push(("candidates", Resource::Candidates(1 - to)));
+            bindings.push(("candidates", candidates(1 - to)));
         }
         dispatches.push(Dispatch {
             variant: search.clone().define_if(first, "FIRST"),
@@ -74,9 +76,9 @@ pub fn lower_selection(plan: &Plan, keep: usize, penalised: bool) -> Vec<Dispatc
     dispatches.push(Dispatch {
         variant: Variant::new("select_pick"),
         bindings: vec![
-            ("candidates", Resource::Candidates(to)),
-            ("selected", Resource::Selected),
-            ("recent", Resource::Recent),
+            ("candidates", candidates(to)),
+            ("selected", Resource::Scratch(Scratch::Selected)),
+            ("recent", Resource::Scratch(Scratch::Recent)),
             ("selection", Resource::Selection),
         ],
         params: vec![("count", keep.min(plan.vocabulary()) as u32), vocabulary],

@@ -1,0 +1,189 @@
+//! THE table of a context's single buffers: what is not a weight, an activation, a layer's cache or a state. A new one is a row
+//! here, and `Resource::Scratch` with its name where a kernel binds it.
+
+use wgpu::BufferUsages as Usage;
+
+use super::choice::{Caps, Count, FEW, MOST_TILE_TOKENS};
+use super::executor::numbers::Numbers;
+use super::lower::{attention_parts, candidate_room, tile_words};
+use super::sizes::block_bytes;
+use crate::blueprint::Blueprint;
+use crate::executor::Precision;
+use crate::plan::{KvLayer, Op};
+
+/// Slots for ids selected on the GPU.
+pub const RING_LENGTH: usize = 64;
+/// How many selected ids may be on their way to the host.
+pub(super) const SELECTIONS_IN_FLIGHT: usize = 2;
+
+/// A buffer that a context has once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scratch {
+    /// The numbers of a step, as [`Numbers`] lays them out.
+    Numbers,
+    /// Which blocks hold the sequences' positions.
+    Tables,
+    /// Ids selected on the GPU: a ring.
+    Selected,
+    /// The counts of the step.
+    Step,
+    /// Where logits come to the host.
+    LogitsReadback,
+    /// Where a block of all layers comes to the host.
+    BlockReadback,
+    /// Where a block waits on its way to another place in the same buffer.
+    BlockCopy,
+    /// Candidates for the next id; the rounds of a choice take turns between these and the others.
+    Candidates,
+    /// The other candidates.
+    OtherCandidates,
+    /// What workgroups made of parts of the cells: sums.
+    PartSums,
+    /// The same: maxima and totals.
+    PartMaxima,
+    /// Pairs of a token and an expert, cut into tiles.
+    ExpertTiles,
+    /// A product's input rounded to bytes or halves.
+    Rounded,
+    /// What these were divided by.
+    RoundedScales,
+    /// The last ids of a sequence, and how many there were.
+    Recent,
+    /// Set where a logit is no finite number.
+    Flags,
+    /// Where a selected id comes to the host, with the flags.
+    IdReadback,
+    /// Where the one after it comes.
+    OtherIdReadback,
+}
+
+/// One of the table's rows.
+pub(super) struct Row {
+    pub scratch: Scratch,
+    /// For wgpu's messages.
+    pub label: &'static str,
+    pub usage: Usage,
+    /// Its size in a context, with kernels chosen for some device.
+    pub bytes: fn(&Blueprint, &Caps) -> u64,
+}
+
+const STORAGE: Usage = Usage::STORAGE.union(Usage::COPY_DST).union(Usage::COPY_SRC);
+const UNIFORM: Usage = Usage::UNIFORM.union(Usage::COPY_DST);
+const READBACK: Usage = Usage::MAP_READ.union(Usage::COPY_DST);
+
+const fn row(
+    scratch: Scratch,
+    label: &'static str,
+    usage: Usage,
+    bytes: fn(&Blueprint, &Caps) -> u64,
+) -> Row {
+    Row { scratch, label, usage, bytes }
+}
+
+pub(super) const TABLE: [Row; 18] = [
+    row(Scratch::Numbers, "numbers", STORAGE, |blueprint, _| Numbers::room(blueprint)),
+    row(Scratch::Tables, "tables", STORAGE, table_bytes),
+    row(Scratch::Selected, "selected", STORAGE, |_, _| RING_LENGTH as u64 * 4),
+    row(Scratch::Step, "step", UNIFORM, |_, _| 16),
+    row(Scratch::LogitsReadback, "logits readback", READBACK, |blueprint, _| {
+        (blueprint.plan.vocabulary() * blueprint.sizes.outputs * 4) as u64
+    }),
+    row(Scratch::BlockReadback, "block readback", READBACK, |blueprint, _| {
+        let of_layer = |(keys, values)| keys + values;
+        let of_group = |group| block_bytes(blueprint, group).into_iter().map(of_layer).sum();
+        (0..blueprint.groups.len()).map(of_group).max().unwrap_or(0)
+    }),
+    row(Scratch::BlockCopy, "block copy", STORAGE, |blueprint, _| {
+        let all = (0..blueprint.groups.len()).flat_map(|group| block_bytes(blueprint, group));
+        all.map(|(keys, values)| keys.max(values)).max().unwrap_or(0)
+    }),
+    row(Scratch::Candidates, "candidates", STORAGE, candidate_bytes),
+    row(Scratch::OtherCandidates, "candidates", STORAGE, candidate_bytes),
+    row(Scratch::PartSums, "part sums", STORAGE, |blueprint, caps| {
+        part_heads(blueprint, caps, |layer| layer.heads * layer.value_length) * 4
+    }),
+    row(Scratch::PartMaxima, "part maxima", STORAGE, |blueprint, caps| {
+        part_heads(blueprint, caps, |layer| layer.heads) * 8
+    }),
+    row(Scratch::ExpertTiles, "expert tiles", STORAGE, expert_tile_bytes),
+    row(Scratch::Rounded, "rounded inputs", STORAGE, |b, caps| rounded_bytes(b, caps).0),
+    row(Scratch::RoundedScales, "scales of rounded inputs", STORAGE, |b, caps| {
+        rounded_bytes(b, caps).1
+    }),
+    row(Scratch::Recent, "recent", STORAGE, |_, _| 65 * 4),
+    row(Scratch::Flags, "flags", STORAGE, |_, _| 4),
+    row(Scratch::IdReadback, "id readback", READBACK, |_, _| 8),
+    row(Scratch::OtherIdReadback, "id readback", READBACK, |_, _| 8),
+];
+
+// The table is in the order of the names, by which buffers are found.
+const _: () = {
+    let mut index = 0;
+    while index < TABLE.len() {
+        assert!(TABLE[index].scratch as usize == index);
+        index += 1;
+    }
+};
+
+impl Row {
+    /// Whether it is only on the way to the host.
+    pub fn is_staging(&self) -> bool {
+        self.usage.contains(Usage::MAP_READ)
+    }
+}
+
+fn table_bytes(blueprint: &Blueprint, _: &Caps) -> u64 {
+    let entries: usize = blueprint.groups.iter().map(|group| group.table_blocks).sum();
+    (entries * blueprint.sizes.sequences * 4) as u64
+}
+
+fn candidate_bytes(blueprint: &Blueprint, _: &Caps) -> u64 {
+    candidate_room(blueprint.plan.vocabulary()) as u64 * 8
+}
+
+/// Of the layer that has the most: so many numbers a token, of each part. Only steps of few tokens split their cells.
+fn part_heads(blueprint: &Blueprint, caps: &Caps, numbers: fn(&KvLayer) -> usize) -> u64 {
+    let of = |layer: &KvLayer, count, tokens| {
+        numbers(layer) * tokens * attention_parts(layer, caps, count) as usize
+    };
+    let few = blueprint.sizes.chunk.min(FEW);
+    let most = |layer: &KvLayer| of(layer, Count::One, 1).max(of(layer, Count::Few, few));
+    blueprint.plan.kv_layers.iter().map(most).max().unwrap_or(0) as u64
+}
+
+fn expert_tile_bytes(blueprint: &Blueprint, caps: &Caps) -> u64 {
+    let words = |op: &Op| match op {
+        Op::Route { routing, .. } => tile_words(blueprint.sizes.chunk, routing, caps),
+        _ => 0,
+    };
+    blueprint.plan.ops.iter().map(words).max().unwrap_or(0) as u64 * 4
+}
+
+/// Bytes of rounded inputs, and of what they were divided by. Only products of few rows find their inputs rounded to bytes;
+/// cooperative ones of many find halves, in whole tiles of tokens, but with experts a row for each token or pair.
+fn rounded_bytes(blueprint: &Blueprint, caps: &Caps) -> (u64, u64) {
+    let Blueprint { plan, sizes, .. } = blueprint;
+    let widest = |op: &Op| match op {
+        Op::Linear { input, .. } => Some(plan.value(*input).width),
+        _ => None,
+    };
+    let widest = plan.ops.iter().filter_map(widest).max().unwrap_or(0);
+    let tiled_rows = sizes.chunk.max(sizes.outputs).next_multiple_of(MOST_TILE_TOKENS);
+    let of_experts = |op: &Op| match op {
+        Op::ExpertsGated { input, .. } => Some((plan.value(*input).width, 1)),
+        Op::ExpertsDown { input, routing, .. } => Some((plan.value(*input).width, routing.used)),
+        _ => None,
+    };
+    let of_experts = plan.ops.iter().filter_map(of_experts);
+    let (expert_width, expert_rows) =
+        of_experts.fold((0, 0), |most, (width, rows)| (width.max(most.0), rows.max(most.1)));
+    let (rounded, scales) = match caps.precision {
+        Precision::Int8 => (widest * FEW, widest * FEW / 16 * 4),
+        Precision::F16Tiles if caps.cooperative && sizes.chunk > FEW => {
+            let halves = (widest * tiled_rows).max(expert_width * sizes.chunk);
+            (halves * 2, tiled_rows.max(expert_rows * sizes.chunk) * 4)
+        }
+        _ => (0, 0),
+    };
+    (rounded as u64, scales as u64)
+}
