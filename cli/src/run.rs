@@ -12,7 +12,6 @@ use engine::chat::Message;
 use engine::chat::parts::{Marks, Part};
 use engine::executor::Precision;
 use engine::select::Sampling;
-use engine::step::SequenceId;
 use engine::{ContextOptions, GenerateOptions, Generation, LoadOptions, Session, Stop};
 use serde_json::json;
 
@@ -194,7 +193,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.verbose {
         print_effective(args, &options, model.precision(), &context);
     }
-    let session = Session::new(&model, Arc::new(Mutex::new(context)), SequenceId(0))?;
+    let session = Session::new(&model, Arc::new(Mutex::new(context)))?;
     for warning in session.tokenizer().warnings() {
         output::say(warning);
     }

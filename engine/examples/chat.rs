@@ -9,8 +9,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use engine::chat::Message;
-use engine::select::Sampling;
-use engine::step::SequenceId;
 use engine::{Device, DeviceOptions, GenerateOptions, LoadOptions, Model, Session};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -19,13 +17,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = LoadOptions::default();
     let model = Model::load(&[device], &path, &options)?;
     let context = Arc::new(Mutex::new(model.context(&options.context)?));
-    let mut session = Session::new(&model, context, SequenceId(0))?;
-    let generate = GenerateOptions {
-        sampling: Sampling::default(),
-        max_tokens: Some(400),
-        stop: vec![],
-        run_ahead: true,
-    };
+    let mut session = Session::new(&model, context)?;
+    let generate = GenerateOptions { max_tokens: Some(400), ..GenerateOptions::default() };
     let mut messages = Vec::new();
     for line in std::io::stdin().lock().lines() {
         messages.push(Message::user(&line?));

@@ -6,6 +6,7 @@ use crate::kv::KvTable;
 use crate::model::Spec;
 use crate::profile::StepProfile;
 use crate::select::Sampling;
+use crate::sequence::{Dropped, Sequence};
 use crate::step::{Input, SequenceId, StepToken};
 use crate::{Error, Result};
 
@@ -37,6 +38,10 @@ pub struct Context {
     row: usize,
     /// Whether sequences have states, which cannot be taken back.
     stateful: bool,
+    /// The number of the next sequence, and how many handles there are.
+    next_sequence: u32,
+    handles: usize,
+    dropped: Dropped,
 }
 
 impl Context {
@@ -47,7 +52,17 @@ impl Context {
         let stateful = !blueprint.plan.states.is_empty();
         let vocabulary = spec.vocabulary;
         let row = if spec.pooling.is_some() { spec.embedding } else { vocabulary };
-        Self { executor, table, sizes, vocabulary, row, stateful }
+        Self {
+            executor,
+            table,
+            sizes,
+            vocabulary,
+            row,
+            stateful,
+            next_sequence: 0,
+            handles: 0,
+            dropped: Dropped::default(),
+        }
     }
 
     /// Computes a step and answers a row of logits for each token that wants them. Tokens continue their
@@ -66,6 +81,7 @@ impl Context {
         on_logits: &mut dyn FnMut(&[f32]),
         cancelled: &mut dyn FnMut() -> bool,
     ) -> Result<usize> {
+        self.free_dropped();
         self.check_ids(tokens)?;
         let mut done = 0;
         while done < tokens.len() {
@@ -108,49 +124,33 @@ impl Context {
         self.executor.profile(&self.table, &prepared)
     }
 
-    /// Whether ids can be chosen on the device in this way, so that the next step need not wait for them.
+    /// Whether ids can be chosen on the device in this way, so that the next step need not wait for them ([`RunAhead`]).
     pub fn can_select(&self, sampling: &Sampling) -> bool {
         // A step too many could not be undone.
         !self.stateful && self.executor.can_select(sampling)
     }
 
-    /// Tells the device the ids so far, for penalties.
-    pub fn set_recent(&mut self, ids: &[u32]) {
-        self.executor.set_recent(ids);
+    /// A new sequence, whose handle frees it when it is dropped.
+    ///
+    /// # Errors
+    /// If as many are alive as the context was made for.
+    pub fn sequence(&mut self) -> Result<Sequence> {
+        self.free_dropped();
+        if self.handles == self.sizes.sequences {
+            return Err(Error::NoSeat);
+        }
+        let id = SequenceId(self.next_sequence);
+        self.next_sequence += 1;
+        self.handles += 1;
+        Ok(Sequence::new(id, self.dropped.clone()))
     }
 
-    /// Computes a step whose last token wants logits, and has the device choose an id from them, all
-    /// without waiting. Answers how many tokens were computed; if `cancelled` cut them short no id is chosen.
-    pub fn step_and_select(
-        &mut self,
-        tokens: &[StepToken],
-        selection: &Selection,
-        cancelled: &mut dyn FnMut() -> bool,
-    ) -> Result<usize> {
-        let mut done = 0;
-        if tokens.is_empty() {
-            self.executor.select(selection)?;
+    /// Frees the sequences whose handles are gone.
+    fn free_dropped(&mut self) {
+        for id in self.dropped.take() {
+            self.table.free(id);
+            self.handles -= 1;
         }
-        while done < tokens.len() {
-            if cancelled() {
-                return Ok(done);
-            }
-            let piece = &tokens[done..done + self.piece(&tokens[done..])];
-            let prepared = self.table.prepare(piece)?;
-            done += piece.len();
-            if done < tokens.len() {
-                self.executor.step(&self.table, &prepared)?;
-            } else {
-                self.executor.step_and_select(&self.table, &prepared, selection)?;
-            }
-        }
-        Ok(done)
-    }
-
-    /// Waits for the id at a place of the ring, one of the last two that were chosen.
-    pub fn selected(&mut self, ring: u32, position: u32) -> Result<u32> {
-        let id = self.executor.selected(ring)?;
-        id.ok_or_else(|| Error::NotFinite { device: self.executor.device_name(), position })
     }
 
     /// Refuses ids that the vocabulary has not.
@@ -191,6 +191,7 @@ impl Context {
 
     /// Makes `to` a copy of `from`; what they have in common is stored once.
     pub fn fork(&mut self, from: SequenceId, to: SequenceId) -> Result<()> {
+        self.free_dropped();
         self.table.fork(from, to)?;
         match (self.table.seat(from), self.table.seat(to)) {
             (Some(from), Some(to)) if self.stateful && from != to => {
@@ -226,6 +227,7 @@ impl Context {
 
     /// Makes `sequence` what a snapshot of this context (or one like it) holds.
     pub fn restore(&mut self, sequence: SequenceId, snapshot: &Snapshot) -> Result<()> {
+        self.free_dropped();
         let blocks =
             self.table.restore(sequence, snapshot.length, &snapshot.oldest, &snapshot.blocks)?;
         for ((&(group, _), block), bytes) in snapshot.blocks.iter().zip(blocks).zip(&snapshot.bytes)
@@ -256,5 +258,107 @@ impl Context {
     /// The device's name.
     pub fn device_name(&self) -> String {
         self.executor.device_name()
+    }
+}
+
+/// An id that the device has chosen, or will have, and that has perhaps not come here yet.
+#[derive(Debug)]
+pub struct Pending {
+    ring: u32,
+    position: u32,
+    id: Option<u32>,
+}
+
+/// A sequence continued by ids that the device chooses, each step begun before the id of the last has come here.
+///
+/// An id is waited for after the step behind it was begun, or instead of one: two are on their way at most.
+pub struct RunAhead<'a> {
+    context: &'a mut Context,
+    sequence: SequenceId,
+    sampling: Sampling,
+    /// Where the next id is kept on the device.
+    ring: u32,
+}
+
+impl<'a> RunAhead<'a> {
+    /// For a sampling that the device [can choose by](Context::can_select), behind the ids `recent`.
+    pub fn new(
+        context: &'a mut Context,
+        sequence: SequenceId,
+        sampling: &Sampling,
+        recent: &[u32],
+    ) -> Self {
+        context.free_dropped();
+        context.executor.set_recent(recent);
+        Self { context, sequence, sampling: sampling.clone(), ring: 0 }
+    }
+
+    /// Computes tokens of the sequence, the last of which alone wants logits, and has the device choose an id from them, without
+    /// waiting. Answers how many tokens were computed; if `cancelled` cut them short no id is chosen.
+    ///
+    /// # Errors
+    /// If a step is refused or the device fails.
+    pub fn start(
+        &mut self,
+        tokens: &[StepToken],
+        cancelled: &mut dyn FnMut() -> bool,
+    ) -> Result<(usize, Option<Pending>)> {
+        self.context.check_ids(tokens)?;
+        let position = tokens.last().map_or(0, |token| token.position + 1);
+        let mut done = 0;
+        while done < tokens.len() {
+            if cancelled() {
+                return Ok((done, None));
+            }
+            let piece = &tokens[done..done + self.context.piece(&tokens[done..])];
+            done += piece.len();
+            if done == tokens.len() {
+                return Ok((done, Some(self.choose(piece, position)?)));
+            }
+            let placed = self.context.table.prepare(piece)?;
+            self.context.executor.step(&self.context.table, &placed)?;
+        }
+        Ok((done, None))
+    }
+
+    /// Computes the token whose id is pending, and has the one after it chosen, without waiting.
+    ///
+    /// # Errors
+    /// If there is no room for one more, or the device fails.
+    pub fn next(&mut self, pending: &Pending) -> Result<Pending> {
+        let token = StepToken {
+            input: Input::Pending(pending.ring),
+            sequence: self.sequence,
+            position: pending.position,
+            want_logits: true,
+        };
+        self.choose(&[token], pending.position + 1)
+    }
+
+    /// The id, once it is here.
+    ///
+    /// # Errors
+    /// If a logit was no finite number, or the device fails.
+    pub fn wait(&mut self, pending: &mut Pending) -> Result<u32> {
+        if let Some(id) = pending.id {
+            return Ok(id);
+        }
+        let executor = &mut self.context.executor;
+        let id = executor.selected(pending.ring)?.ok_or_else(|| Error::NotFinite {
+            device: executor.device_name(),
+            position: pending.position,
+        })?;
+        pending.id = Some(id);
+        Ok(id)
+    }
+
+    /// Computes a piece of a step and has the id at `position` chosen.
+    fn choose(&mut self, piece: &[StepToken], position: u32) -> Result<Pending> {
+        let (sequence, ring) = (self.sequence, self.ring);
+        let selection = Selection { sampling: self.sampling.clone(), sequence, position, ring };
+        let placed = self.context.table.prepare(piece)?;
+        self.context.executor.step_and_select(&self.context.table, &placed, &selection)?;
+        self.ring = self.ring.wrapping_add(1);
+        Ok(Pending { ring, position, id: None })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::model::ModelFile;
 use crate::model::spec::{Pooling, Spec};
-use crate::step::{SequenceId, StepToken};
+use crate::step::StepToken;
 use crate::{Context, Error, Model, Result};
 
 /// The embedding of a text's ids in an embedding model, as it comes out of the model: not of length 1.
@@ -23,8 +23,8 @@ pub fn embed(model: &Model, context: &mut Context, ids: &[u32]) -> Result<Vec<f3
         ids.len(),
         if spec.sees_ahead() { positions.min(chunk) } else { positions },
     )?;
-    let sequence = SequenceId(0);
-    let mut tokens = StepToken::run(sequence, 0, ids, true);
+    let sequence = context.sequence()?;
+    let mut tokens = StepToken::run(sequence.id(), 0, ids, true);
     // Encoders that norm sums give the states of all tokens in any case.
     if pooling == Pooling::Last && !spec.norm_sums {
         let last = tokens.len() - 1;
@@ -50,7 +50,6 @@ pub fn embed(model: &Model, context: &mut Context, ids: &[u32]) -> Result<Vec<f3
         },
         &mut || false,
     );
-    context.free(sequence);
     outcome?;
     let count = if pooling == Pooling::Mean { f64::from(rows) } else { 1.0 };
     for x in &mut sum {

@@ -6,7 +6,7 @@
 //! - [`reference`]: the ops in naive f64, the oracle. [`gpu`] and [`cpu`]: the executors.
 //! - [`kv`]: which cell holds a position's keys and values.
 //! - [`blueprint`]: a plan with the sizes of its context, which all below take.
-//! - [`context`]: sequences on a device, step by step. [`session`]: a conversation in one of them.
+//! - [`context`]: sequences on a device, step by step. [`answer`]: ids made an answer. [`session`]: a conversation in a sequence.
 //! - [`synthetic`]: models made up for measurements. [`profile`]: what each dispatch of a step took.
 //! - [`tokenizer`], [`chat`], [`select`]: text to ids, messages to text, logits to an id.
 //!
@@ -20,19 +20,15 @@
 //! let options = LoadOptions::default();
 //! let model = Model::load(&[device], "model.gguf", &options)?;
 //! let context = Arc::new(Mutex::new(model.context(&options.context)?));
-//! let mut session = Session::new(&model, context, engine::step::SequenceId(0))?;
+//! let mut session = Session::new(&model, context)?;
 //! session.push_chat(&[engine::chat::Message::user("Why is the sky blue?")])?;
-//! let greedy = GenerateOptions {
-//!     sampling: engine::select::Sampling::greedy(),
-//!     max_tokens: Some(100),
-//!     stop: vec![],
-//!     run_ahead: true,
-//! };
-//! session.generate(&greedy, &AtomicBool::new(false), &mut |text| print!("{text}"))?;
+//! let options = GenerateOptions { max_tokens: Some(100), ..GenerateOptions::default() };
+//! session.generate(&options, &AtomicBool::new(false), &mut |text| print!("{text}"))?;
 //! # Ok(())
 //! # }
 //! ```
 
+pub mod answer;
 pub mod blueprint;
 pub mod cache;
 pub mod chat;
@@ -57,10 +53,14 @@ pub mod synthetic;
 pub mod tokenizer;
 
 mod error;
+mod generate;
+mod sequence;
 
+pub use answer::Stop;
 pub use blueprint::{Blueprint, ContextOptions};
-pub use context::{Context, Snapshot};
+pub use context::{Context, Pending, RunAhead, Snapshot};
 pub use device::{Device, DeviceOptions};
 pub use error::{Advice, Error, Result};
 pub use load::{LoadOptions, Model};
-pub use session::{GenerateOptions, Generation, Session, Stop};
+pub use sequence::Sequence;
+pub use session::{GenerateOptions, Generation, Session};

@@ -1,7 +1,7 @@
 //! How well a model predicts a text, computed as llama.cpp's `llama-perplexity` does: the text in chunks of a context's
 //! length, each on its own, of which the second half counts.
 
-use crate::step::{SequenceId, StepToken};
+use crate::step::StepToken;
 use crate::{Context, Error, Model, Result};
 
 /// What was measured.
@@ -81,7 +81,7 @@ pub fn measure(
     }
     let chunks = (ids.len() / length).min(most.unwrap_or(usize::MAX));
     let first = length / 2;
-    let sequence = SequenceId(0);
+    let sequence = context.sequence()?;
     let mut sums = Sums::default();
     for (index, chunk) in ids.chunks_exact(length).take(chunks).enumerate() {
         let mut fed = chunk.to_vec();
@@ -90,7 +90,7 @@ pub fn measure(
         {
             fed[0] = bos;
         }
-        let mut tokens = StepToken::run(sequence, 0, &fed, false);
+        let mut tokens = StepToken::run(sequence.id(), 0, &fed, false);
         for (position, token) in tokens.iter_mut().enumerate() {
             token.want_logits = (first..length - 1).contains(&position);
         }
@@ -101,7 +101,7 @@ pub fn measure(
             }
         };
         context.step_with(&tokens, &mut on_logits, &mut || false)?;
-        context.free(sequence);
+        context.free(sequence.id());
         on_chunk(sums.perplexity(index + 1), chunks);
     }
     Ok(sums.perplexity(chunks))

@@ -116,6 +116,15 @@ pub struct Tokenizer {
     warnings: Vec<String>,
 }
 
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Tokenizer")
+            .field("tokens", &self.types.len())
+            .finish_non_exhaustive()
+    }
+}
+
 /// What llama.cpp takes where the file does not say.
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, each its own")]
 #[derive(Default)]

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use engine::select::Sampling;
-use engine::step::SequenceId;
 use engine::{
     Advice, ContextOptions, Device, GenerateOptions, Generation, LoadOptions, Model, Session, Stop,
 };
@@ -15,7 +14,7 @@ use engine_tests::golden::Tiny;
 fn session(model: &Model, cells: usize) -> Session {
     let options = ContextOptions { positions: Some(cells), ..ContextOptions::default() };
     let context = Arc::new(Mutex::new(model.context(&options).unwrap()));
-    Session::new(model, context, SequenceId(0)).unwrap()
+    Session::new(model, context).unwrap()
 }
 
 fn load(device: Device, name: &str) -> Arc<Model> {
@@ -206,4 +205,31 @@ fn the_end_token_ends_the_answer() {
         println!("{ended} of 40 ended");
         assert!(ended > 0);
     }
+}
+
+/// Sessions of a context have a sequence each; what one dropped another gets, and none finds anything of the others.
+#[test]
+fn a_dropped_session_gives_its_place_back() {
+    let model = load(cpu_device(), "llama");
+    let options = |max_tokens| options(Sampling::greedy(), max_tokens);
+    let alone = |ids: &[u32]| generate(&mut session(&model, 64), ids, &options(8)).tokens;
+    let shared = ContextOptions { positions: Some(64), sequences: 2, ..ContextOptions::default() };
+    let context = Arc::new(Mutex::new(model.context(&shared).unwrap()));
+    let open = || Session::new(&model, context.clone());
+    let (mut first, mut second) = (open().unwrap(), open().unwrap());
+    assert!(matches!(open(), Err(engine::Error::NoSeat)));
+    let texts: [&[u32]; 3] = [&[1, 5, 9, 30], &[1, 8, 8, 2, 40], &[1, 60, 61]];
+    // In turns, so that one would find the other's keys if both were one.
+    let start = generate(&mut first, texts[0], &options(2)).tokens;
+    assert_eq!(generate(&mut second, texts[1], &options(8)).tokens, alone(texts[1]));
+    assert_eq!(generate(&mut first, texts[0], &options(8)).tokens, alone(texts[0]));
+    assert_eq!(alone(texts[0])[..start.len()], start);
+    drop(first);
+    let mut third = open().unwrap();
+    assert!(open().is_err());
+    assert_eq!(generate(&mut third, texts[2], &options(8)).tokens, alone(texts[2]));
+    // A context without sessions is empty again.
+    drop((second, third));
+    let handle = context.lock().unwrap().sequence().unwrap();
+    assert_eq!(context.lock().unwrap().length(handle.id()), 0);
 }

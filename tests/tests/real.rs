@@ -83,7 +83,7 @@ fn check(real: &RealModel, device: Device, prompts: Option<&[&str]>) {
         );
     }
     let context = Arc::new(Mutex::new(model.context(&options(KvType::F32)).unwrap()));
-    let mut session = Session::new(&model, context, SequenceId(0)).unwrap();
+    let mut session = Session::new(&model, context).unwrap();
     for prompt in golden.prompts.iter().filter(|prompt| FREE.contains(&prompt.id.as_str())) {
         free_run(&mut session, prompt);
     }

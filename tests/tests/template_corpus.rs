@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use engine::chat::{Message, Template, TemplateInputs};
 use engine::model::ModelFile;
-use engine::step::SequenceId;
 use engine::{Advice, ContextOptions, LoadOptions, Model, Session};
 use engine_tests::devices::cpu_device;
 use engine_tests::golden::{Tiny, folder};
@@ -238,7 +237,7 @@ fn session_with_template(template: &[u8]) -> Session {
     let model = Model::load_file(&[cpu_device()], file, &options, &mut |_, _| ()).unwrap();
     let options = ContextOptions { positions: Some(64), ..ContextOptions::default() };
     let context = Arc::new(Mutex::new(model.context(&options).unwrap()));
-    Session::new(&model, context, SequenceId(0)).unwrap()
+    Session::new(&model, context).unwrap()
 }
 
 /// Text needs no template: one that cannot be used stops conversations only, and says why and what to do.

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
-use engine::executor::{Precision, Selection};
-use engine::gpu::RING_LENGTH;
+use engine::executor::Precision;
 use engine::kv::KvType;
 use engine::model::ModelFile;
 use engine::select::Sampling;
-use engine::step::{Input, SequenceId, StepToken};
-use engine::{Advice, Context, ContextOptions, Device, LoadOptions, Model};
+use engine::step::{SequenceId, StepToken};
+use engine::{Advice, Context, ContextOptions, Device, LoadOptions, Model, RunAhead};
 
 use super::row::Row;
 use crate::model_info::{quantization, size_label, tensor_bytes};
@@ -296,26 +295,22 @@ fn greedy() -> Sampling {
 /// Computes a token for each position as `engine run` does: the device chooses each and begins with the next, while the
 /// last is on its way here. What comes first is made up.
 fn generate_ahead(context: &mut Context, positions: Range<usize>, vocabulary: usize) -> Result<()> {
+    if positions.is_empty() {
+        return Ok(());
+    }
     let sequence = SequenceId(0);
-    let mut waiting = None;
-    for (ring, position) in (0..).zip(positions.clone()) {
-        let made_up = made_up_ids(position..position + 1, vocabulary)[0];
-        let step = StepToken {
-            input: waiting
-                .map_or(Input::Id(made_up), |(ring, _)| Input::Pending(ring % RING_LENGTH as u32)),
-            sequence,
-            position: position as u32,
-            want_logits: true,
-        };
-        let next = position as u32 + 1;
-        let selection = Selection { sampling: greedy(), sequence, position: next, ring };
-        context.step_and_select(&[step], &selection, &mut || false)?;
-        if let Some((ring, position)) = waiting.replace((ring, next)) {
-            context.selected(ring, position)?;
+    let made_up = made_up_ids(positions.start..positions.start + 1, vocabulary);
+    let first = StepToken::run(sequence, positions.start, &made_up, false);
+    let mut run = RunAhead::new(context, sequence, &greedy(), &[]);
+    let (_, mut pending) = run.start(&first, &mut || false)?;
+    for _ in positions.skip(1) {
+        if let Some(mut last) = pending {
+            pending = Some(run.next(&last)?);
+            run.wait(&mut last)?;
         }
     }
-    if let Some((ring, position)) = waiting {
-        context.selected(ring, position)?;
+    if let Some(mut last) = pending {
+        run.wait(&mut last)?;
     }
     Ok(())
 }

@@ -118,6 +118,7 @@ enum Channel {
 }
 
 /// Cuts an answer into parts as it comes.
+#[derive(Debug)]
 pub struct PartParser {
     marks: Marks,
     state: State,

@@ -401,7 +401,7 @@ impl GpuExecutor {
         for (index, token) in step.tokens.iter().enumerate() {
             let (id_or_ring, is_pending) = match token.input {
                 Input::Id(id) => (id, 0),
-                Input::Pending(ring) => (ring, 1),
+                Input::Pending(ring) => (ring % RING_LENGTH as u32, 1),
             };
             let table_of = |group: usize| {
                 table_starts.get(group).map_or(0, |start| {

@@ -1,0 +1,41 @@
+//! A sequence of a context that somebody owns: a handle whose drop gives its place back.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::step::SequenceId;
+
+/// Sequences whose handles are gone, for their context to free before its next step. Shared, so that a handle may be dropped
+/// wherever it is, also while the context is at work.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Dropped(Arc<Mutex<Vec<SequenceId>>>);
+
+impl Dropped {
+    /// Takes all of them.
+    pub fn take(&self) -> Vec<SequenceId> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A sequence of tokens in a context. Dropping it frees its keys, values and place.
+#[derive(Debug)]
+pub struct Sequence {
+    id: SequenceId,
+    dropped: Dropped,
+}
+
+impl Sequence {
+    pub(crate) fn new(id: SequenceId, dropped: Dropped) -> Self {
+        Self { id, dropped }
+    }
+
+    /// Its number, for the tokens of a step.
+    pub fn id(&self) -> SequenceId {
+        self.id
+    }
+}
+
+impl Drop for Sequence {
+    fn drop(&mut self) {
+        self.dropped.0.lock().unwrap_or_else(PoisonError::into_inner).push(self.id);
+    }
+}
