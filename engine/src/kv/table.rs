@@ -34,14 +34,12 @@ impl Group {
         // The oldest position a chunk's first token sees and its last token's lie this far apart, and the
         // first may start anywhere in a block.
         let ring_blocks = window.map(|window| (window - 1 + chunk).div_ceil(BLOCK) + 1);
-        match ring_blocks.filter(|&ring| ring < full_blocks) {
-            Some(ring) => Self { window, table_blocks: ring, blocks: ring * sequences },
-            // Each further sequence may leave a block half used.
-            None => {
-                let blocks = pool.div_ceil(BLOCK) + sequences - 1;
-                Self { window, table_blocks: full_blocks, blocks }
-            }
+        if let Some(ring) = ring_blocks.filter(|&ring| ring < full_blocks) {
+            return Self { window, table_blocks: ring, blocks: ring * sequences };
         }
+        // Each further sequence may leave a block half used.
+        let blocks = pool.div_ceil(BLOCK) + sequences - 1;
+        Self { window, table_blocks: full_blocks, blocks }
     }
 
     /// Cells in all.
