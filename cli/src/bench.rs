@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use engine::cpu::default_threads;
 use engine::executor::Precision;
 use engine::kv::KvType;
-use engine::model::ModelFile;
+use engine::spec::ModelFile;
 use engine::{ContextOptions, Device, synthetic};
 use serde_json::{Value, json};
 

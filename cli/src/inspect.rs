@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use engine::ContextOptions;
 use engine::executor::Precision;
-use engine::load::{parameters, predict};
-use engine::model::ModelFile;
+use engine::model::{parameters, predict};
+use engine::spec::ModelFile;
 use gguf::Gguf;
 use serde_json::{Map, Value, json};
 

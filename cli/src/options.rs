@@ -8,7 +8,7 @@ use clap::Args;
 use engine::executor::Precision;
 use engine::gpu::GpuOptions;
 use engine::kv::KvType;
-use engine::model::spec::Spec;
+use engine::spec::Spec;
 use engine::{ContextOptions, Device, DeviceOptions};
 
 use crate::output;

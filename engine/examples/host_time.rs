@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use engine::executor::Executor as _;
 use engine::gpu::adapter::without_driver;
 use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights};
-use engine::model::ModelFile;
+use engine::spec::ModelFile;
 use engine::step::{SequenceId, StepToken};
 use engine::{Blueprint, ContextOptions, Device, DeviceOptions, Error, Result};
 

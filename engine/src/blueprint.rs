@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::kv::{Group, KvTable, KvType};
-use crate::model::spec::MOST_IN_A_STEP;
-use crate::model::weights::Weight;
-use crate::model::{ModelFile, Spec};
 use crate::plan::{Buffers, KvLayerId, Plan, place};
+use crate::spec::MOST_IN_A_STEP;
+use crate::spec::weights::Weight;
+use crate::spec::{ModelFile, Spec};
 use crate::{Error, Result};
 
 /// The sizes and types of a context.

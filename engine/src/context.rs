@@ -3,10 +3,10 @@
 use crate::blueprint::{Blueprint, Sizes};
 use crate::executor::{Executor, Memory, Selection};
 use crate::kv::KvTable;
-use crate::model::Spec;
 use crate::profile::StepProfile;
 use crate::select::Sampling;
 use crate::sequence::{Dropped, Sequence};
+use crate::spec::Spec;
 use crate::step::{Input, SequenceId, StepToken};
 use crate::{Error, Result};
 

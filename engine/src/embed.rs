@@ -1,7 +1,7 @@
 //! A text's embedding: the states of its tokens made one vector.
 
-use crate::model::ModelFile;
-use crate::model::spec::{Pooling, Spec};
+use crate::spec::ModelFile;
+use crate::spec::{Pooling, Spec};
 use crate::step::StepToken;
 use crate::{Context, Error, Model, Result};
 

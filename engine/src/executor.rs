@@ -2,10 +2,10 @@
 
 use crate::error::Advice;
 use crate::kv::{KvTable, PlacedStep};
-use crate::model::spec::Spec;
 use crate::plan::ValueId;
 use crate::profile::StepProfile;
 use crate::select::Sampling;
+use crate::spec::Spec;
 use crate::step::SequenceId;
 use crate::{Error, Result};
 

@@ -1,7 +1,7 @@
 //! Language models from GGUF files on any GPU: tokens to tokens.
 //!
 //! From the bottom up:
-//! - [`model`]: a file's metadata read into a [`model::Spec`]; one small file per architecture.
+//! - [`spec`]: a file's metadata read into a [`spec::Spec`]; one small file per architecture.
 //! - [`plan`]: the Spec turned into ops over named values, once for every architecture.
 //! - [`reference`]: the ops in naive f64, the oracle. [`gpu`] and [`cpu`]: the executors.
 //! - [`kv`]: which cell holds a position's keys and values.
@@ -40,7 +40,6 @@ pub mod embed;
 pub mod executor;
 pub mod gpu;
 pub mod kv;
-pub mod load;
 pub mod model;
 pub mod perplexity;
 pub mod plan;
@@ -48,6 +47,7 @@ pub mod profile;
 pub mod reference;
 pub mod select;
 pub mod session;
+pub mod spec;
 pub mod step;
 pub mod synthetic;
 pub mod tokenizer;
@@ -61,6 +61,6 @@ pub use blueprint::{Blueprint, ContextOptions};
 pub use context::{Context, Pending, RunAhead, Snapshot};
 pub use device::{Device, DeviceOptions};
 pub use error::{Advice, Error, Result};
-pub use load::{LoadOptions, Model};
+pub use model::{LoadOptions, Model};
 pub use sequence::Sequence;
 pub use session::{GenerateOptions, Generation, Session};

@@ -10,10 +10,10 @@ pub use liveness::{Buffers, place};
 
 use crate::Result;
 use crate::kv::KvType;
-use crate::model::ModelFile;
-use crate::model::rope::Rope;
-use crate::model::spec::{Activation, DeltaNet, Mamba2, NormKind, Routing, Temperature};
-use crate::model::weights::{Weight, WeightId};
+use crate::spec::ModelFile;
+use crate::spec::rope::Rope;
+use crate::spec::weights::{Weight, WeightId};
+use crate::spec::{Activation, DeltaNet, Mamba2, NormKind, Routing, Temperature};
 
 /// A value's number in its plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

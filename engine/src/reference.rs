@@ -11,14 +11,14 @@ use gguf::Gguf;
 
 use crate::Result;
 use crate::kv::KvType;
-use crate::model::ModelFile;
-use crate::model::rope::{Rope, RopeStyle};
-use crate::model::spec::{
+use crate::plan::{Epilogue, KvLayer, Op, Parts, Plan, RowOf, ValueId};
+use crate::spec::ModelFile;
+use crate::spec::rope::{Rope, RopeStyle};
+use crate::spec::weights::{WeightId, read_f32};
+use crate::spec::{
     Activation, CLAMPED_FACTOR, CLAMPED_LIMIT, GELU_CUBE, GELU_FACTOR, Gating, LEAST_SUM, NormKind,
     Routing,
 };
-use crate::model::weights::{WeightId, read_f32};
-use crate::plan::{Epilogue, KvLayer, Op, Parts, Plan, RowOf, ValueId};
 use crate::step::{Input, SequenceId, StepToken};
 
 /// The keys and values of one sequence in one layer, by position.

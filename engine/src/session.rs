@@ -8,7 +8,7 @@ use crate::answer::{Answer, Piece, Stop, join_part};
 use crate::chat::parts::{Marks, Part};
 use crate::chat::{Message, Rendered, Template, TemplateInputs};
 use crate::generate::{Listener, Task, generate};
-use crate::load::Model;
+use crate::model::Model;
 use crate::select::Sampling;
 use crate::sequence::Sequence;
 use crate::tokenizer::{EncodeOptions, Tokenizer};

@@ -14,7 +14,7 @@ use gguf::{Array, Format, Gguf, Source, StringArray, TensorType, Value, Writer, 
 pub use shapes::{SHAPES, Shape};
 
 use self::shapes::Mix;
-use crate::model::ModelFile;
+use crate::spec::ModelFile;
 use crate::{Error, Result};
 
 /// Opens the model of a name like `llama-8b:q4_k_m`, or `llama-8b/2:q4_k_m` for its first two layers alone; without a

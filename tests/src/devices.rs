@@ -6,7 +6,7 @@ use engine::cpu::{CpuExecutor, CpuLoops, CpuWeights, InstructionSet};
 use engine::executor::Precision;
 use engine::gpu::choice::{Caps, Family};
 use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights, list_all};
-use engine::model::ModelFile;
+use engine::spec::ModelFile;
 use engine::{Blueprint, Context, ContextOptions};
 
 /// Opens the tests' GPU.

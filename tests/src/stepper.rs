@@ -2,9 +2,9 @@
 
 use engine::Context;
 use engine::kv::KvType;
-use engine::model::ModelFile;
-use engine::model::spec::FeedForward;
 use engine::reference::Reference;
+use engine::spec::FeedForward;
+use engine::spec::ModelFile;
 use engine::step::{SequenceId, StepToken};
 
 use crate::golden::{Sequence, Tiny, tolerance};

@@ -3,9 +3,9 @@
 use engine::embed::embed;
 use engine::gpu::GpuOptions;
 use engine::kv::KvType;
-use engine::model::ModelFile;
-use engine::model::spec::Pooling;
 use engine::reference::Reference;
+use engine::spec::ModelFile;
+use engine::spec::Pooling;
 use engine::step::{SequenceId, StepToken};
 use engine::{ContextOptions, Device, LoadOptions, Model};
 use engine_tests::devices::{cpu_device, gpu};

@@ -6,7 +6,7 @@ use engine::executor::Precision;
 use engine::gpu::choice::{Caps, Family};
 use engine::gpu::{Gpu, GpuOptions};
 use engine::kv::KvType;
-use engine::model::ModelFile;
+use engine::spec::ModelFile;
 use engine::step::{SequenceId, StepToken};
 use engine::{Context, ContextOptions, Device, LoadOptions, Model};
 use engine_tests::devices::{cpu_context, cpu_device, gpu, gpu_context_with};

@@ -3,9 +3,9 @@
 use engine::check::self_test;
 use engine::gpu::GpuOptions;
 use engine::gpu::choice::{Caps, Family};
-use engine::model::ModelFile;
+use engine::spec::ModelFile;
 use engine::step::{SequenceId, StepToken};
-use engine::{Advice, Blueprint, ContextOptions, Device, LoadOptions, Model, load::SelfTest};
+use engine::{Advice, Blueprint, ContextOptions, Device, LoadOptions, Model, model::SelfTest};
 use engine_tests::devices::{card, gpu};
 use engine_tests::golden::Tiny;
 

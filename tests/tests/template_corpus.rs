@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use engine::chat::{Message, Template, TemplateInputs};
-use engine::model::ModelFile;
+use engine::spec::ModelFile;
 use engine::{Advice, ContextOptions, LoadOptions, Model, Session};
 use engine_tests::devices::cpu_device;
 use engine_tests::golden::{Tiny, folder};

@@ -4,7 +4,7 @@ use engine::ContextOptions;
 use engine::cpu::InstructionSet;
 use engine::executor::Precision;
 use engine::kv::KvType;
-use engine::model::ModelFile;
+use engine::spec::ModelFile;
 use engine::step::SequenceId;
 use engine_tests::devices::cpu_context;
 use engine_tests::golden::{Tiny, tiny_names};

@@ -3,7 +3,7 @@
 use engine::ContextOptions;
 use engine::gpu::GpuOptions;
 use engine::kv::KvType;
-use engine::model::ModelFile;
+use engine::spec::ModelFile;
 use engine::step::SequenceId;
 use engine_tests::devices::{card, gpu, gpu_context_with};
 use engine_tests::golden::{Tiny, tiny_names};

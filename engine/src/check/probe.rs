@@ -19,10 +19,10 @@ use crate::executor::{Executor, Precision, Selection};
 use crate::gpu::choice::Caps;
 use crate::gpu::{Gpu, GpuExecutor, GpuWeights};
 use crate::kv::{BLOCK, KvTable, KvType};
-use crate::model::weights::{Weight, WeightId, read_f32};
 use crate::plan::{KvLayer, Plan, Rows, Value, ValueId};
 use crate::reference::Reference;
 use crate::select::{Sampling, uniform};
+use crate::spec::weights::{Weight, WeightId, read_f32};
 use crate::step::{SequenceId, StepToken};
 
 /// A plan of an op, its inputs, and what comes out of it.

@@ -14,10 +14,10 @@ use crate::gpu::Gpu;
 use crate::gpu::choice::{Caps, Count, ProductKernel};
 use crate::gpu::layout::Layout;
 use crate::gpu::products;
-use crate::model::rope::RopeStyle;
-use crate::model::spec::{NormKind, Routing};
 use crate::plan::{Epilogue, Op, Rows};
 use crate::select::Sampling;
+use crate::spec::rope::RopeStyle;
+use crate::spec::{NormKind, Routing};
 use crate::{Error, Result, cache};
 
 /// What the self-test found.

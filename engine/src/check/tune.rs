@@ -23,10 +23,10 @@ use crate::gpu::layout::Layout;
 use crate::gpu::lower::{Lowering, StepClass};
 use crate::gpu::{Gpu, GpuExecutor, GpuWeights, products};
 use crate::kv::{KvTable, KvType, PlacedStep};
-use crate::model::spec::Activation;
-use crate::model::weights::{Weight, WeightId};
 use crate::plan::{Epilogue, Op, Plan, Rows, Value, ValueId};
 use crate::profile::median;
+use crate::spec::Activation;
+use crate::spec::weights::{Weight, WeightId};
 use crate::step::{SequenceId, StepToken};
 use crate::{Result, cache};
 

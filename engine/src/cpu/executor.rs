@@ -18,10 +18,10 @@ use super::weights::CpuWeights;
 use crate::blueprint::Blueprint;
 use crate::executor::{Executor, Memory, Precision};
 use crate::kv::{BLOCK, KvTable, PlacedStep};
-use crate::model::rope::{Rope, RopeStyle};
-use crate::model::spec::{Activation, NormKind};
-use crate::model::weights::WeightId;
 use crate::plan::{Epilogue, KvLayer, Op, RowOf, Rows, ValueId};
+use crate::spec::rope::{Rope, RopeStyle};
+use crate::spec::weights::WeightId;
+use crate::spec::{Activation, NormKind};
 use crate::step::Input;
 use crate::{Error, Result};
 

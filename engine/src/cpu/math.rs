@@ -1,9 +1,7 @@
 //! Functions of floats in forms that become vector code.
 
 use super::vector::{InstructionSet, with_set};
-use crate::model::spec::{
-    Activation, CLAMPED_FACTOR, CLAMPED_LIMIT, GELU_CUBE, GELU_FACTOR, NormKind,
-};
+use crate::spec::{Activation, CLAMPED_FACTOR, CLAMPED_LIMIT, GELU_CUBE, GELU_FACTOR, NormKind};
 
 /// e^x to about two units in the last place; 0 below -87, where results would be subnormal.
 ///

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use gguf::{Gguf, Source};
 
-use crate::model::weights::{WeightId, read_f32};
 use crate::plan::Plan;
+use crate::spec::weights::{WeightId, read_f32};
 use crate::{Error, Result};
 
 /// Where a file's bytes are.

@@ -31,10 +31,10 @@ use crate::blueprint::Blueprint;
 use crate::error::Advice;
 use crate::executor::{Executor, Memory, Selection};
 use crate::kv::{BLOCK, KvTable, PlacedStep};
-use crate::model::rope::Rope;
 use crate::plan::ValueId;
 use crate::profile::StepProfile;
 use crate::select::Sampling;
+use crate::spec::rope::Rope;
 use crate::step::Input;
 use crate::{Error, Result};
 

@@ -7,8 +7,8 @@ use gguf::Format;
 
 use super::choice::Caps;
 use crate::error::Advice;
-use crate::model::weights::{Weight, WeightId};
 use crate::plan::Plan;
+use crate::spec::weights::{Weight, WeightId};
 use crate::{Error, Result};
 
 /// Rows of matrices in one buffer, repacked into planes.

@@ -22,8 +22,8 @@ pub use super::scratch::Scratch;
 use crate::Result;
 use crate::blueprint::{Blueprint, Sizes};
 use crate::kv::{KvType, Placed, PlacedStep};
-use crate::model::spec::{Activation, NormKind};
 use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, Rows, StateId, ValueId};
+use crate::spec::{Activation, NormKind};
 
 /// What a dispatch binds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

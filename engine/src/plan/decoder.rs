@@ -8,10 +8,10 @@ mod recurrent;
 use super::{Epilogue, KvLayer, KvLayerId, Op, Parts, Plan, RopeId, Rows, Value, ValueId};
 use crate::Error;
 use crate::Result;
-use crate::model::ModelFile;
-use crate::model::rope::{Rope, RopeFactors, RopeSpec};
-use crate::model::spec::{Activation, FeedForward, LayerSpec, NormKind, QkNorm, Recurrent, Spec};
-use crate::model::weights::{Weight, WeightFinder, WeightId, read_f32};
+use crate::spec::ModelFile;
+use crate::spec::rope::{Rope, RopeFactors, RopeSpec};
+use crate::spec::weights::{Weight, WeightFinder, WeightId, read_f32};
+use crate::spec::{Activation, FeedForward, LayerSpec, NormKind, QkNorm, Recurrent, Spec};
 
 /// Plans the model for a context of `positions` positions a sequence, with the weights numbered as in `weights`.
 pub(super) fn plan(model: &ModelFile, positions: usize, weights: Vec<Weight>) -> Result<Plan> {

@@ -1,9 +1,9 @@
 //! Ops whose layers carry a state from token to token.
 
 use super::{Reference, activate, softplus};
-use crate::model::spec::Activation;
-use crate::model::weights::WeightId;
 use crate::plan::{Op, StateId};
+use crate::spec::Activation;
+use crate::spec::weights::WeightId;
 use crate::step::StepToken;
 
 impl Reference {

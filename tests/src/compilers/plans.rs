@@ -8,8 +8,8 @@ use engine::gpu::choice::{Caps, Family};
 use engine::gpu::layout::Layout;
 use engine::gpu::lower::{Lowering, StepClass, lower_selection};
 use engine::kv::KvType;
-use engine::model::ModelFile;
 use engine::plan::Plan;
+use engine::spec::ModelFile;
 use shaders::Variant;
 
 use crate::golden::{embedding_names, folder, tiny_names};

@@ -7,10 +7,10 @@ use crate::Result;
 use crate::blueprint::Sizes;
 use crate::executor::Precision;
 use crate::kv::KvType;
-use crate::model::rope::{Rope, RopeStyle};
-use crate::model::spec::{Activation, NormKind, Routing};
-use crate::model::weights::{WeightId, read_f32};
 use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, ValueId};
+use crate::spec::rope::{Rope, RopeStyle};
+use crate::spec::weights::{WeightId, read_f32};
+use crate::spec::{Activation, NormKind, Routing};
 
 /// The products of a linear op.
 #[derive(Debug, Clone, PartialEq)]

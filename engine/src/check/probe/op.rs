@@ -6,8 +6,8 @@ use super::{Probe, Weights, floats, sizes, value};
 use crate::Result;
 use crate::blueprint::Sizes;
 use crate::kv::KvType;
-use crate::model::weights::{Weight, WeightId};
 use crate::plan::{Op, Parts, Plan, StateId, ValueId};
+use crate::spec::weights::{Weight, WeightId};
 
 /// The most rows of a table that are kept.
 const TABLE_ROWS: usize = 64;

@@ -2,10 +2,10 @@
 
 use super::{CpuExecutor, Output, PlacedStep, Slots};
 use crate::cpu::math::{activate, exp_each, largest};
-use crate::model::spec::LEAST_SUM;
-use crate::model::spec::{Activation, Gating, Routing};
-use crate::model::weights::WeightId;
 use crate::plan::{Op, ValueId};
+use crate::spec::LEAST_SUM;
+use crate::spec::weights::WeightId;
+use crate::spec::{Activation, Gating, Routing};
 
 /// Chooses experts by their logits: `out` gets pairs of the number's bits and the weight.
 pub(super) fn route(

@@ -3,8 +3,8 @@
 
 use super::{CpuExecutor, PlacedStep, Slots};
 use crate::cpu::math::{activate, exp};
-use crate::model::spec::Activation;
 use crate::plan::{Op, Parts, StateId};
+use crate::spec::Activation;
 
 /// ln(1 + e^x); x itself above 20, as llama.cpp has it.
 fn softplus(x: f32) -> f32 {

@@ -4,10 +4,10 @@ use shaders::Variant;
 
 use super::{Dispatch, Extent, GROUP, LANES, Lowering, Resource, Scratch, activated};
 use crate::error::Advice;
-use crate::model::rope::RopeStyle;
-use crate::model::spec::{Activation, NormKind};
-use crate::model::weights::WeightId;
 use crate::plan::{Op, RowOf, Rows, ValueId};
+use crate::spec::rope::RopeStyle;
+use crate::spec::weights::WeightId;
+use crate::spec::{Activation, NormKind};
 use crate::{Error, Result};
 
 /// The longest head that the kernels' workgroup memory holds.

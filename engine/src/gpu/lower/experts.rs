@@ -9,8 +9,8 @@ use super::{
 use crate::executor::Precision;
 use crate::gpu::choice::{Caps, Count};
 use crate::gpu::layout::{Part, VectorId};
-use crate::model::spec::{Gating, Routing};
 use crate::plan::{Op, Rows, ValueId};
+use crate::spec::{Gating, Routing};
 
 /// Rows of a workgroup for few tokens.
 const ROWS: u32 = 2;

@@ -9,7 +9,7 @@ impl Lowering<'_> {
     fn vector_named(
         &self,
         name: &'static str,
-        id: crate::model::weights::WeightId,
+        id: crate::spec::weights::WeightId,
     ) -> (&'static str, Resource) {
         (name, Resource::Vector(self.layout.vector_of(self.plan(), id)))
     }

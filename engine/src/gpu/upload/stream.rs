@@ -11,8 +11,8 @@ use gguf::{Format, Gguf};
 
 use crate::gpu::adapter::Gpu;
 use crate::gpu::layout::Layout;
-use crate::model::weights::read_f32;
 use crate::plan::Plan;
+use crate::spec::weights::read_f32;
 use crate::{Error, Result};
 
 /// Staging buffers in the ring.

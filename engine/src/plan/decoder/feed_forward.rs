@@ -2,8 +2,8 @@
 
 use super::Builder;
 use crate::Result;
-use crate::model::spec::{Activation, Experts, FeedForward, NormKind, SharedExpert};
 use crate::plan::{Epilogue, Op, ValueId};
+use crate::spec::{Activation, Experts, FeedForward, NormKind, SharedExpert};
 
 impl Builder<'_> {
     pub(super) fn feed_forward(

@@ -1,8 +1,8 @@
 //! What goes into layers besides the stream, and what becomes of embeddings before the first.
 
 use super::Builder;
-use crate::model::spec::{NormKind, PerLayerInput};
 use crate::plan::{Epilogue, Op, Parts, RowOf, ValueId};
+use crate::spec::{NormKind, PerLayerInput};
 use crate::{Error, Result};
 
 impl Builder<'_> {

@@ -2,8 +2,8 @@
 
 use super::Builder;
 use crate::Result;
-use crate::model::spec::{Latent, NormKind};
 use crate::plan::{Epilogue, KvLayer, Op, Parts, ValueId};
+use crate::spec::{Latent, NormKind};
 
 impl Builder<'_> {
     /// q, k and v where the matrix of q gives each head's q and then its gate; answers the gates.

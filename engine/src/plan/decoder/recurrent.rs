@@ -2,8 +2,8 @@
 
 use super::Builder;
 use crate::Result;
-use crate::model::spec::{Activation, DeltaNet, Mamba2, NormKind};
 use crate::plan::{Epilogue, Op, Parts, StateId, ValueId};
+use crate::spec::{Activation, DeltaNet, Mamba2, NormKind};
 
 impl Builder<'_> {
     pub(super) fn state(&mut self, floats: usize) -> StateId {

@@ -5,8 +5,8 @@
 //! `post_attention_norm`.
 
 use super::{Keys, Result, Spec, decoder, experts_of, with_experts, with_windows};
-use crate::model::rope::RopeStyle;
-use crate::model::spec::{Activation, Gating};
+use crate::spec::rope::RopeStyle;
+use crate::spec::{Activation, Gating};
 
 pub(super) fn spec(keys: &Keys) -> Result<Spec> {
     let mut spec = decoder(keys, RopeStyle::Halves)?;

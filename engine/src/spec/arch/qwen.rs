@@ -4,8 +4,8 @@
 //! norms q and k. qwen2moe has a gated expert that every token passes and does not renormalise weights.
 
 use super::{Keys, Result, Spec, decoder, experts_of, with_experts};
-use crate::model::rope::RopeStyle;
-use crate::model::spec::{QkNorm, SharedExpert};
+use crate::spec::rope::RopeStyle;
+use crate::spec::{QkNorm, SharedExpert};
 
 pub(super) fn qwen2(keys: &Keys) -> Result<Spec> {
     decoder(keys, RopeStyle::Halves)

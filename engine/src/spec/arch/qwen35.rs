@@ -5,8 +5,8 @@
 //! `post_attention_norm`.
 
 use super::{Keys, Result, Spec, decoder, experts_of, with_experts};
-use crate::model::rope::RopeStyle;
-use crate::model::spec::{DeltaNet, QkNorm, Recurrent, SharedExpert};
+use crate::spec::rope::RopeStyle;
+use crate::spec::{DeltaNet, QkNorm, Recurrent, SharedExpert};
 
 pub(super) fn qwen35(keys: &Keys) -> Result<Spec> {
     let mut spec = hybrid(keys, false)?;

@@ -2,8 +2,8 @@
 //! in those that have key heads, gated SiLU.
 
 use super::{Keys, Result, Spec, decoder};
-use crate::model::rope::RopeStyle;
-use crate::model::spec::{QkNorm, Recurrent};
+use crate::spec::rope::RopeStyle;
+use crate::spec::{QkNorm, Recurrent};
 
 pub(super) fn spec(keys: &Keys) -> Result<Spec> {
     let mut spec = decoder(keys, RopeStyle::Halves)?;

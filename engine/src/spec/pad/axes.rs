@@ -2,7 +2,7 @@
 
 use gguf::{Gguf, TensorInfo};
 
-use super::super::spec::{FeedForward, LayerSpec, QkNorm, Spec};
+use super::super::{FeedForward, LayerSpec, QkNorm, Spec};
 
 /// Numbers that go together: as many as the file has, and with the zeros behind them; so often one after another.
 #[derive(Debug, Clone, Copy)]

@@ -4,8 +4,8 @@
 //! token passes; YaRN whose magnitude goes into the scale of scores.
 
 use super::{Keys, Result, Spec, decoder, experts_of, with_experts, yarn_magnitude};
-use crate::model::rope::{RopeScaling, RopeStyle};
-use crate::model::spec::{FeedForward, Gating, Latent, SharedExpert, Temperature};
+use crate::spec::rope::{RopeScaling, RopeStyle};
+use crate::spec::{FeedForward, Gating, Latent, SharedExpert, Temperature};
 
 /// Layers and tokens of a model whose files do not say that its router is a sigmoid.
 const SIGMOID_LAYERS: [usize; 2] = [47, 48];

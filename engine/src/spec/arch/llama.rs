@@ -4,7 +4,7 @@
 //! `attention.sliding_window` is ignored, as llama.cpp does for this architecture.
 
 use super::{Keys, Result, Spec, decoder, with_experts};
-use crate::model::rope::RopeStyle;
+use crate::spec::rope::RopeStyle;
 
 pub(super) fn spec(keys: &Keys) -> Result<Spec> {
     let mut spec = decoder(keys, RopeStyle::Interleaved)?;

@@ -2,7 +2,7 @@
 //! a head, biases of q, k and v, gate and up fused.
 
 use super::{Keys, Result, Spec, decoder};
-use crate::model::rope::RopeStyle;
+use crate::spec::rope::RopeStyle;
 
 pub(super) fn spec(keys: &Keys) -> Result<Spec> {
     // With sections (vision) text turns as without, but on halves: t, h and w are all the position.

@@ -24,7 +24,7 @@ use gguf::Gguf;
 
 use super::keys::Keys;
 use super::rope::{RopeFactors, RopeScaling, RopeSpec, RopeStyle};
-use super::spec::{
+use super::{
     Activation, DeltaNet, Experts, FeedForward, Gating, Latent, LayerSpec, Mamba2, NormKind,
     Pooling, QkNorm, Recurrent, Routing, Spec,
 };

@@ -5,8 +5,8 @@
 //! beside each network. Full layers turn few of their pairs.
 
 use super::{Keys, Result, Spec, decoder, windowed_layers, with_experts};
-use crate::model::rope::{RopeFactors, RopeScaling, RopeStyle};
-use crate::model::spec::{Activation, FeedForward, PerLayerInput, QkNorm};
+use crate::spec::rope::{RopeFactors, RopeScaling, RopeStyle};
+use crate::spec::{Activation, FeedForward, PerLayerInput, QkNorm};
 
 pub(super) fn spec(keys: &Keys) -> Result<Spec> {
     let mut spec = decoder(keys, RopeStyle::Halves)?;

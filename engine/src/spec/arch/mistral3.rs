@@ -3,8 +3,8 @@
 //! As llama, with YaRN whose ramp and magnitude the file sets, and q growing with the logarithm of the position.
 
 use super::{Keys, Result, Spec, decoder, original_context, with_experts, yarn_magnitude};
-use crate::model::rope::{RopeScaling, RopeStyle};
-use crate::model::spec::Temperature;
+use crate::spec::Temperature;
+use crate::spec::rope::{RopeScaling, RopeStyle};
 
 pub(super) fn spec(keys: &Keys) -> Result<Spec> {
     let mut spec = decoder(keys, RopeStyle::Interleaved)?;

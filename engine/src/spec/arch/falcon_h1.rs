@@ -2,8 +2,8 @@
 //! layer, then gated SiLU. The family's multipliers are in the weights.
 
 use super::{Keys, Result, Spec, decoder, mamba2};
-use crate::model::rope::{RopeFactors, RopeStyle};
-use crate::model::spec::Recurrent;
+use crate::spec::Recurrent;
+use crate::spec::rope::{RopeFactors, RopeStyle};
 
 pub(super) fn spec(keys: &Keys) -> Result<Spec> {
     let mut spec = decoder(keys, RopeStyle::Halves)?;

@@ -4,8 +4,8 @@
 //! each head of q and k; cohere2 has windows, and turns q and k in layers with one only.
 
 use super::{Keys, Result, Spec, decoder_with, with_windows};
-use crate::model::rope::RopeStyle;
-use crate::model::spec::{NormKind, QkNorm};
+use crate::spec::rope::RopeStyle;
+use crate::spec::{NormKind, QkNorm};
 
 /// From so many layers on (Command R+) heads are normed.
 const LAYERS_WITH_QK_NORM: usize = 64;

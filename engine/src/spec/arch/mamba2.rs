@@ -1,8 +1,8 @@
 //! mamba2: Mamba 2 (`src/models/mamba2.cpp` in llama.cpp): nothing but recurrent mixers.
 
 use super::{Keys, Result, Spec, decoder};
-use crate::model::rope::RopeStyle;
-use crate::model::spec::{FeedForward, Mamba2, Recurrent};
+use crate::spec::rope::RopeStyle;
+use crate::spec::{FeedForward, Mamba2, Recurrent};
 
 pub(super) fn spec(keys: &Keys) -> Result<Spec> {
     let mut spec = decoder(keys, RopeStyle::Halves)?;

@@ -3,8 +3,8 @@
 //! As llama, with four factors: embeddings, attention scores, branches, logits (divided).
 
 use super::{Keys, Result, Spec, decoder, experts_of, with_experts};
-use crate::model::rope::RopeStyle;
-use crate::model::spec::SharedExpert;
+use crate::spec::SharedExpert;
+use crate::spec::rope::RopeStyle;
 
 pub(super) fn spec(keys: &Keys) -> Result<Spec> {
     let mut spec = decoder(keys, RopeStyle::Interleaved)?;

@@ -2,8 +2,8 @@
 //! plain GELU network, biases everywhere.
 
 use super::{Keys, Result, Spec, decoder_with};
-use crate::model::rope::RopeStyle;
-use crate::model::spec::{Activation, FeedForward, NormKind};
+use crate::spec::rope::RopeStyle;
+use crate::spec::{Activation, FeedForward, NormKind};
 
 pub(super) fn spec(keys: &Keys) -> Result<Spec> {
     let mut spec = decoder_with(keys, RopeStyle::Halves, NormKind::Layer)?;

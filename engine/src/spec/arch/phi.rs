@@ -5,8 +5,8 @@
 //! divisors of its frequencies. phi3's `attention.sliding_window` is ignored, as in llama.cpp.
 
 use super::{Keys, Result, Spec, decoder, decoder_with};
-use crate::model::rope::RopeStyle;
-use crate::model::spec::{Activation, FeedForward, NormKind};
+use crate::spec::rope::RopeStyle;
+use crate::spec::{Activation, FeedForward, NormKind};
 
 pub(super) fn phi2(keys: &Keys) -> Result<Spec> {
     let mut spec = decoder_with(keys, RopeStyle::Halves, NormKind::Layer)?;

@@ -5,8 +5,8 @@
 //! turn by a rotation of their own.
 
 use super::{Keys, Result, Spec, decoder, with_windows};
-use crate::model::rope::{RopeFactors, RopeScaling, RopeStyle};
-use crate::model::spec::{Activation, QkNorm};
+use crate::spec::rope::{RopeFactors, RopeScaling, RopeStyle};
+use crate::spec::{Activation, QkNorm};
 
 /// Layers of the 27B models, whose scale llama.cpp chooses by this number.
 const LAYERS_27B_2: usize = 46;

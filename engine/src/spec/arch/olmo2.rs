@@ -4,8 +4,8 @@
 //! has windows; layers with one turn plainly, the others by YaRN.
 
 use super::{Keys, Result, Spec, decoder, with_windows};
-use crate::model::rope::{RopeScaling, RopeStyle};
-use crate::model::spec::QkNorm;
+use crate::spec::QkNorm;
+use crate::spec::rope::{RopeScaling, RopeStyle};
 
 pub(super) fn spec(keys: &Keys) -> Result<Spec> {
     let mut spec = decoder(keys, RopeStyle::Halves)?;

@@ -1,7 +1,7 @@
 //! smollm3: SmolLM3 (`src/models/smollm3.cpp` in llama.cpp): as llama, but every fourth layer does not turn q and k.
 
 use super::{Keys, Result, Spec, decoder};
-use crate::model::rope::RopeStyle;
+use crate::spec::rope::RopeStyle;
 
 pub(super) fn spec(keys: &Keys) -> Result<Spec> {
     let mut spec = decoder(keys, RopeStyle::Interleaved)?;

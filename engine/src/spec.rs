@@ -1,7 +1,18 @@
 //! A model in numbers and choices: what an architecture's file reads out of the metadata, and all that
 //! the decoder needs to know. No architecture's name decides anything after this.
 
-use super::rope::RopeSpec;
+mod arch;
+mod file;
+mod keys;
+mod pad;
+pub(crate) mod projection;
+pub mod rope;
+pub mod weights;
+
+use self::rope::RopeSpec;
+pub use arch::known as known_architectures;
+pub use file::ModelFile;
+pub use keys::Keys;
 
 /// The numbers and choices of one model.
 #[allow(clippy::struct_excessive_bools, reason = "independent choices, each its own")]

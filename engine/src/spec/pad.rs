@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use gguf::{BytesSource, Format, Gguf, TensorInfo};
 
-use super::spec::{FeedForward, Latent, LayerSpec, Spec};
+use super::{FeedForward, Latent, LayerSpec, Spec};
 use crate::{Error, Result};
 use axes::{Axis, axes_of};
 

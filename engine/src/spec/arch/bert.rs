@@ -5,8 +5,8 @@
 //! SiLU.
 
 use super::{Keys, Result, Spec, decoder_with};
-use crate::model::rope::{RopeFactors, RopeStyle};
-use crate::model::spec::{Activation, FeedForward, NormKind, Pooling};
+use crate::spec::rope::{RopeFactors, RopeStyle};
+use crate::spec::{Activation, FeedForward, NormKind, Pooling};
 
 pub(super) fn bert(keys: &Keys) -> Result<Spec> {
     let mut spec = encoder(keys)?;
