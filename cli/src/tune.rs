@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use engine::check::tune::{self, Measurement};
-use engine::gpu::choice::{Caps, ProductKernel, ProductShape, Take};
+use engine::gpu::choice::{Kernels, ProductKernel, ProductShape, Take};
 use engine::plan::Plan;
 use engine::{ContextOptions, Device, synthetic};
 
@@ -51,23 +51,28 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let sizes = ContextOptions::default().sizes(&model.spec)?;
     let plan = Plan::new(&model, sizes.positions)?;
-    let precision = gpu.caps.possible(args.precision.class().in_model(&model.spec));
-    let caps = Caps { precision, tuned: BTreeMap::new(), ..gpu.caps.clone() };
-    let shapes = tune::shapes(&plan, &caps)?;
+    let precision = gpu.kernels.possible(args.precision.class().in_model(&model.spec));
+    let kernels = Kernels { precision, tuned: BTreeMap::new(), ..gpu.kernels.clone() };
+    let shapes = tune::shapes(&plan, &kernels)?;
     let mut measured: Vec<Measurement> = Vec::new();
     let start = Instant::now();
-    let verdict =
-        tune::tune(&gpu, &shapes, &caps, Duration::from_secs(args.seconds), &mut |measurement| {
+    let verdict = tune::tune(
+        &gpu,
+        &shapes,
+        &kernels,
+        Duration::from_secs(args.seconds),
+        &mut |measurement| {
             if args.verbose {
                 output::say(line(&measurement.shape, measurement));
             }
             measured.push(measurement.clone());
-        })?;
+        },
+    )?;
     for (shape, kernel) in &verdict {
         let of_shape = |m: &&Measurement| m.shape == tune::measured_shape(shape);
         // The last time, where it was measured in turns with the default.
         let best = measured.iter().filter(of_shape).rfind(|m| m.kernel == *kernel);
-        let default = caps.default_product(shape);
+        let default = kernels.default_product(shape);
         let was = measured.iter().filter(of_shape).rfind(|m| m.kernel == default);
         if let (Some(best), Some(was)) = (best, was) {
             let gain = was.seconds / best.seconds;

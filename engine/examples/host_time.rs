@@ -37,7 +37,7 @@ fn main() -> Result<()> {
     let start = Instant::now();
     let plan = &blueprint.plan;
     let weights =
-        GpuWeights::load(gpu.clone(), &file.gguf, plan, gpu.caps.clone(), &mut |_, _| ())?;
+        GpuWeights::load(gpu.clone(), &file.gguf, plan, gpu.kernels.clone(), &mut |_, _| ())?;
     let load = start.elapsed();
     let mut table = blueprint.table(blueprint.sizes.positions);
     let mut executor = GpuExecutor::new(weights.into(), blueprint)?;

@@ -2,7 +2,7 @@
 //!
 //! - [`adapter`]: which GPUs there are. [`Gpu`]: one of them, opened.
 //! - [`layout`]: how a plan's weights lie in buffers. [`upload`]: streams them there.
-//! - [`choice`]: which kernel multiplies a matrix. [`lower`]: ops to dispatches, pure. [`pipelines`]: variants compiled.
+//! - [`facts`]: what an adapter is. [`choice`]: which kernel multiplies a matrix. [`lower`]: ops to dispatches, pure. [`pipelines`]: variants compiled.
 //! - [`scratch`]: the table of a context's single buffers.
 //! - [`executor`]: a context's buffers, and the recording and submission of steps.
 //! - `halves`: whether it converts halves exactly.
@@ -12,6 +12,7 @@ pub mod adapter;
 mod budget;
 pub mod choice;
 pub mod executor;
+pub mod facts;
 mod halves;
 pub mod layout;
 pub mod lower;

@@ -11,7 +11,7 @@ use crate::cpu::{self, CpuExecutor, CpuLoops, CpuWeights};
 use crate::device::Device;
 use crate::error::Advice;
 use crate::executor::{Executor, Memory, Precision};
-use crate::gpu::choice::Caps;
+use crate::gpu::choice::Kernels;
 use crate::gpu::{self, GpuExecutor, GpuWeights};
 use crate::spec::projection::Projection;
 use crate::spec::{ModelFile, Spec};
@@ -112,21 +112,21 @@ impl Model {
         let weights = match device {
             Device::Gpu(gpu) => {
                 let tuned = tune::read(gpu, precision);
-                let mut caps = Caps { precision, tuned, ..gpu.caps.clone() };
+                let mut kernels = Kernels { precision, tuned, ..gpu.kernels.clone() };
                 if options.self_test != SelfTest::Never {
                     let remember = options.self_test == SelfTest::Once;
-                    let verdict = self_test::run(gpu, &blueprint, &caps, remember)?;
-                    caps = verdict.caps;
+                    let verdict = self_test::run(gpu, &blueprint, &kernels, remember)?;
+                    kernels = verdict.kernels;
                     // Its matrix units may have been found wrong.
-                    precision = caps.possible(precision);
-                    caps.precision = precision;
+                    precision = kernels.possible(precision);
+                    kernels.precision = precision;
                     warnings = verdict.warnings;
                 }
                 let weights = std::thread::scope(|scope| {
-                    let ahead = scope.spawn(|| gpu::compile_ahead(gpu, &blueprint, &caps));
+                    let ahead = scope.spawn(|| gpu::compile_ahead(gpu, &blueprint, &kernels));
                     let plan = &blueprint.plan;
                     let weights =
-                        GpuWeights::load(gpu.clone(), &file.gguf, plan, caps.clone(), progress);
+                        GpuWeights::load(gpu.clone(), &file.gguf, plan, kernels.clone(), progress);
                     // A kernel that does not compile says so again where it is used.
                     let _ = ahead.join();
                     weights
@@ -221,7 +221,7 @@ impl Model {
 fn effective(asked: Precision, file: &ModelFile, device: &Device) -> Precision {
     let precision = asked.in_model(&file.spec);
     match device {
-        Device::Gpu(gpu) => gpu.caps.possible(precision),
+        Device::Gpu(gpu) => gpu.kernels.possible(precision),
         Device::Cpu { .. } if precision == Precision::F16Tiles => Precision::F32,
         Device::Cpu { .. } => precision,
     }
@@ -241,7 +241,7 @@ pub fn predict(
 /// What weights and a context take on a device, with products of a precision that it has.
 fn predict_for(blueprint: &Blueprint, device: &Device, precision: Precision) -> Result<Memory> {
     match device {
-        Device::Gpu(gpu) => gpu::predict(blueprint, &Caps { precision, ..gpu.caps.clone() }),
+        Device::Gpu(gpu) => gpu::predict(blueprint, &Kernels { precision, ..gpu.kernels.clone() }),
         Device::Cpu { .. } => Ok(cpu::predict(blueprint)),
     }
 }

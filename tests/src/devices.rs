@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::cpu::{CpuExecutor, CpuLoops, CpuWeights, InstructionSet};
 use engine::executor::Precision;
-use engine::gpu::choice::{Caps, Family};
+use engine::gpu::choice::{Adapter, Family, Kernels};
 use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights, list_all};
 use engine::spec::ModelFile;
 use engine::{Blueprint, Context, ContextOptions};
@@ -30,10 +30,16 @@ pub fn gpu(options: &GpuOptions) -> Arc<Gpu> {
     Gpu::open(adapter, options).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// What a maker's adapters would use of what another offers.
+#[must_use]
+pub fn with_family(offered: &Kernels, family: Family) -> Kernels {
+    Kernels { adapter: Adapter { family, ..offered.adapter }, ..offered.clone() }
+}
+
 /// What a graphics card would use of what an adapter offers: tiles for prompts, no rows by lane.
 #[must_use]
-pub fn card(offered: &Caps) -> Caps {
-    Caps { family: Family::Nvidia, ..offered.clone() }
+pub fn card(offered: &Kernels) -> Kernels {
+    with_family(offered, Family::Nvidia)
 }
 
 /// A context of a model on a GPU.
@@ -41,23 +47,24 @@ pub fn card(offered: &Caps) -> Caps {
 /// # Panics
 /// If it cannot be made.
 pub fn gpu_context(gpu: &Arc<Gpu>, model: &ModelFile, options: &ContextOptions) -> Context {
-    gpu_context_with(gpu, &gpu.caps, model, options)
+    gpu_context_with(gpu, &gpu.kernels, model, options)
 }
 
-/// The same with kernels chosen for `caps`.
+/// The same with these kernels.
 ///
 /// # Panics
 /// If it cannot be made.
 pub fn gpu_context_with(
     gpu: &Arc<Gpu>,
-    caps: &Caps,
+    kernels: &Kernels,
     model: &ModelFile,
     options: &ContextOptions,
 ) -> Context {
     let blueprint = Blueprint::new(model, options).unwrap_or_else(|error| panic!("{error}"));
-    let caps = Caps { precision: caps.precision.in_model(&model.spec), ..caps.clone() };
-    let weights = GpuWeights::load(gpu.clone(), &model.gguf, &blueprint.plan, caps, &mut |_, _| ())
-        .unwrap_or_else(|error| panic!("{error}"));
+    let kernels = Kernels { precision: kernels.precision.in_model(&model.spec), ..kernels.clone() };
+    let weights =
+        GpuWeights::load(gpu.clone(), &model.gguf, &blueprint.plan, kernels, &mut |_, _| ())
+            .unwrap_or_else(|error| panic!("{error}"));
     let executor = GpuExecutor::new(Arc::new(weights), blueprint.clone())
         .unwrap_or_else(|error| panic!("{error}"));
     Context::new(&model.spec, &blueprint, Box::new(executor))

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use engine::check::tune;
-use engine::gpu::choice::{Caps, ProductKernel};
+use engine::gpu::choice::{Kernels, ProductKernel};
 use engine::kv::KvType;
 use engine::plan::Plan;
 use engine_tests::compilers::slots::{Slots, measure};
@@ -197,17 +197,17 @@ fn what_tuning_tries_stays_in_registers() {
     if !only_in_full("tuning's candidates") {
         return;
     }
-    let kernels_of = |caps: &Caps| {
+    let kernels_of = |kernels: &Kernels| {
         let mut variants = BTreeSet::new();
         for format in ["q4_k_m", "q4_0", "q8_0", "f16"] {
             let model = plans::open(&format!("synthetic llama-8b/1:{format}"));
             let plan = Plan::new(&model, 512).unwrap();
-            for shape in tune::shapes(&plan, caps).unwrap() {
-                for kernel in caps.candidates(&shape) {
+            for shape in tune::shapes(&plan, kernels).unwrap() {
+                for kernel in kernels.candidates(&shape) {
                     if matches!(kernel, ProductKernel::Matvec { .. }) {
                         let tuned = [(shape, kernel)].into_iter().collect();
-                        let caps = Caps { tuned, ..caps.clone() };
-                        variants.extend(plans::variants(&model, &caps, KvType::F16));
+                        let kernels = Kernels { tuned, ..kernels.clone() };
+                        variants.extend(plans::variants(&model, &kernels, KvType::F16));
                     }
                 }
             }
@@ -220,12 +220,12 @@ fn what_tuning_tries_stays_in_registers() {
         (Driver::installed(), &["gfx1100"][..], plans::amd()),
         (Driver::intels(), &INTELS_CHIPS[..], plans::intel()),
     ];
-    for (driver, chips, caps) in drivers {
+    for (driver, chips, kernels) in drivers {
         let Some(driver) = driver else {
             println!("SKIPPED tuning's candidates for {chips:?}: no driver");
             continue;
         };
-        let kernels = kernels_of(&caps);
+        let kernels = kernels_of(&kernels);
         println!("{} candidates for {chips:?}", kernels.len());
         faults.extend(all_spills(&driver, chips, &kernels));
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use engine::check::tune::shapes;
 use engine::executor::{Executor as _, Precision, Selection};
 use engine::gpu::adapter::without_driver;
-use engine::gpu::choice::{Caps, Count, Family, ProductKernel, ProductShape};
+use engine::gpu::choice::{Adapter, Count, Family, Kernels, ProductKernel, ProductShape};
 use engine::gpu::layout::Layout;
 use engine::gpu::lower::{Dispatch, Extent, Lowering, Resource, StepClass, lower_selection};
 use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights, predict};
@@ -31,27 +31,33 @@ fn blueprint(model: &ModelFile) -> Blueprint {
 }
 
 /// The dispatches of a class of steps.
-fn lower(blueprint: &Blueprint, layout: &Layout, caps: &Caps, class: StepClass) -> Vec<Dispatch> {
-    Lowering { blueprint, layout, caps, class }.lower().unwrap()
+fn lower(
+    blueprint: &Blueprint,
+    layout: &Layout,
+    kernels: &Kernels,
+    class: StepClass,
+) -> Vec<Dispatch> {
+    Lowering { blueprint, layout, kernels, class }.lower().unwrap()
 }
 
 /// A card with matrix units, and the class of precision that uses them.
-fn card_with_matrices() -> Caps {
-    Caps {
+fn card_with_matrices() -> Kernels {
+    Kernels {
         cooperative: true,
         precision: Precision::F16Tiles,
-        max_workgroup_bytes: 48 << 10,
-        ..Caps::new(Family::Nvidia, Some((32, 32)), 1 << 32, 65_535)
+        ..Kernels::new(Adapter {
+            max_workgroup_bytes: 48 << 10,
+            ..Adapter::new(Family::Nvidia, Some((32, 32)))
+        })
     }
 }
 
 /// Variants that were built.
-type Kernels = HashMap<Variant, Kernel>;
+type Built = HashMap<Variant, Kernel>;
 
-fn check(dispatch: &Dispatch, caps: &Caps, kernels: &mut Kernels) {
-    let kernel = kernels
-        .entry(dispatch.variant.clone())
-        .or_insert_with(|| dispatch.variant.build().unwrap());
+fn check(dispatch: &Dispatch, kernels: &Kernels, built: &mut Built) {
+    let kernel =
+        built.entry(dispatch.variant.clone()).or_insert_with(|| dispatch.variant.build().unwrap());
     // Exactly what the kernel binds, each once.
     let mut given: Vec<&str> = dispatch.bindings.iter().map(|(name, _)| *name).collect();
     let mut wanted: Vec<&str> =
@@ -70,7 +76,11 @@ fn check(dispatch: &Dispatch, caps: &Caps, kernels: &mut Kernels) {
     }
     for extent in dispatch.grid {
         if let Extent::Fixed(n) = extent {
-            assert!(n >= 1 && n <= caps.max_workgroups, "{}: {n} workgroups", dispatch.variant);
+            assert!(
+                n >= 1 && n <= kernels.adapter.max_workgroups,
+                "{}: {n} workgroups",
+                dispatch.variant
+            );
         }
     }
 }
@@ -99,9 +109,10 @@ fn rows(dispatch: &Dispatch) -> Option<(u32, u32)> {
 
 #[test]
 fn every_dispatch_is_complete_and_within_limits() {
-    let all = Caps::new(Family::Nvidia, Some((32, 32)), 1 << 30, 65_535);
+    let all = Kernels::new(Adapter::new(Family::Nvidia, Some((32, 32))));
+    let small_bindings = Adapter { max_binding_bytes: 100 << 10, ..all.adapter };
     let mut count = 0;
-    let mut kernels = Kernels::new();
+    let mut built = Built::new();
     for name in tiny_names() {
         let model = ModelFile::open(Tiny::load(&name).path()).unwrap();
         let options = ContextOptions {
@@ -112,22 +123,25 @@ fn every_dispatch_is_complete_and_within_limits() {
         };
         let blueprint = Blueprint::new(&model, &options).unwrap();
         let plan = &*blueprint.plan;
-        for caps in [
+        for kernels in [
             all.clone(),
-            Caps { subgroups: false, ..all.clone() },
-            Caps { tiles: false, ..all.clone() },
-            Caps::new(Family::Software, Some((8, 8)), 1 << 30, 20),
-            Caps::new(Family::Intel, Some((8, 32)), 1 << 30, 65_535),
-            Caps::new(Family::Amd, Some((32, 64)), 1 << 30, 65_535),
-            Caps::new(Family::Other, None, 1 << 30, 65_535),
-            Caps { precision: Precision::Int8, ..all.clone() },
-            Caps { precision: Precision::F16Tiles, ..all.clone() },
-            Caps { precision: Precision::F16Tiles, cooperative: true, ..all.clone() },
-            Caps { max_binding_bytes: 100 << 10, ..all.clone() },
+            Kernels { subgroups: false, ..all.clone() },
+            Kernels { tiles: false, ..all.clone() },
+            Kernels::new(Adapter {
+                max_workgroups: 20,
+                ..Adapter::new(Family::Software, Some((8, 8)))
+            }),
+            Kernels::new(Adapter::new(Family::Intel, Some((8, 32)))),
+            Kernels::new(Adapter::new(Family::Amd, Some((32, 64)))),
+            Kernels::new(Adapter::new(Family::Other, None)),
+            Kernels { precision: Precision::Int8, ..all.clone() },
+            Kernels { precision: Precision::F16Tiles, ..all.clone() },
+            Kernels { precision: Precision::F16Tiles, cooperative: true, ..all.clone() },
+            Kernels { adapter: small_bindings, ..all.clone() },
         ] {
-            let layout = Layout::new(plan, &caps).unwrap();
+            let layout = Layout::new(plan, &kernels).unwrap();
             for matrix in &layout.matrices {
-                assert!(matrix.bytes as u64 <= caps.max_binding_bytes);
+                assert!(matrix.bytes as u64 <= kernels.adapter.max_binding_bytes);
                 assert!(matrix.plane_starts.iter().all(|start| start % 16 == 0));
             }
             let near = StepClass::of;
@@ -140,9 +154,9 @@ fn every_dispatch_is_complete_and_within_limits() {
                 StepClass { long: true, together: false, ..near(8, 8) },
                 StepClass { long: true, together: false, ..near(512, 1) },
             ] {
-                let dispatches = lower(&blueprint, &layout, &caps, class);
+                let dispatches = lower(&blueprint, &layout, &kernels, class);
                 for dispatch in &dispatches {
-                    check(dispatch, &caps, &mut kernels);
+                    check(dispatch, &kernels, &mut built);
                 }
                 count += dispatches.len();
                 for (index, op) in plan.ops.iter().enumerate() {
@@ -175,14 +189,14 @@ fn every_dispatch_is_complete_and_within_limits() {
         for keep in [1, 64, 256] {
             for penalised in [false, true] {
                 for dispatch in lower_selection(plan, keep, penalised) {
-                    check(&dispatch, &all, &mut kernels);
+                    check(&dispatch, &all, &mut built);
                 }
             }
         }
     }
-    println!("{count} dispatches, {} kernels", kernels.len());
+    println!("{count} dispatches, {} kernels", built.len());
     // A variant's name says all of it.
-    for variant in kernels.keys() {
+    for variant in built.keys() {
         assert_eq!(variant.to_string().parse::<Variant>().unwrap(), *variant);
     }
 }
@@ -191,21 +205,22 @@ fn every_dispatch_is_complete_and_within_limits() {
 /// by side where v has another, and no shape of theirs alone is multiplied.
 #[test]
 fn tuning_measures_what_lowering_makes() {
-    let nvidia = Caps::new(Family::Nvidia, Some((32, 32)), 1 << 30, 65_535);
+    let nvidia = Kernels::new(Adapter::new(Family::Nvidia, Some((32, 32))));
+    let small_bindings = Adapter { max_binding_bytes: 100 << 10, ..nvidia.adapter };
     let mut seen = 0;
     for name in tiny_names() {
         let model = ModelFile::open(Tiny::load(&name).path()).unwrap();
         let blueprint = blueprint(&model);
         let plan = &*blueprint.plan;
-        for caps in [
+        for kernels in [
             nvidia.clone(),
-            Caps::new(Family::Software, Some((8, 8)), 1 << 30, 65_535),
-            Caps { max_binding_bytes: 100 << 10, ..nvidia.clone() },
+            Kernels::new(Adapter::new(Family::Software, Some((8, 8)))),
+            Kernels { adapter: small_bindings, ..nvidia.clone() },
         ] {
-            let layout = Layout::new(plan, &caps).unwrap();
-            let measured = shapes(plan, &caps).unwrap();
+            let layout = Layout::new(plan, &kernels).unwrap();
+            let measured = shapes(plan, &kernels).unwrap();
             for class in [1, 4, 512].map(|tokens| StepClass::of(tokens, 1)) {
-                for dispatch in lower(&blueprint, &layout, &caps, class) {
+                for dispatch in lower(&blueprint, &layout, &kernels, class) {
                     let Op::Linear { out, .. } = &plan.ops[dispatch.op] else { continue };
                     let is_product = rows(&dispatch).is_some();
                     if !is_product || plan.value(*out).rows != Rows::Tokens {
@@ -239,13 +254,13 @@ fn a_decode_step_is_few_dispatches() {
     let model = ModelFile::open(Tiny::load("llama.Q4_0").path()).unwrap();
     let blueprint = blueprint(&model);
     let plan = &*blueprint.plan;
-    let caps = Caps::new(Family::Nvidia, Some((32, 32)), 1 << 30, 65_535);
-    let layout = Layout::new(plan, &caps).unwrap();
+    let kernels = Kernels::new(Adapter::new(Family::Nvidia, Some((32, 32))));
+    let layout = Layout::new(plan, &kernels).unwrap();
     let one = StepClass::of(1, 1);
-    let dispatches = lower(&blueprint, &layout, &caps, one);
+    let dispatches = lower(&blueprint, &layout, &kernels, one);
     assert_eq!(dispatches.len(), 2 * 6 + 3);
     // Over a long context attention is two dispatches.
-    let long = lower(&blueprint, &layout, &caps, StepClass { long: true, ..one });
+    let long = lower(&blueprint, &layout, &kernels, StepClass { long: true, ..one });
     assert_eq!(long.len(), 2 * 7 + 3);
 }
 
@@ -258,10 +273,10 @@ fn waits(dispatches: &[Dispatch], blueprint: &Blueprint) -> usize {
     };
     // Whether each buffer was last written.
     let mut used: HashMap<String, bool> = HashMap::new();
-    let mut kernels = Kernels::new();
+    let mut built = Built::new();
     let mut count = 0;
     for dispatch in dispatches {
-        let kernel = kernels
+        let kernel = built
             .entry(dispatch.variant.clone())
             .or_insert_with(|| dispatch.variant.build().unwrap());
         let mut has_to_wait = false;
@@ -286,15 +301,15 @@ fn waits(dispatches: &[Dispatch], blueprint: &Blueprint) -> usize {
 /// q and k of Llama 8B in `Q4_K_M` are of another format than v in half of the layers, and nothing waits between the two.
 #[test]
 fn a_token_of_a_real_model_is_few_dispatches() {
-    let caps = Caps::new(Family::Nvidia, Some((32, 32)), 1 << 32, 65_535);
+    let kernels = Kernels::new(Adapter::new(Family::Nvidia, Some((32, 32))));
     for (name, dispatches, waiting) in
         [("llama-8b:q4_k_m", 278, 261), ("llama-1b:q4_0", 134, 133), ("gemma3-4b:q4_k_m", 363, 345)]
     {
         let model = synthetic::open(name).unwrap();
         let blueprint = blueprint(&model);
         let plan = &*blueprint.plan;
-        let layout = Layout::new(plan, &caps).unwrap();
-        let mut all = lower(&blueprint, &layout, &caps, StepClass::of(1, 1));
+        let layout = Layout::new(plan, &kernels).unwrap();
+        let mut all = lower(&blueprint, &layout, &kernels, StepClass::of(1, 1));
         all.extend(lower_selection(plan, 1, false));
         let waits = waits(&all, &blueprint);
         println!("{name}: {} dispatches, {waits} of them wait", all.len());
@@ -309,8 +324,9 @@ fn a_token_is_one_write_and_one_submission() {
     let gpu = Gpu::open(&without_driver().unwrap(), &GpuOptions::default()).unwrap();
     let model = ModelFile::open(Tiny::load("llama.Q4_0").path()).unwrap();
     let blueprint = blueprint(&model);
-    let (plan, caps) = (&blueprint.plan, gpu.caps.clone());
-    let weights = GpuWeights::load(gpu.clone(), &model.gguf, plan, caps, &mut |_, _| ()).unwrap();
+    let (plan, kernels) = (&blueprint.plan, gpu.kernels.clone());
+    let weights =
+        GpuWeights::load(gpu.clone(), &model.gguf, plan, kernels, &mut |_, _| ()).unwrap();
     let mut table = blueprint.table(512);
     let mut executor = GpuExecutor::new(weights.into(), blueprint).unwrap();
     for position in 0..3 {
@@ -350,9 +366,10 @@ fn experts_multiply_by_cooperative_matrices() {
     });
     let (used, chunk) = (routing.unwrap().used, 512);
     let card = card_with_matrices();
-    let lower = |caps: &Caps, tokens: usize| -> Vec<Dispatch> {
-        let layout = Layout::new(plan, caps).unwrap();
-        let mut dispatches = lower(&blueprint, &layout, caps, StepClass::of(tokens, 1));
+    let with = |adapter| Kernels { adapter, ..card.clone() };
+    let lower = |kernels: &Kernels, tokens: usize| -> Vec<Dispatch> {
+        let layout = Layout::new(plan, kernels).unwrap();
+        let mut dispatches = lower(&blueprint, &layout, kernels, StepClass::of(tokens, 1));
         dispatches.retain(|dispatch| {
             matches!(plan.ops[dispatch.op], Op::ExpertsGated { .. } | Op::ExpertsDown { .. })
         });
@@ -399,14 +416,14 @@ fn experts_multiply_by_cooperative_matrices() {
     // A tile begun for each of 32 experts.
     assert!(orders.iter().all(|&order| order as usize == 1 + 3 * (chunk * used / 64 + 32)));
     // Workgroup memory for steps of one group alone.
-    let small = lower(&Caps { max_workgroup_bytes: 24 << 10, ..card.clone() }, chunk);
+    let small = lower(&with(Adapter { max_workgroup_bytes: 24 << 10, ..card.adapter }), chunk);
     assert_eq!((kernels(&small), small[2].variant.numbers["GROUPS"]), (kernels(&halves), 1));
     for (without, tokens) in [
-        (Caps { cooperative: false, ..card.clone() }, chunk),
-        (Caps { precision: Precision::F32, ..card.clone() }, chunk),
-        (Caps { precision: Precision::Int8, ..card.clone() }, chunk),
-        (Caps { subgroup_max: 128, ..card.clone() }, chunk),
-        (Caps { max_workgroup_bytes: 16 << 10, ..card.clone() }, chunk),
+        (Kernels { cooperative: false, ..card.clone() }, chunk),
+        (Kernels { precision: Precision::F32, ..card.clone() }, chunk),
+        (Kernels { precision: Precision::Int8, ..card.clone() }, chunk),
+        (with(Adapter { subgroup_max: 128, ..card.adapter }), chunk),
+        (with(Adapter { max_workgroup_bytes: 16 << 10, ..card.adapter }), chunk),
     ] {
         let dispatches = lower(&without, tokens);
         assert_eq!(
@@ -418,10 +435,10 @@ fn experts_multiply_by_cooperative_matrices() {
     }
     assert!(kernels(&lower(&card, 8)).iter().all(|kernel| *kernel == "expert_matvec"));
     // The widest rows of halves are those of all pairs of a token.
-    let compute = |caps: &Caps| predict(&blueprint, caps).unwrap().compute;
+    let compute = |kernels: &Kernels| predict(&blueprint, kernels).unwrap().compute;
     let room = (chunk * used * (2880 * 2 + 4)) as u64;
     let tiles = [64, 32].map(|tile| (12 * (chunk * used / tile + 32)) as u64);
-    let without = compute(&Caps { cooperative: false, ..card.clone() }) - tiles[1];
+    let without = compute(&Kernels { cooperative: false, ..card.clone() }) - tiles[1];
     // Empty buffers have a few bytes too.
     let more = compute(&card) - tiles[0] - without;
     assert!(more.abs_diff(room) <= 64, "{more} bytes of {room}");
@@ -433,26 +450,27 @@ fn cooperative_matrices_have_a_fallback() {
     let model = ModelFile::open(Tiny::load("llama.Q4_0").path()).unwrap();
     let blueprint = blueprint(&model);
     let plan = &*blueprint.plan;
-    let card = Caps {
+    let card = Kernels {
         cooperative: true,
         precision: Precision::F16Tiles,
-        ..Caps::new(Family::Nvidia, Some((32, 32)), 1 << 30, 65_535)
+        ..Kernels::new(Adapter::new(Family::Nvidia, Some((32, 32))))
     };
-    let kernels = |caps: &Caps, tokens: usize| -> Vec<&'static str> {
-        let layout = Layout::new(plan, caps).unwrap();
-        let dispatches = lower(&blueprint, &layout, caps, StepClass::of(tokens, 1));
+    let with = |adapter| Kernels { adapter, ..card.clone() };
+    let kernels = |chosen: &Kernels, tokens: usize| -> Vec<&'static str> {
+        let layout = Layout::new(plan, chosen).unwrap();
+        let dispatches = lower(&blueprint, &layout, chosen, StepClass::of(tokens, 1));
         dispatches.iter().map(|dispatch| dispatch.variant.kernel).collect()
     };
-    let uses = |caps: &Caps, tokens| kernels(caps, tokens).contains(&"matmul_cooperative");
+    let uses = |chosen: &Kernels, tokens| kernels(chosen, tokens).contains(&"matmul_cooperative");
     assert!(uses(&card, 64) && !uses(&card, 1) && !uses(&card, 8));
-    let amd = Caps { subgroup_max: 64, family: Family::Amd, ..card.clone() };
+    let amd = with(Adapter { subgroup_max: 64, family: Family::Amd, ..card.adapter });
     assert!(uses(&amd, 64) && !uses(&amd, 8));
     for without in [
-        Caps { cooperative: false, ..card.clone() },
-        Caps { precision: Precision::F32, ..card.clone() },
-        Caps { precision: Precision::Int8, ..card.clone() },
-        Caps { subgroup_max: 128, ..card.clone() },
-        Caps { subgroups: false, ..card.clone() },
+        Kernels { cooperative: false, ..card.clone() },
+        Kernels { precision: Precision::F32, ..card.clone() },
+        Kernels { precision: Precision::Int8, ..card.clone() },
+        with(Adapter { subgroup_max: 128, ..card.adapter }),
+        Kernels { subgroups: false, ..card.clone() },
     ] {
         assert!(!uses(&without, 64) && kernels(&without, 64).contains(&"matmul"), "{without:?}");
     }
@@ -471,14 +489,14 @@ fn halves_are_those_of_the_product_that_reads_them() {
         let plan = &*blueprint.plan;
         // The default; tiles for what gates; tiles for all but that.
         for tiles in [None, Some(true), Some(false)] {
-            let mut caps = card.clone();
+            let mut kernels = card.clone();
             for shape in shapes(plan, &card).unwrap() {
                 if tiles == Some(shape.gated) && shape.count == Count::Many {
-                    caps.tuned.insert(shape, ProductKernel::Matmul { tokens: 64 });
+                    kernels.tuned.insert(shape, ProductKernel::Matmul { tokens: 64 });
                 }
             }
-            let layout = Layout::new(plan, &caps).unwrap();
-            let dispatches = lower(&blueprint, &layout, &caps, StepClass::of(chunk, 1));
+            let layout = Layout::new(plan, &kernels).unwrap();
+            let dispatches = lower(&blueprint, &layout, &kernels, StepClass::of(chunk, 1));
             let mut rounded: Option<&Dispatch> = None;
             for dispatch in &dispatches {
                 if dispatch.variant.kernel == "matmul_cooperative" {

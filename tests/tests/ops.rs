@@ -7,7 +7,7 @@ use std::sync::Arc;
 use engine::check::probe::{AttentionCase, ExpertsCase, LinearCase, OpCase, Probe};
 use engine::cpu::InstructionSet;
 use engine::executor::Precision;
-use engine::gpu::choice::{Caps, Count, Family, ProductKernel, ProductShape};
+use engine::gpu::choice::{Adapter, Count, Kernels, ProductKernel, ProductShape};
 use engine::gpu::{Gpu, GpuOptions};
 use engine::kv::KvType;
 use engine::plan::{Epilogue, KvLayer, Plan, ValueId};
@@ -19,26 +19,26 @@ use engine_tests::golden::{Embedding, Tiny, embedding_names, tiny_names};
 use engine_tests::real::full_tier;
 use gguf::Format;
 
-/// Runs a probe on the CPU (each instruction set) and on the GPU (each caps); answers the worst ratio.
-fn check(name: &str, probe: &Probe, gpu: &Arc<Gpu>, caps: &[Caps]) -> f64 {
+/// Runs a probe on the CPU (each instruction set) and on the GPU (each kernels); answers the worst ratio.
+fn check(name: &str, probe: &Probe, gpu: &Arc<Gpu>, kernels: &[Kernels]) -> f64 {
     let mut worst = 0f64;
     for set in InstructionSet::available() {
         let ratio = probe.worst(&probe.on_cpu(set, probe.precision).unwrap());
         assert!(ratio <= 1.0, "{name} on the CPU ({}): {ratio:.3} times its bound", set.name());
         worst = worst.max(ratio);
     }
-    for caps in caps {
-        let ratio = probe.worst(&probe.on_gpu(gpu, caps).unwrap());
-        assert!(ratio <= 1.0, "{name} on the GPU ({caps:?}): {ratio:.3} times its bound");
+    for kernels in kernels {
+        let ratio = probe.worst(&probe.on_gpu(gpu, kernels).unwrap());
+        assert!(ratio <= 1.0, "{name} on the GPU ({kernels:?}): {ratio:.3} times its bound");
         worst = worst.max(ratio);
     }
     worst
 }
 
 /// What the adapter offers, the same without its optional features, and the kernels that a graphics card would get.
-fn all_caps(gpu: &Gpu) -> Vec<Caps> {
-    let offered = gpu.caps.clone();
-    let plain = Caps { subgroups: false, native_halves: false, ..offered.clone() };
+fn all_caps(gpu: &Gpu) -> Vec<Kernels> {
+    let offered = gpu.kernels.clone();
+    let plain = Kernels { subgroups: false, native_halves: false, ..offered.clone() };
     if !offered.subgroups {
         return vec![plain];
     }
@@ -47,10 +47,10 @@ fn all_caps(gpu: &Gpu) -> Vec<Caps> {
 }
 
 /// The two that differ most, for what differs by its numbers alone: what the adapter offers, and a graphics card's.
-fn two_caps(gpu: &Gpu) -> Vec<Caps> {
-    let mut caps = all_caps(gpu);
-    let last = caps.pop();
-    caps.into_iter().take(1).chain(last).collect()
+fn two_caps(gpu: &Gpu) -> Vec<Kernels> {
+    let mut kernels = all_caps(gpu);
+    let last = kernels.pop();
+    kernels.into_iter().take(1).chain(last).collect()
 }
 
 fn gated(activation: Activation) -> Epilogue {
@@ -94,7 +94,7 @@ fn linear() {
     let gpu = gpu(&GpuOptions::default());
     for &format in Format::ALL {
         let all = full_tier() || COMMON.contains(&format);
-        let caps = if all { all_caps(&gpu) } else { two_caps(&gpu) };
+        let kernels = if all { all_caps(&gpu) } else { two_caps(&gpu) };
         let mut worst = 0f64;
         for (columns, rows, tokens) in shapes(format) {
             let plain = LinearCase {
@@ -108,11 +108,11 @@ fn linear() {
             };
             let name = format!("{} {columns}x{rows}x{tokens}", format.name());
             let probe = Probe::linear(&plain).unwrap();
-            worst = worst.max(check(&name, &probe, &gpu, &caps));
+            worst = worst.max(check(&name, &probe, &gpu, &kernels));
             // The rest once per format, with the smaller shapes.
             let rest = (columns, tokens) == (2304, 8) || (columns, tokens) == (768, 31);
             if rest && (full_tier() || COMMON.contains(&format)) {
-                let caps = if full_tier() { all_caps(&gpu) } else { two_caps(&gpu) };
+                let kernels = if full_tier() { all_caps(&gpu) } else { two_caps(&gpu) };
                 for (bias, epilogue, norm) in [
                     (true, Epilogue::Store, true),
                     (false, Epilogue::AddTo, false),
@@ -125,7 +125,7 @@ fn linear() {
                     };
                     let case = LinearCase { weights, bias, epilogue, norm, ..plain.clone() };
                     let name = format!("{name} bias {bias} {epilogue:?}");
-                    worst = worst.max(check(&name, &Probe::linear(&case).unwrap(), &gpu, &caps));
+                    worst = worst.max(check(&name, &Probe::linear(&case).unwrap(), &gpu, &kernels));
                 }
             }
         }
@@ -159,15 +159,15 @@ fn every_shape_of_a_kernel() {
                 gated: parts == 2,
                 count: Count::of(tokens),
             };
-            let mut kernels = gpu.caps.candidates(&shape);
+            let mut kernels = gpu.kernels.candidates(&shape);
             if !full_tier() {
                 // Compiling takes the time: every fifth, others for each number of tokens.
                 let keep = |index: &usize| index % 5 == tokens % 5;
                 kernels = (0..kernels.len()).filter(keep).map(|index| kernels[index]).collect();
             }
             for kernel in kernels {
-                let caps = Caps { forced: Some(kernel), ..gpu.caps.clone() };
-                let ratio = probe.worst(&probe.on_gpu(&gpu, &caps).unwrap());
+                let kernels = Kernels { forced: Some(kernel), ..gpu.kernels.clone() };
+                let ratio = probe.worst(&probe.on_gpu(&gpu, &kernels).unwrap());
                 assert!(ratio <= 1.0, "{kernel:?}, {tokens} tokens: {ratio:.3} times its bound");
                 worst = worst.max(ratio);
                 count += 1;
@@ -178,8 +178,8 @@ fn every_shape_of_a_kernel() {
 }
 
 /// The same capabilities with another class of precision.
-fn caps_of(gpu: &Gpu, precision: Precision) -> Vec<Caps> {
-    two_caps(gpu).iter().map(|caps| Caps { precision, ..caps.clone() }).collect()
+fn caps_of(gpu: &Gpu, precision: Precision) -> Vec<Kernels> {
+    two_caps(gpu).iter().map(|kernels| Kernels { precision, ..kernels.clone() }).collect()
 }
 
 /// The classes that round: each product within what its roundings allow, and not as exact as f32.
@@ -203,20 +203,20 @@ fn rounded_products() {
                     precision,
                 };
                 let probe = Probe::linear(&case).unwrap();
-                let caps = caps_of(&gpu, precision);
+                let kernels = caps_of(&gpu, precision);
                 let name = format!("{} {} x {tokens}", precision.name(), format.name());
-                worst = worst.max(check(&name, &probe, &gpu, &caps));
+                worst = worst.max(check(&name, &probe, &gpu, &kernels));
                 // The bound is no blank cheque: f32 is well inside it where rounding takes place.
                 let exact =
                     Probe::linear(&LinearCase { precision: Precision::F32, ..case }).unwrap();
-                let ours = probe.on_gpu(&gpu, &caps[caps.len() - 1]).unwrap();
-                let halves = precision == Precision::F16Tiles && gpu.caps.cooperative;
+                let ours = probe.on_gpu(&gpu, &kernels[kernels.len() - 1]).unwrap();
+                let halves = precision == Precision::F16Tiles && gpu.kernels.cooperative;
                 let rounds = precision.rounds_inputs(format) || tokens > 8 && halves;
                 assert_eq!(exact.worst(&ours) > 1.0, rounds, "{name}: {}", exact.worst(&ours));
             }
         }
         // Halves are for matrix units alone.
-        let loose = worst <= 0.05 && (precision == Precision::Int8 || gpu.caps.cooperative);
+        let loose = worst <= 0.05 && (precision == Precision::Int8 || gpu.kernels.cooperative);
         assert!(!loose, "{}: the bound is loose: {worst}", precision.name());
         println!("{}: {worst:.3} of the bound", precision.name());
     }
@@ -255,13 +255,13 @@ fn rounded_experts() {
                     precision,
                 };
                 let probe = Probe::experts(&case).unwrap();
-                let caps = caps_of(&gpu, precision);
+                let kernels = caps_of(&gpu, precision);
                 let name = format!("{} {case:?}", precision.name());
-                worst = worst.max(check(&name, &probe, &gpu, &caps));
+                worst = worst.max(check(&name, &probe, &gpu, &kernels));
                 let exact =
                     Probe::experts(&ExpertsCase { precision: Precision::F32, ..case }).unwrap();
-                let ours = probe.on_gpu(&gpu, &caps[caps.len() - 1]).unwrap();
-                let halves = precision == Precision::F16Tiles && gpu.caps.cooperative;
+                let ours = probe.on_gpu(&gpu, &kernels[kernels.len() - 1]).unwrap();
+                let halves = precision == Precision::F16Tiles && gpu.kernels.cooperative;
                 let may_round = tokens > 8 && (precision.rounds_inputs(format) || halves);
                 let rounds = exact.worst(&ours) > 1.0;
                 assert!(may_round || !rounds, "{name}: {}", exact.worst(&ours));
@@ -269,7 +269,7 @@ fn rounded_experts() {
             }
         }
         // Halves are for matrix units alone. (Of formats with small samples results are small beside their bound.)
-        let rounds = precision == Precision::Int8 || gpu.caps.cooperative;
+        let rounds = precision == Precision::Int8 || gpu.kernels.cooperative;
         assert_eq!(rounded > 0, rounds, "{}", precision.name());
         assert!(worst > 0.05 || !rounds, "{}: the bound is loose: {worst}", precision.name());
         println!("{}: {worst:.3} of the bound", precision.name());
@@ -294,9 +294,10 @@ fn tiles_with_tails() {
                 precision,
             };
             let forced = Some(ProductKernel::Matmul { tokens: tile });
-            let caps = Caps { forced, precision, max_workgroups: 2, ..gpu.caps.clone() };
+            let adapter = Adapter { max_workgroups: 2, ..gpu.kernels.adapter };
+            let kernels = Kernels { adapter, forced, precision, ..gpu.kernels.clone() };
             let probe = Probe::linear(&case).unwrap();
-            let ratio = probe.worst(&probe.on_gpu(&gpu, &caps).unwrap());
+            let ratio = probe.worst(&probe.on_gpu(&gpu, &kernels).unwrap());
             assert!(ratio <= 1.0, "{case:?} in tiles of {tile}: {ratio:.3} times its bound");
             worst = worst.max(ratio);
         }
@@ -415,7 +416,7 @@ fn the_bounds_notice_a_wrong_kernel() {
                 precision: Precision::F32,
             };
             let probe = Probe::linear(&case).unwrap();
-            let ours = probe.on_gpu(&gpu, &gpu.caps).unwrap();
+            let ours = probe.on_gpu(&gpu, &gpu.kernels).unwrap();
             let cpu = probe.on_cpu(InstructionSet::detect(), Precision::F32).unwrap();
             let block = format.block_size().max(32);
             // Random scales include tiny ones: change the block that matters most in the first row.
@@ -450,11 +451,11 @@ fn the_bounds_notice_a_wrong_kernel() {
 #[test]
 fn embeddings_and_norms() {
     let gpu = gpu(&GpuOptions::default());
-    let caps = all_caps(&gpu);
+    let kernels = all_caps(&gpu);
     for &format in Format::ALL {
         for (columns, rows, tokens) in [(256, 5, 1), (2304, 33, 17)] {
             let probe = Probe::embed(format, columns, rows, tokens).unwrap();
-            check(&format!("embed {}", format.name()), &probe, &gpu, &caps);
+            check(&format!("embed {}", format.name()), &probe, &gpu, &kernels);
         }
     }
     let widths = [(32, 32, 1), (96, 96, 3), (576, 576, 9), (2048, 2048, 33), (8192, 8192, 2)];
@@ -466,7 +467,7 @@ fn embeddings_and_norms() {
             .flat_map(|kind| [(kind, false), (kind, true)])
         {
             let probe = Probe::norm((width, count), tokens, kind, add).unwrap();
-            check(&format!("norm {count} of {width} {kind:?}"), &probe, &gpu, &caps);
+            check(&format!("norm {count} of {width} {kind:?}"), &probe, &gpu, &kernels);
         }
     }
 }
@@ -478,7 +479,7 @@ fn layer(heads: usize, kv_heads: usize, length: usize, window: Option<usize>) ->
 #[test]
 fn attention_with_rope_and_norm() {
     let gpu = gpu(&GpuOptions::default());
-    let caps = all_caps(&gpu);
+    let kernels = all_caps(&gpu);
     let cases = [
         (layer(1, 1, 32, None), 1, RopeStyle::Interleaved, 32, false),
         (layer(4, 2, 32, None), 31, RopeStyle::Halves, 16, true),
@@ -518,7 +519,7 @@ fn attention_with_rope_and_norm() {
                 sinks: tokens % 2 == 1,
             };
             let name = format!("attention {case:?}");
-            check(&name, &Probe::attention(&case).unwrap(), &gpu, &caps[..1]);
+            check(&name, &Probe::attention(&case).unwrap(), &gpu, &kernels[..1]);
         }
     }
 }
@@ -527,11 +528,11 @@ fn attention_with_rope_and_norm() {
 #[test]
 fn attention_over_long_histories() {
     let gpu = gpu(&GpuOptions::default());
-    let whole = Caps { split_from: u32::MAX, ..gpu.caps.clone() };
-    let caps = [
+    let whole = Kernels { split_from: u32::MAX, ..gpu.kernels.clone() };
+    let kernels = [
         whole.clone(),
-        Caps { split_from: 1, ..gpu.caps.clone() },
-        Caps { split_from: 1, family: Family::Nvidia, subgroups: false, ..whole },
+        Kernels { split_from: 1, ..gpu.kernels.clone() },
+        Kernels { split_from: 1, subgroups: false, ..card(&whole) },
     ];
     let cases = [
         (layer(2, 1, 32, None), 0),
@@ -561,7 +562,8 @@ fn attention_over_long_histories() {
                 softcap: None,
                 sinks: true,
             };
-            let ratio = check(&format!("{case:?}"), &Probe::attention(&case).unwrap(), &gpu, &caps);
+            let ratio =
+                check(&format!("{case:?}"), &Probe::attention(&case).unwrap(), &gpu, &kernels);
             println!("{history} positions, {}: {ratio:.3} of the bound", kv.name());
         }
     }
@@ -572,11 +574,11 @@ fn attention_over_long_histories() {
 #[test]
 fn attention_in_parts() {
     let gpu = gpu(&GpuOptions::default());
-    let whole = Caps { split_from: u32::MAX, ..gpu.caps.clone() };
-    let caps = [
+    let whole = Kernels { split_from: u32::MAX, ..gpu.kernels.clone() };
+    let kernels = [
         whole.clone(),
-        Caps { split_from: 0, ..gpu.caps.clone() },
-        Caps { split_from: 0, family: Family::Nvidia, unrolls: true, subgroups: false, ..whole },
+        Kernels { split_from: 0, ..gpu.kernels.clone() },
+        Kernels { split_from: 0, unrolls: true, subgroups: false, ..card(&whole) },
     ];
     let (f32, f16, bf16) = (KvType::F32, KvType::F16, KvType::Bf16);
     let (q8_0, q4_0) = (KvType::Q8_0, KvType::Q4_0);
@@ -625,7 +627,7 @@ fn attention_in_parts() {
                 sinks: both,
             };
             let probe = Probe::attention(&case).unwrap();
-            worst = worst.max(check(&format!("{case:?}"), &probe, &gpu, &caps));
+            worst = worst.max(check(&format!("{case:?}"), &probe, &gpu, &kernels));
         }
     }
     println!("{worst:.3} of the bound at the worst");
@@ -636,7 +638,7 @@ fn attention_in_parts() {
 #[test]
 fn experts() {
     let gpu = gpu(&GpuOptions::default());
-    let caps = all_caps(&gpu);
+    let kernels = all_caps(&gpu);
     let plain = Routing {
         count: 8,
         used: 2,
@@ -681,7 +683,7 @@ fn experts() {
                 precision,
             };
             let probe = Probe::experts(&case).unwrap();
-            worst = worst.max(check(&format!("{case:?}"), &probe, &gpu, &caps));
+            worst = worst.max(check(&format!("{case:?}"), &probe, &gpu, &kernels));
         }
     }
     println!("experts: {worst:.3} of the bound");
@@ -702,6 +704,11 @@ fn experts() {
             precision: Precision::F32,
         };
         let probe = Probe::experts(&case).unwrap();
-        check(&format!("in pieces: {case:?}"), &probe, &small, std::slice::from_ref(&small.caps));
+        check(
+            &format!("in pieces: {case:?}"),
+            &probe,
+            &small,
+            std::slice::from_ref(&small.kernels),
+        );
     }
 }

@@ -3,7 +3,7 @@
 
 use engine::cpu::InstructionSet;
 use engine::executor::Precision;
-use engine::gpu::choice::{Caps, Family};
+use engine::gpu::choice::Kernels;
 use engine::gpu::{Gpu, GpuOptions};
 use engine::kv::KvType;
 use engine::spec::ModelFile;
@@ -27,19 +27,19 @@ fn options(golden: &Tiny, kv: KvType) -> ContextOptions {
 }
 
 /// A card's kernels, which use tiles for prompts.
-fn card(gpu: &Gpu, precision: Precision) -> Caps {
-    Caps { family: Family::Nvidia, precision, ..gpu.caps.clone() }
+fn card(gpu: &Gpu, precision: Precision) -> Kernels {
+    Kernels { precision, ..engine_tests::devices::card(&gpu.kernels) }
 }
 
 #[test]
 fn f16_tiles_are_as_near_as_an_f16_cache() {
     let gpu = gpu(&GpuOptions::default());
-    let caps = card(&gpu, Precision::F16Tiles);
+    let kernels = card(&gpu, Precision::F16Tiles);
     for name in tiny_names() {
         let golden = Tiny::load(&name);
         let model = ModelFile::open(golden.path()).unwrap();
         let options = options(&golden, KvType::F32);
-        let mut context = gpu_context_with(&gpu, &caps, &model, &options);
+        let mut context = gpu_context_with(&gpu, &kernels, &model, &options);
         let mut worst = 0f64;
         for (index, sequence) in golden.sequences.iter().enumerate() {
             let place = (SequenceId(index as u32), Cut::Whole);
@@ -76,7 +76,7 @@ fn log_softmax(logits: &[f64]) -> Vec<f64> {
 #[test]
 fn int8_is_no_farther_from_exact_than_llama_cpp() {
     let gpu = gpu(&GpuOptions::default());
-    let caps = Caps { precision: Precision::Int8, ..gpu.caps.clone() };
+    let kernels = Kernels { precision: Precision::Int8, ..gpu.kernels.clone() };
     for name in tiny_names() {
         let golden = Tiny::load(&name);
         let Some(native) = &golden.tolerance.native_kvf32 else { continue };
@@ -86,7 +86,7 @@ fn int8_is_no_farther_from_exact_than_llama_cpp() {
         }
         let options = options(&golden, KvType::F32);
         let mut places = vec![
-            ("lanewise".to_string(), gpu_context_with(&gpu, &caps, &model, &options)),
+            ("lanewise".to_string(), gpu_context_with(&gpu, &kernels, &model, &options)),
             ("card".into(), gpu_context_with(&gpu, &card(&gpu, Precision::Int8), &model, &options)),
         ];
         for set in InstructionSet::available() {

@@ -131,7 +131,7 @@ fn products_are_measured_by_either_clock() {
         count,
     };
     for gpu in [timed(), untimed()] {
-        let all = tune::measure(&gpu, shape(Count::One), &counts, &gpu.caps).unwrap();
+        let all = tune::measure(&gpu, shape(Count::One), &counts, &gpu.kernels).unwrap();
         let tokens: Vec<usize> = all.iter().map(|measured| measured.tokens).collect();
         assert!(tokens == [1, 4, 64] || tokens == [1, 4, 512], "{tokens:?}");
         assert!(all.iter().all(|m| m.seconds > 0.0 && m.seconds < 0.1), "{all:?}");
@@ -139,10 +139,10 @@ fn products_are_measured_by_either_clock() {
         let mut measured = Vec::new();
         let limit = Duration::from_secs(3);
         let mut report = |m: &tune::Measurement| measured.push((m.shape, m.kernel, m.seconds));
-        let verdict = tune::tune(&gpu, &shapes, &gpu.caps, limit, &mut report).unwrap();
+        let verdict = tune::tune(&gpu, &shapes, &gpu.kernels, limit, &mut report).unwrap();
         assert!(verdict.contains_key(&shapes[0]));
         for (shape, kernel) in verdict {
-            let default = gpu.caps.default_product(&shape);
+            let default = gpu.kernels.default_product(&shape);
             let last = |kernel| measured.iter().rfind(|m| m.0 == shape && m.1 == kernel).unwrap().2;
             assert!(kernel == default || last(default) > 1.02 * last(kernel), "{shape:?}");
         }

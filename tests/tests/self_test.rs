@@ -2,11 +2,11 @@
 
 use engine::check::self_test;
 use engine::gpu::GpuOptions;
-use engine::gpu::choice::{Caps, Family};
+use engine::gpu::choice::{Family, Kernels};
 use engine::spec::ModelFile;
 use engine::step::{SequenceId, StepToken};
 use engine::{Advice, Blueprint, ContextOptions, Device, LoadOptions, Model, model::SelfTest};
-use engine_tests::devices::{card, gpu};
+use engine_tests::devices::{card, gpu, with_family};
 use engine_tests::golden::Tiny;
 
 fn fault(text: &str, instead: &str) -> GpuOptions {
@@ -14,7 +14,7 @@ fn fault(text: &str, instead: &str) -> GpuOptions {
 }
 
 fn verdict(options: &GpuOptions) -> engine::Result<self_test::Verdict> {
-    verdict_with(options, Caps::clone)
+    verdict_with(options, Kernels::clone)
 }
 
 /// The same with the kernels of a graphics card instead of those of a software driver.
@@ -25,32 +25,32 @@ fn verdict_of_card(options: &GpuOptions) -> engine::Result<self_test::Verdict> {
 /// The same with other kernels than the device's own, from what it offers.
 fn verdict_with(
     options: &GpuOptions,
-    caps: impl Fn(&Caps) -> Caps,
+    kernels: impl Fn(&Kernels) -> Kernels,
 ) -> engine::Result<self_test::Verdict> {
-    verdict_on("gemma3", options, caps)
+    verdict_on("gemma3", options, kernels)
 }
 
 fn verdict_on(
     model: &str,
     options: &GpuOptions,
-    caps: impl Fn(&Caps) -> Caps,
+    kernels: impl Fn(&Kernels) -> Kernels,
 ) -> engine::Result<self_test::Verdict> {
     let model = ModelFile::open(Tiny::load(model).path()).unwrap();
     let blueprint = Blueprint::new(&model, &ContextOptions::default()).unwrap();
     let gpu = gpu(options);
-    self_test::run(&gpu, &blueprint, &caps(&gpu.caps), false)
+    self_test::run(&gpu, &blueprint, &kernels(&gpu.kernels), false)
 }
 
 #[test]
 fn a_good_driver_passes() {
     let gpu = gpu(&GpuOptions::default());
     let verdict = verdict(&GpuOptions::default()).unwrap();
-    assert_eq!((verdict.caps, verdict.warnings), (gpu.caps.clone(), vec![]));
+    assert_eq!((verdict.kernels, verdict.warnings), (gpu.kernels.clone(), vec![]));
 }
 
 #[test]
 fn a_fault_of_subgroups_is_worked_around() {
-    if !gpu(&GpuOptions::default()).caps.subgroups {
+    if !gpu(&GpuOptions::default()).kernels.subgroups {
         println!("SKIPPED: this device has no subgroups");
         return;
     }
@@ -60,7 +60,7 @@ fn a_fault_of_subgroups_is_worked_around() {
         ("subgroupAdd(sum_0_0_0)", "subgroupAdd(select(sum_0_0_0, 0.0, subgroup_lane == 1u))"),
     ] {
         let verdict = verdict_of_card(&fault(text, wrong)).unwrap();
-        assert!(!verdict.caps.subgroups && verdict.caps.tiles, "{text}: {verdict:?}");
+        assert!(!verdict.kernels.subgroups && verdict.kernels.tiles, "{text}: {verdict:?}");
         assert!(verdict.warnings[0].contains("subgroups"), "{text}: {verdict:?}");
         assert!(verdict.warnings[0].contains("times its bound"), "{text}: {verdict:?}");
     }
@@ -68,16 +68,19 @@ fn a_fault_of_subgroups_is_worked_around() {
 
 #[test]
 fn a_fault_of_rows_by_lane_is_worked_around() {
-    if gpu(&GpuOptions::default()).caps.subgroup_min < 8 {
+    if gpu(&GpuOptions::default()).kernels.adapter.subgroup_min < 8 {
         println!("SKIPPED: this device's subgroups may be smaller than a cluster of eight");
         return;
     }
     // A driver whose shuffles come from the wrong lane in the second half of a group.
     let options = fault("- inner + 1u * 4u + 2u;", "- inner + 1u * 4u + 1u;");
     // Only a software driver is given these kernels, whatever this device is.
-    let software = |offered: &Caps| Caps { family: Family::Software, ..offered.clone() };
+    let software = |offered: &Kernels| with_family(offered, Family::Software);
     let verdict = verdict_with(&options, software).unwrap();
-    assert!(!verdict.caps.lanewise && verdict.caps.subgroups && verdict.caps.tiles, "{verdict:?}");
+    assert!(
+        !verdict.kernels.lanewise && verdict.kernels.subgroups && verdict.kernels.tiles,
+        "{verdict:?}"
+    );
     assert!(verdict.warnings[0].contains("lanewise"), "{verdict:?}");
     assert!(verdict.warnings.iter().any(|w| w.contains("rows by lane")), "{verdict:?}");
 }
@@ -85,15 +88,15 @@ fn a_fault_of_rows_by_lane_is_worked_around() {
 /// A driver that flushes subnormal halves: found before anything is tested, and then not relied on.
 #[test]
 fn halves_that_are_flushed_are_converted_by_integers() {
-    if !gpu(&GpuOptions::default()).caps.native_halves {
+    if !gpu(&GpuOptions::default()).kernels.native_halves {
         println!("SKIPPED: this device converts halves inexactly, and is not relied on for it");
         return;
     }
     let flushed = "select(unpack2x16float(bits), vec2<f32>(0.0), abs(unpack2x16float(bits)) < vec2<f32>(0x1p-14f))";
     let options = fault("unpack2x16float(bits)", flushed);
-    assert!(!gpu(&options).caps.native_halves);
+    assert!(!gpu(&options).kernels.native_halves);
     let verdict = verdict_of_card(&options).unwrap();
-    assert!(!verdict.caps.native_halves && verdict.caps.tiles, "{verdict:?}");
+    assert!(!verdict.kernels.native_halves && verdict.kernels.tiles, "{verdict:?}");
     assert!(!verdict.warnings.iter().any(|w| w.contains("times its bound")), "{verdict:?}");
 }
 
@@ -103,14 +106,14 @@ fn halves_that_are_flushed_in_a_product_are_converted_by_integers() {
     let wrong = "unpack2x16float(even & 0x000f0000u)";
     let options = fault("unpack2x16float(even & 0x000f000fu)", wrong);
     let verdict = verdict_on("llama-w256.Q4_K_M", &options, card).unwrap();
-    assert!(!verdict.caps.native_halves && verdict.caps.subgroups, "{verdict:?}");
+    assert!(!verdict.kernels.native_halves && verdict.kernels.subgroups, "{verdict:?}");
     assert!(verdict.warnings.iter().any(|w| w.contains("halves converted")), "{verdict:?}");
 }
 
 #[test]
 fn a_fault_of_tiles_is_worked_around() {
     let verdict = verdict_with(&fault("fma(w.w, x3.w,", "fma(w.w, x2.w,"), card).unwrap();
-    assert!(!verdict.caps.tiles, "{verdict:?}");
+    assert!(!verdict.kernels.tiles, "{verdict:?}");
     assert!(verdict.warnings.iter().any(|w| w.contains("matmul")), "{verdict:?}");
 }
 
@@ -123,8 +126,8 @@ fn a_fault_of_the_choice_of_ids_is_worked_around() {
     ] {
         let verdict = verdict(&fault(text, instead)).unwrap();
         // All else stays as the device offers it.
-        let offered = gpu(&GpuOptions::default()).caps.clone();
-        assert_eq!(verdict.caps, Caps { selection: false, ..offered }, "{text}: {verdict:?}");
+        let offered = gpu(&GpuOptions::default()).kernels.clone();
+        assert_eq!(verdict.kernels, Kernels { selection: false, ..offered }, "{text}: {verdict:?}");
         let named = |warning: &String| warning.contains("the choice of");
         assert!(verdict.warnings.iter().any(named), "{text}: {verdict:?}");
     }
@@ -142,8 +145,8 @@ fn a_fault_without_a_way_round_refuses_the_device() {
 #[test]
 fn a_fault_of_attention_in_parts_is_noticed() {
     let options = fault("vec2<f32>(maximum, all)", "vec2<f32>(maximum, all + 1.0)");
-    for caps in [Caps::clone, card] {
-        let error = verdict_on("llama.Q4_0", &options, caps).unwrap_err().to_string();
+    for kernels in [Kernels::clone, card] {
+        let error = verdict_on("llama.Q4_0", &options, kernels).unwrap_err().to_string();
         assert!(error.contains("attention") && error.contains("positions"), "{error}");
     }
 }

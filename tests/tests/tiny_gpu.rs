@@ -17,7 +17,8 @@ fn gpu_equals_llama_cpp() {
         let golden = Tiny::load(&name);
         let model = ModelFile::open(golden.path()).unwrap();
         // Kernels as the adapter likes them, and as a graphics card would.
-        for (kv, caps) in [(KvType::F32, gpu.caps.clone()), (KvType::F16, card(&gpu.caps))] {
+        for (kv, kernels) in [(KvType::F32, gpu.kernels.clone()), (KvType::F16, card(&gpu.kernels))]
+        {
             let options = ContextOptions {
                 positions: Some(golden.n_ctx),
                 sequences: golden.sequences.len(),
@@ -25,7 +26,7 @@ fn gpu_equals_llama_cpp() {
                 value_type: kv,
                 ..ContextOptions::default()
             };
-            let mut context = gpu_context_with(&gpu, &caps, &model, &options);
+            let mut context = gpu_context_with(&gpu, &kernels, &model, &options);
             let mut worst = 0f64;
             for (index, sequence) in golden.sequences.iter().enumerate() {
                 let cut = [Cut::Chunks(1), Cut::Chunks(5), Cut::Whole][index % 3];

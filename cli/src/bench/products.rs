@@ -7,7 +7,7 @@ use anyhow::Result;
 use engine::check::tune::{self, Measurement};
 use engine::executor::Precision;
 use engine::gpu::Gpu;
-use engine::gpu::choice::{Caps, Count, Family, ProductShape};
+use engine::gpu::choice::{Count, Family, Kernels, ProductShape};
 use engine::profile::Roof;
 use gguf::Format;
 use serde_json::{Value, json};
@@ -32,13 +32,13 @@ const SIDES: [usize; 2] = [4096, 1024];
 /// Measures the kernels that the device would use by default, for one token and for many, on matrices that together are
 /// more than most caches hold.
 pub fn measure(gpu: &Arc<Gpu>, precision: Precision) -> Result<Vec<Measurement>> {
-    let caps = Caps { precision, tuned: BTreeMap::new(), ..gpu.caps.clone() };
-    let side = SIDES[usize::from(caps.family == Family::Software)];
+    let kernels = Kernels { precision, tuned: BTreeMap::new(), ..gpu.kernels.clone() };
+    let side = SIDES[usize::from(kernels.adapter.family == Family::Software)];
     let mut all = Vec::new();
     for format in FORMATS {
         let count = Count::One;
         let shape = ProductShape { format, rows: side, columns: side, gated: false, count };
-        all.extend(tune::measure(gpu, shape, &[Count::One, Count::Many], &caps)?);
+        all.extend(tune::measure(gpu, shape, &[Count::One, Count::Many], &kernels)?);
     }
     Ok(all)
 }

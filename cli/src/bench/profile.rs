@@ -85,7 +85,7 @@ pub fn run(args: &ProfileArgs, request: &Request) -> Result<ExitCode> {
     if args.profile {
         gpu.need_timestamps()?;
     }
-    let precision = gpu.caps.possible(request.precision);
+    let precision = gpu.kernels.possible(request.precision);
     let measured = roofline::measure(&gpu)?;
     let products = if args.roofline { products::measure(&gpu, precision)? } else { Vec::new() };
     let mut cases = Vec::new();

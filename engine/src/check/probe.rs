@@ -16,7 +16,7 @@ use crate::Result;
 use crate::blueprint::{Blueprint, Sizes};
 use crate::cpu::{CpuExecutor, CpuLoops, CpuWeights, InstructionSet};
 use crate::executor::{Executor, Precision, Selection};
-use crate::gpu::choice::Caps;
+use crate::gpu::choice::Kernels;
 use crate::gpu::{Gpu, GpuExecutor, GpuWeights};
 use crate::kv::{BLOCK, KvTable, KvType};
 use crate::plan::{KvLayer, Plan, Rows, Value, ValueId};
@@ -196,13 +196,13 @@ impl Probe {
         Ok(values[self.out.0].iter().flatten().copied().collect())
     }
 
-    /// What a GPU makes of it, with kernels chosen for `caps`.
-    pub fn on_gpu(&self, gpu: &Arc<Gpu>, caps: &Caps) -> Result<Vec<f32>> {
+    /// What a GPU makes of it, with these kernels.
+    pub fn on_gpu(&self, gpu: &Arc<Gpu>, kernels: &Kernels) -> Result<Vec<f32>> {
         let weights = GpuWeights::load(
             gpu.clone(),
             &self.file,
             &self.blueprint.plan,
-            caps.clone(),
+            kernels.clone(),
             &mut |_, _| (),
         )?;
         let mut executor = GpuExecutor::new(Arc::new(weights), self.blueprint.clone())?;
@@ -306,7 +306,7 @@ impl Probe {
 pub fn choose_both(
     gpu: &Arc<Gpu>,
     vocabulary: usize,
-    caps: &Caps,
+    kernels: &Kernels,
     sampling: &Sampling,
 ) -> Result<(Option<u32>, u32)> {
     let logits: Vec<f32> =
@@ -322,7 +322,7 @@ pub fn choose_both(
         states: vec![],
         logits: ValueId(0),
     };
-    let weights = GpuWeights::load(gpu.clone(), &file, &plan, caps.clone(), &mut |_, _| ())?;
+    let weights = GpuWeights::load(gpu.clone(), &file, &plan, kernels.clone(), &mut |_, _| ())?;
     let blueprint = Blueprint::of(plan, sizes(1, KvType::F32, KvType::F32));
     let mut executor = GpuExecutor::new(Arc::new(weights), blueprint)?;
     executor.write_value(ValueId(0), &logits)?;

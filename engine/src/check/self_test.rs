@@ -11,7 +11,7 @@ use super::probe::{AttentionCase, ExpertsCase, LinearCase, OpCase, Probe, choose
 use crate::blueprint::Blueprint;
 use crate::executor::Precision;
 use crate::gpu::Gpu;
-use crate::gpu::choice::{Caps, Count, ProductKernel};
+use crate::gpu::choice::{Count, Kernels, ProductKernel};
 use crate::gpu::layout::Layout;
 use crate::gpu::products;
 use crate::plan::{Epilogue, Op, Rows};
@@ -24,7 +24,7 @@ use crate::{Error, Result, cache};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// What kernels may use.
-    pub caps: Caps,
+    pub kernels: Kernels,
     /// What was found wrong and how it was replaced, for stderr.
     pub warnings: Vec<String>,
     /// Whether the verdict is an earlier run's.
@@ -36,23 +36,28 @@ const ROWS: usize = 72;
 /// Tokens that are checked at least where there are many.
 const TOKENS: usize = 33;
 
-/// Checks the kernels that a plan uses with `caps`; `remember` looks for an earlier verdict first and keeps
+/// Checks the kernels that a plan uses of these; `remember` looks for an earlier verdict first and keeps
 /// this one.
-pub fn run(gpu: &Arc<Gpu>, blueprint: &Blueprint, caps: &Caps, remember: bool) -> Result<Verdict> {
+pub fn run(
+    gpu: &Arc<Gpu>,
+    blueprint: &Blueprint,
+    kernels: &Kernels,
+    remember: bool,
+) -> Result<Verdict> {
     let plan = &blueprint.plan;
     let file = if remember {
-        verdict_file(gpu, &cases(blueprint, caps)?, plan.vocabulary())
+        verdict_file(gpu, &cases(blueprint, kernels)?, plan.vocabulary())
     } else {
         None
     };
-    if let Some(found) = file.as_ref().and_then(|file| read_verdict(file, caps)) {
+    if let Some(found) = file.as_ref().and_then(|file| read_verdict(file, kernels)) {
         let warnings = describe(gpu, &found, "an earlier self-test");
-        return Ok(Verdict { caps: found, warnings, from_cache: true });
+        return Ok(Verdict { kernels: found, warnings, from_cache: true });
     }
     let mut warnings = Vec::new();
-    let mut caps = caps.clone();
-    while let Some(failure) = first_failure(gpu, &cases(blueprint, &caps)?, &caps)? {
-        let Some(fewer) = without(&caps, &failure.case) else {
+    let mut kernels = kernels.clone();
+    while let Some(failure) = first_failure(gpu, &cases(blueprint, &kernels)?, &kernels)? {
+        let Some(fewer) = without(&kernels, &failure.case) else {
             return Err(Error::DeviceLost {
                 device: gpu.name.clone(),
                 why: format!(
@@ -62,58 +67,58 @@ pub fn run(gpu: &Arc<Gpu>, blueprint: &Blueprint, caps: &Caps, remember: bool) -
             });
         };
         warnings.push(format!("{}: {}", gpu.name, failure.what));
-        caps = fewer;
+        kernels = fewer;
     }
-    let choice = selection_failure(gpu, plan.vocabulary(), &caps)?;
+    let choice = selection_failure(gpu, plan.vocabulary(), &kernels)?;
     warnings.extend(choice.iter().map(|failure| format!("{}: {failure}", gpu.name)));
-    let caps = Caps { selection: choice.is_none(), ..caps };
-    warnings.extend(describe(gpu, &caps, "the self-test"));
+    let kernels = Kernels { selection: choice.is_none(), ..kernels };
+    warnings.extend(describe(gpu, &kernels, "the self-test"));
     if let Some(file) = file {
-        keep_verdict(&file, &caps);
+        keep_verdict(&file, &kernels);
     }
-    Ok(Verdict { caps, warnings, from_cache: false })
+    Ok(Verdict { kernels, warnings, from_cache: false })
 }
 
 /// What may still be used where a case came out wrong: with halves converted by integers, without the kernel, else without
 /// subgroups.
-fn without(caps: &Caps, case: &Case) -> Option<Caps> {
+fn without(kernels: &Kernels, case: &Case) -> Option<Kernels> {
     let reads_weights = !matches!(case, Case::Norm(..) | Case::Attention(_));
     // Converted by themselves halves were right; within a kernel a compiler may do it otherwise.
     let reads_halves = reads_weights || matches!(case, Case::Attention(_));
-    if reads_halves && caps.native_halves {
-        return Some(Caps { native_halves: false, ..caps.clone() });
+    if reads_halves && kernels.native_halves {
+        return Some(Kernels { native_halves: false, ..kernels.clone() });
     }
     match case {
         Case::Linear(_, ProductKernel::Lanewise { .. }) => {
-            Some(Caps { lanewise: false, ..caps.clone() })
+            Some(Kernels { lanewise: false, ..kernels.clone() })
         }
-        Case::Linear(_, ProductKernel::Cooperative { .. }) => Some(without_matrices(caps)),
+        Case::Linear(_, ProductKernel::Cooperative { .. }) => Some(without_matrices(kernels)),
         Case::Experts(experts)
             if Count::of(experts.tokens) == Count::Many
                 && matches!(
-                    caps.expert_tiles(experts.columns),
+                    kernels.expert_tiles(experts.columns),
                     ProductKernel::Cooperative { .. }
                 ) =>
         {
-            Some(without_matrices(caps))
+            Some(without_matrices(kernels))
         }
         Case::Linear(_, ProductKernel::Matmul { .. }) => {
-            Some(Caps { tiles: false, ..caps.clone() })
+            Some(Kernels { tiles: false, ..kernels.clone() })
         }
         Case::Embed(..) => None,
-        _ => caps.subgroups.then(|| Caps { subgroups: false, ..caps.clone() }),
+        _ => kernels.subgroups.then(|| Kernels { subgroups: false, ..kernels.clone() }),
     }
 }
 
 /// Without matrix units, whose products are the only ones of halves.
-fn without_matrices(caps: &Caps) -> Caps {
-    let all = Caps { cooperative: false, ..caps.clone() };
-    Caps { precision: all.possible(caps.precision), ..all }
+fn without_matrices(kernels: &Kernels) -> Kernels {
+    let all = Kernels { cooperative: false, ..kernels.clone() };
+    Kernels { precision: all.possible(kernels.precision), ..all }
 }
 
 /// The class by which a kernel's results are bounded: what multiplies no halves is exact beside one that does.
-fn bounded_by(caps: &Caps, kernel: ProductKernel) -> Precision {
-    match (caps.precision, kernel) {
+fn bounded_by(kernels: &Kernels, kernel: ProductKernel) -> Precision {
+    match (kernels.precision, kernel) {
         (Precision::F16Tiles, ProductKernel::Cooperative { .. }) => Precision::F16Tiles,
         (Precision::F16Tiles, _) => Precision::F32,
         (precision, _) => precision,
@@ -121,24 +126,24 @@ fn bounded_by(caps: &Caps, kernel: ProductKernel) -> Precision {
 }
 
 /// What is left out, in words.
-fn describe(gpu: &Gpu, caps: &Caps, who: &str) -> Vec<String> {
+fn describe(gpu: &Gpu, kernels: &Kernels, who: &str) -> Vec<String> {
     let mut words = Vec::new();
-    if gpu.caps.subgroups && !caps.subgroups {
+    if gpu.kernels.subgroups && !kernels.subgroups {
         words.push("subgroups");
     }
-    if gpu.caps.native_halves && !caps.native_halves {
+    if gpu.kernels.native_halves && !kernels.native_halves {
         words.push("halves converted by the driver");
     }
-    if gpu.caps.lanewise && !caps.lanewise {
+    if gpu.kernels.lanewise && !kernels.lanewise {
         words.push("rows by lane");
     }
-    if gpu.caps.cooperative && !caps.cooperative {
+    if gpu.kernels.cooperative && !kernels.cooperative {
         words.push("cooperative matrices");
     }
-    if gpu.caps.tiles && !caps.tiles {
+    if gpu.kernels.tiles && !kernels.tiles {
         words.push("tiles");
     }
-    if gpu.caps.selection && !caps.selection {
+    if gpu.kernels.selection && !kernels.selection {
         words.push("the choice of ids");
     }
     if words.is_empty() {
@@ -198,10 +203,10 @@ impl Case {
     }
 }
 
-/// The distinct things that a plan computes with `caps`, in small.
-fn cases(blueprint: &Blueprint, caps: &Caps) -> Result<Vec<Case>> {
+/// The distinct things that a plan computes with these kernels, in small.
+fn cases(blueprint: &Blueprint, kernels: &Kernels) -> Result<Vec<Case>> {
     let Blueprint { plan, sizes, .. } = blueprint;
-    let layout = Layout::new(plan, caps)?;
+    let layout = Layout::new(plan, kernels)?;
     let mut cases: Vec<Case> = Vec::new();
     let mut add = |case: Case| {
         if !cases.contains(&case) {
@@ -248,7 +253,7 @@ fn cases(blueprint: &Blueprint, caps: &Caps) -> Result<Vec<Case>> {
                     }
                     let matrix = &layout.matrices[product.part.buffer];
                     let columns = matrix.columns;
-                    let kernel = caps.product(&product.shape(&layout, Count::of(tokens)));
+                    let kernel = kernels.product(&product.shape(&layout, Count::of(tokens)));
                     // Of many tokens a tile and a little more, so that every place in a tile counts.
                     let (rows, tokens) = match Count::of(tokens) {
                         Count::Many => (
@@ -268,7 +273,7 @@ fn cases(blueprint: &Blueprint, caps: &Caps) -> Result<Vec<Case>> {
                         bias: biases.iter().any(Option::is_some),
                         epilogue: if gated && !product.gated { Epilogue::Store } else { epilogue },
                         norm: normed,
-                        precision: bounded_by(caps, kernel),
+                        precision: bounded_by(kernels, kernel),
                     };
                     add(Case::Linear(case, kernel));
                 }
@@ -282,7 +287,7 @@ fn cases(blueprint: &Blueprint, caps: &Caps) -> Result<Vec<Case>> {
                 let mut layer = *plan.kv_layer(*layer);
                 layer.window = layer.window.map(|_| 24);
                 // A prompt; a token behind a few; one, and a few, behind so many that they are split.
-                let far = caps.split_from as usize + 70;
+                let far = kernels.split_from as usize + 70;
                 for (tokens, history) in [(70, 0), (1, 40), (1, far), (4, far)] {
                     add(Case::Attention(AttentionCase {
                         layer,
@@ -316,9 +321,9 @@ fn cases(blueprint: &Blueprint, caps: &Caps) -> Result<Vec<Case>> {
                         bias: biases.iter().any(Option::is_some),
                         activation: *activation,
                         fused: weights.len() == 1,
-                        precision: match (Count::of(tokens), caps.precision) {
+                        precision: match (Count::of(tokens), kernels.precision) {
                             (Count::Many, _) => {
-                                bounded_by(caps, caps.expert_tiles(plan.value(*input).width))
+                                bounded_by(kernels, kernels.expert_tiles(plan.value(*input).width))
                             }
                             (_, Precision::F16Tiles) => Precision::F32,
                             (_, precision) => precision,
@@ -345,16 +350,16 @@ struct Failure {
 }
 
 /// The first case that comes out wrong.
-fn first_failure(gpu: &Arc<Gpu>, cases: &[Case], caps: &Caps) -> Result<Option<Failure>> {
+fn first_failure(gpu: &Arc<Gpu>, cases: &[Case], kernels: &Kernels) -> Result<Option<Failure>> {
     for case in cases {
         let probe = case.probe()?;
         let forced = match case {
             Case::Linear(_, kernel) => Some(*kernel),
             _ => None,
         };
-        let worst = probe.worst(&probe.on_gpu(gpu, &Caps { forced, ..caps.clone() })?);
+        let worst = probe.worst(&probe.on_gpu(gpu, &Kernels { forced, ..kernels.clone() })?);
         if worst > 1.0 {
-            let with = if caps.subgroups { " with subgroups" } else { "" };
+            let with = if kernels.subgroups { " with subgroups" } else { "" };
             let what =
                 format!("the kernel {}{with} is off by {worst:.1} times its bound", case.name());
             return Ok(Some(Failure { case: case.clone(), what }));
@@ -364,11 +369,15 @@ fn first_failure(gpu: &Arc<Gpu>, cases: &[Case], caps: &Caps) -> Result<Option<F
 }
 
 /// What goes wrong when ids are chosen on the device: compared with the host's choice from the same logits.
-fn selection_failure(gpu: &Arc<Gpu>, vocabulary: usize, caps: &Caps) -> Result<Option<String>> {
+fn selection_failure(
+    gpu: &Arc<Gpu>,
+    vocabulary: usize,
+    kernels: &Kernels,
+) -> Result<Option<String>> {
     let greedy = Sampling { repeat_penalty: 1.2, ..Sampling::greedy() };
     let drawn = |top_k, seed| Sampling { top_k, seed, repeat_penalty: 1.2, ..Sampling::default() };
     let differs = |sampling| -> Result<bool> {
-        let (ours, host) = choose_both(gpu, vocabulary, caps, &sampling)?;
+        let (ours, host) = choose_both(gpu, vocabulary, kernels, &sampling)?;
         Ok(ours != Some(host))
     };
     if differs(greedy)? {
@@ -390,7 +399,7 @@ fn verdict_file(gpu: &Gpu, cases: &[Case], vocabulary: usize) -> Option<PathBuf>
     Some(cache::folder()?.join("self-test").join(format!("{hash:016x}")))
 }
 
-fn read_verdict(file: &PathBuf, caps: &Caps) -> Option<Caps> {
+fn read_verdict(file: &PathBuf, kernels: &Kernels) -> Option<Kernels> {
     let text = fs::read_to_string(file).ok()?;
     let mut words = text.split_whitespace();
     let mut flag = |name: &str, offered: bool| match words.next()?.strip_prefix(name)? {
@@ -398,27 +407,27 @@ fn read_verdict(file: &PathBuf, caps: &Caps) -> Option<Caps> {
         "=false" => Some(false),
         _ => None,
     };
-    Some(Caps {
-        subgroups: flag("subgroups", caps.subgroups)?,
-        native_halves: flag("halves", caps.native_halves)?,
-        lanewise: flag("lanewise", caps.lanewise)?,
-        cooperative: flag("cooperative", caps.cooperative)?,
-        tiles: flag("tiles", caps.tiles)?,
-        selection: flag("selection", caps.selection)?,
-        ..caps.clone()
+    Some(Kernels {
+        subgroups: flag("subgroups", kernels.subgroups)?,
+        native_halves: flag("halves", kernels.native_halves)?,
+        lanewise: flag("lanewise", kernels.lanewise)?,
+        cooperative: flag("cooperative", kernels.cooperative)?,
+        tiles: flag("tiles", kernels.tiles)?,
+        selection: flag("selection", kernels.selection)?,
+        ..kernels.clone()
     })
 }
 
 /// Keeps a verdict; where it cannot be written the next run tests again.
-fn keep_verdict(file: &PathBuf, caps: &Caps) {
+fn keep_verdict(file: &PathBuf, kernels: &Kernels) {
     let text = format!(
         "subgroups={} halves={} lanewise={} cooperative={} tiles={} selection={}\n",
-        caps.subgroups,
-        caps.native_halves,
-        caps.lanewise,
-        caps.cooperative,
-        caps.tiles,
-        caps.selection
+        kernels.subgroups,
+        kernels.native_halves,
+        kernels.lanewise,
+        kernels.cooperative,
+        kernels.tiles,
+        kernels.selection
     );
     if let Some(folder) = file.parent()
         && fs::create_dir_all(folder).is_ok()

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::blueprint::{Blueprint, Sizes};
 use crate::executor::{Executor, Precision};
-use crate::gpu::choice::{Caps, Count, Family, ProductKernel, ProductShape};
+use crate::gpu::choice::{Count, Family, Kernels, ProductKernel, ProductShape};
 use crate::gpu::executor::compile;
 use crate::gpu::layout::Layout;
 use crate::gpu::lower::{Lowering, StepClass};
@@ -85,8 +85,8 @@ const TURNS: std::ops::RangeInclusive<usize> = 5..=50;
 ///
 /// # Errors
 /// As [`Layout::new`].
-pub fn shapes(plan: &Plan, caps: &Caps) -> Result<Vec<ProductShape>> {
-    let layout = Layout::new(plan, caps)?;
+pub fn shapes(plan: &Plan, kernels: &Kernels) -> Result<Vec<ProductShape>> {
+    let layout = Layout::new(plan, kernels)?;
     let mut shapes = Vec::new();
     for op in &plan.ops {
         let Op::Linear { out, .. } = op else { continue };
@@ -96,7 +96,7 @@ pub fn shapes(plan: &Plan, caps: &Caps) -> Result<Vec<ProductShape>> {
                     continue;
                 }
                 // Where the kernel does not gate, that which gates and that which does not are both to be measured.
-                for product in [product, product.as_lowered(&layout, caps, count)] {
+                for product in [product, product.as_lowered(&layout, kernels, count)] {
                     let shape = product.shape(&layout, count);
                     if !shapes.contains(&shape) {
                         shapes.push(shape);
@@ -197,7 +197,7 @@ impl Bench {
         let source = BytesSource::new("measurement", writer.to_bytes());
         let file = Gguf::from_sources(vec![Arc::new(source)])?;
         let weights =
-            GpuWeights::load(gpu.clone(), &file, &plan, gpu.caps.clone(), &mut |_, _| ())?;
+            GpuWeights::load(gpu.clone(), &file, &plan, gpu.kernels.clone(), &mut |_, _| ())?;
         Ok(Self { gpu: gpu.clone(), of, shape, weights, plan, matrices, bytes })
     }
 
@@ -226,23 +226,26 @@ impl Bench {
     }
 
     /// Compiles kernels on several threads.
-    fn compile(&self, caps: &Caps, count: Count, kernels: &[ProductKernel]) -> Result<()> {
+    fn compile(&self, kernels: &Kernels, count: Count, tried: &[ProductKernel]) -> Result<()> {
         let tokens = self.tokens(count);
         let blueprint = Blueprint::of(self.plan.clone(), Self::sizes(tokens));
         let mut all = Vec::new();
-        for &kernel in kernels {
-            let caps = Caps { forced: Some(kernel), ..caps.clone() };
+        for &kernel in tried {
+            let kernels = Kernels { forced: Some(kernel), ..kernels.clone() };
             let class = StepClass::of(tokens, 0);
             let layout = &self.weights.layout;
-            all.extend(Lowering { blueprint: &blueprint, layout, caps: &caps, class }.lower()?);
+            all.extend(
+                Lowering { blueprint: &blueprint, layout, kernels: &kernels, class }.lower()?,
+            );
         }
         compile(&self.gpu, &all)
     }
 
     /// Makes a kernel ready to multiply `count` rows of input.
-    fn ready(&self, caps: &Caps, kernel: ProductKernel, count: Count) -> Result<Ready> {
-        let weights =
-            Arc::new(self.weights.with_caps(Caps { forced: Some(kernel), ..caps.clone() }));
+    fn ready(&self, kernels: &Kernels, kernel: ProductKernel, count: Count) -> Result<Ready> {
+        let weights = Arc::new(
+            self.weights.with_kernels(Kernels { forced: Some(kernel), ..kernels.clone() }),
+        );
         let tokens = self.tokens(count);
         let blueprint = |products: usize| {
             let ops = self.plan.ops[..products].to_vec();
@@ -273,12 +276,12 @@ impl Bench {
     /// `patience` is over, at least three unless it is much slower than `best` seconds.
     fn measure(
         &self,
-        caps: &Caps,
+        kernels: &Kernels,
         (kernel, count): (ProductKernel, Count),
         best: Option<f64>,
         (warm_up, patience): (Duration, Duration),
     ) -> Result<Measurement> {
-        let mut ready = self.ready(caps, kernel, count)?;
+        let mut ready = self.ready(kernels, kernel, count)?;
         let start = Instant::now();
         ready.seconds()?;
         while start.elapsed() < warm_up {
@@ -297,14 +300,14 @@ impl Bench {
     /// Measures two kernels in turns until `patience` is over: clocks that rise and noise are both's.
     fn measure_in_turns(
         &self,
-        caps: &Caps,
-        kernels: [ProductKernel; 2],
+        kernels: &Kernels,
+        two: [ProductKernel; 2],
         count: Count,
         patience: Duration,
     ) -> Result<[Measurement; 2]> {
-        let [first, second] = kernels;
+        let [first, second] = two;
         let (mut first, mut second) =
-            (self.ready(caps, first, count)?, self.ready(caps, second, count)?);
+            (self.ready(kernels, first, count)?, self.ready(kernels, second, count)?);
         first.seconds()?;
         second.seconds()?;
         let mut samples = [Vec::new(), Vec::new()];
@@ -359,19 +362,19 @@ impl Ready {
     }
 }
 
-/// Measures the kernels that `caps` would choose for a product with `shape`'s matrices, for each of `counts` rows of input,
+/// Measures the kernels that would be chosen for a product with `shape`'s matrices, for each of `counts` rows of input,
 /// as [`tune`] measures.
 pub fn measure(
     gpu: &Arc<Gpu>,
     shape: ProductShape,
     counts: &[Count],
-    caps: &Caps,
+    kernels: &Kernels,
 ) -> Result<Vec<Measurement>> {
     let bench = Bench::new(gpu, shape)?;
     let patience = Duration::from_millis(200);
     let of = |&count: &Count| {
-        let kernel = caps.product(&ProductShape { count, ..shape });
-        bench.measure(caps, (kernel, count), None, (Duration::ZERO, patience))
+        let kernel = kernels.product(&ProductShape { count, ..shape });
+        bench.measure(kernels, (kernel, count), None, (Duration::ZERO, patience))
     };
     counts.iter().map(of).collect()
 }
@@ -381,7 +384,7 @@ pub fn measure(
 pub fn tune(
     gpu: &Arc<Gpu>,
     shapes: &[ProductShape],
-    caps: &Caps,
+    kernels: &Kernels,
     limit: Duration,
     report: &mut dyn FnMut(&Measurement),
 ) -> Result<BTreeMap<ProductShape, ProductKernel>> {
@@ -403,23 +406,23 @@ pub fn tune(
             None => Bench::new(gpu, shape)?,
         };
         let mut best: Option<Measurement> = None;
-        let candidates = caps.candidates(&shape);
+        let candidates = kernels.candidates(&shape);
         for (number, &kernel) in candidates.iter().enumerate() {
             if best.is_some() && began.elapsed() >= share {
                 break;
             }
             if number % together == 0 {
                 let next = &candidates[number..candidates.len().min(number + together)];
-                bench.compile(caps, shape.count, next)?;
+                bench.compile(kernels, shape.count, next)?;
             }
-            if index == 0 && number == 0 && caps.family != Family::Software {
+            if index == 0 && number == 0 && kernels.adapter.family != Family::Software {
                 let times = (WARM_UP, Duration::ZERO);
-                bench.measure(caps, (kernel, shape.count), None, times)?;
+                bench.measure(kernels, (kernel, shape.count), None, times)?;
                 start += WARM_UP;
             }
             let seconds = best.as_ref().map(|best| best.seconds);
             let times = (Duration::ZERO, share / 40);
-            let measured = bench.measure(caps, (kernel, shape.count), seconds, times)?;
+            let measured = bench.measure(kernels, (kernel, shape.count), seconds, times)?;
             report(&measured);
             if best.as_ref().is_none_or(|best| measured.seconds < best.seconds) {
                 best = Some(measured);
@@ -431,7 +434,7 @@ pub fn tune(
             if kernel != candidates[0] {
                 let both = [candidates[0], kernel];
                 let [default, other] =
-                    bench.measure_in_turns(caps, both, shape.count, share / 10)?;
+                    bench.measure_in_turns(kernels, both, shape.count, share / 10)?;
                 report(&default);
                 report(&other);
                 if default.seconds < GAIN * other.seconds {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use wgpu::{Backend, Backends, DeviceType};
 
 use super::budget;
-use super::choice::{Caps, Family};
+use super::choice::{Adapter, Family, Kernels};
 use super::halves;
 use super::pipelines::Pipelines;
 use crate::error::Advice;
@@ -238,7 +238,7 @@ pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     /// What kernels may use.
-    pub caps: Caps,
+    pub kernels: Kernels,
     pub(super) pipelines: Pipelines,
     /// Whether host and device share their memory, so that weights are written in place.
     pub(super) unified: bool,
@@ -269,7 +269,7 @@ impl Gpu {
     /// whether there are subgroups, which on DX12 depends on the compiler that lies beside the program.
     pub(crate) fn identity(&self) -> String {
         let api = self.id.split(':').next().unwrap_or_default();
-        let subgroups = if self.caps.subgroups { "subgroups" } else { "no subgroups" };
+        let subgroups = if self.kernels.subgroups { "subgroups" } else { "no subgroups" };
         format!("{api} {} {} {subgroups}", self.name, self.driver)
     }
 
@@ -331,14 +331,13 @@ impl Gpu {
         let subgroups = (adapter.info.subgroup_min_size, adapter.info.subgroup_max_size);
         // Kernels have room for the sums of as many subgroups as there are lanes of four.
         let has_subgroups = features.contains(wgpu::Features::SUBGROUP) && subgroups.0 >= 4;
-        let mut caps = Caps::new(
-            Family::of(&adapter.info),
-            has_subgroups.then_some(subgroups),
-            options.max_binding_bytes.unwrap_or(binding).min(binding),
-            adapter.limits.max_compute_workgroups_per_dimension,
-        );
-        caps.cooperative = cooperative;
-        caps.max_workgroup_bytes = adapter.limits.max_compute_workgroup_storage_size;
+        let facts = Adapter {
+            max_binding_bytes: options.max_binding_bytes.unwrap_or(binding).min(binding),
+            max_workgroup_bytes: adapter.limits.max_compute_workgroup_storage_size,
+            max_workgroups: adapter.limits.max_compute_workgroups_per_dimension,
+            ..Adapter::new(Family::of(&adapter.info), has_subgroups.then_some(subgroups))
+        };
+        let kernels = Kernels { cooperative, ..Kernels::new(facts) };
         let mut gpu = Self {
             name: adapter.name.clone(),
             id: adapter.id.clone(),
@@ -348,12 +347,12 @@ impl Gpu {
             is_card: adapter.kind == DeviceType::DiscreteGpu,
             device,
             queue,
-            caps,
+            kernels,
             adapter: adapter.adapter.clone(),
             memory_limit: options.memory_limit,
             fault,
         };
-        gpu.caps.native_halves = halves::are_native(&gpu);
+        gpu.kernels.native_halves = halves::are_native(&gpu);
         Ok(Arc::new(gpu))
     }
 

@@ -8,61 +8,21 @@ use std::collections::BTreeMap;
 use gguf::Format;
 use serde::{Deserialize, Serialize};
 
+pub use super::facts::{Adapter, Family};
 use crate::executor::Precision;
 
 /// The most parts that a context's cells are split into for attention.
 pub const MOST_PARTS: u32 = 64;
 
-/// Whose adapter it is, as far as the defaults differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// NVIDIA: subgroups of 32.
-    Nvidia,
-    /// AMD: subgroups of 32 or 64.
-    Amd,
-    /// Intel: subgroups of 8 to 32, chosen by the compiler.
-    Intel,
-    /// Apple: subgroups of 32.
-    Apple,
-    /// A software driver on the CPU's SIMD units: loads are dear, shuffles cheap.
-    Software,
-    /// Any other.
-    Other,
-}
-
-impl Family {
-    /// The family of an adapter, by its PCI vendor.
-    pub fn of(info: &wgpu::AdapterInfo) -> Self {
-        match (info.device_type, info.vendor) {
-            (wgpu::DeviceType::Cpu, _) => Self::Software,
-            (_, 0x10de) => Self::Nvidia,
-            (_, 0x1002 | 0x1022) => Self::Amd,
-            (_, 0x8086) => Self::Intel,
-            (_, 0x106b) => Self::Apple,
-            _ if info.backend == wgpu::Backend::Metal => Self::Apple,
-            _ => Self::Other,
-        }
-    }
-}
-
-/// What kernels may use on an adapter, and which are used.
+/// Which kernels an adapter is asked for: what its facts allow, less what the self-test took away, with what tuning found and
+/// tests force; and how exactly they compute, which is the model's choice.
 #[allow(clippy::struct_excessive_bools, reason = "independent abilities, each its own")]
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caps {
-    /// Whose adapter it is.
-    pub family: Family,
+pub struct Kernels {
+    /// What they run on.
+    pub adapter: Adapter,
     /// Whether subgroup operations may be used.
     pub subgroups: bool,
-    /// The smallest subgroup that the adapter may choose.
-    pub subgroup_min: u32,
-    /// The largest subgroup that the adapter may choose.
-    pub subgroup_max: u32,
-    /// The most bytes of a binding.
-    pub max_binding_bytes: u64,
-    /// The most bytes of workgroup memory.
-    pub max_workgroup_bytes: u32,
-    /// The most workgroups of a dimension.
-    pub max_workgroups: u32,
     /// Whether many rows are multiplied by tiles; if not, row by row.
     pub tiles: bool,
     /// Whether `lanewise` may be used.
@@ -235,33 +195,22 @@ impl ProductKernel {
     }
 }
 
-impl Caps {
-    /// All kernels, on an adapter of a family whose subgroups have between `subgroups.0` and `.1` lanes (none:
-    /// it has no subgroup operations).
-    pub fn new(
-        family: Family,
-        subgroups: Option<(u32, u32)>,
-        max_binding_bytes: u64,
-        max_workgroups: u32,
-    ) -> Self {
-        let (subgroup_min, subgroup_max) = subgroups.unwrap_or((1, 1));
+impl Kernels {
+    /// All kernels of class f32 that run on any such adapter: no matrix units, halves as the driver converts them.
+    pub fn new(adapter: Adapter) -> Self {
+        let is_software = adapter.family == Family::Software;
         Self {
-            family,
-            subgroups: subgroups.is_some(),
-            subgroup_min,
-            subgroup_max: subgroup_max.clamp(4, 128),
-            max_binding_bytes,
-            max_workgroup_bytes: 32 << 10,
-            max_workgroups,
+            adapter,
+            subgroups: adapter.has_subgroups,
             tiles: true,
             lanewise: true,
             cooperative: false,
-            unrolls: family != Family::Software,
+            unrolls: !is_software,
             selection: true,
             native_halves: true,
             precision: Precision::F32,
             // Two rounds of attention one after the other take as long as merging parts; lavapipe's rounds are cheaper.
-            split_from: if family == Family::Software { 512 } else { 128 },
+            split_from: if is_software { 512 } else { 128 },
             tuned: BTreeMap::new(),
             forced: None,
         }
@@ -298,14 +247,14 @@ impl Caps {
     pub fn fuses_norm(&self, shape: &ProductShape) -> bool {
         // A gap of about 3 us, in bytes that a card of 1 TB/s reads meanwhile.
         let small = shape.format.bytes(shape.rows * shape.columns) <= 3 << 20;
-        let pays = self.family == Family::Software || small;
+        let pays = self.adapter.family == Family::Software || small;
         pays && self.product(shape).can_fuse()
     }
 
     /// Into how many parts the cells of a long context are split, where `tiles` workgroups a token would work on them
     /// otherwise: as many as give each core about four, where wgpu does not tell the cores.
     pub fn attention_parts(&self, tiles: u32, count: Count) -> u32 {
-        let workgroups = match self.family {
+        let workgroups = match self.adapter.family {
             Family::Software => 16,
             Family::Intel | Family::Apple | Family::Other => 128,
             // An H100 has 132 multiprocessors, an RX 7900 XTX 96 compute units.
@@ -328,7 +277,7 @@ impl Caps {
 
     /// What a lane takes of rows in a format, by default.
     pub fn take(&self, format: Format, columns: usize, tokens: u32) -> Take {
-        let quads = match self.family {
+        let quads = match self.adapter.family {
             Family::Software => false,
             // Four groups a lane halve the width of Intel's instructions, mostly. They pay where scales are dear to unpack
             // (docs/kernels.md).
@@ -349,15 +298,15 @@ impl Caps {
         // Two tiles of halves, padded, and four matrices of sums.
         let bytes = (128 + tokens) * (64 * groups + 16) + 4096;
         let fits = self.subgroups
-            && self.subgroup_max <= 64
+            && self.adapter.subgroup_max <= 64
             && [64, 128].contains(&tokens)
             // Their inputs lie in whole tiles, as long as this.
             && tokens as usize <= MOST_TILE_TOKENS
             && [1, 2].contains(&groups)
-            && bytes <= self.max_workgroup_bytes
+            && bytes <= self.adapter.max_workgroup_bytes
             && (columns / 32).is_multiple_of(groups as usize);
         // Of blocks of 32 rows for 64 tokens there is one for 32 lanes.
-        let blocks = self.subgroup_max.div_ceil(32);
+        let blocks = self.adapter.subgroup_max.div_ceil(32);
         (self.cooperative && fits).then_some(ProductKernel::Cooperative { tokens, blocks, groups })
     }
 
@@ -392,7 +341,7 @@ impl Caps {
 
     /// The lanes of a subgroup, where one workgroup should be one.
     fn subgroup_lanes(&self) -> u32 {
-        if self.subgroups { self.subgroup_max.clamp(8, 64) } else { 32 }
+        if self.subgroups { self.adapter.subgroup_max.clamp(8, 64) } else { 32 }
     }
 
     /// The kernel for a product: what was measured, else the default.
@@ -418,7 +367,7 @@ impl Caps {
         if tiles && tiled.takes_halves() {
             return tiled;
         }
-        if self.family == Family::Software && self.can_lanewise() {
+        if self.adapter.family == Family::Software && self.can_lanewise() {
             return self.default_lanewise(shape);
         }
         if tiles {
@@ -427,16 +376,16 @@ impl Caps {
         let several = if shape.count == Count::One { 1 } else { 4 };
         let take = self.take(shape.format, shape.columns, several);
         // Intel's 128 registers do not hold whole groups of four tokens' inputs.
-        let crowded = self.family == Family::Intel && take == Take::Group;
+        let crowded = self.adapter.family == Family::Intel && take == Take::Group;
         let tokens = if crowded { several.min(2) } else { several };
         // A core holds 64 subgroups of NVIDIA's and 32 workgroups; Apple's likes two subgroups a workgroup as well. What
         // takes quads has registers for 32 subgroups a core, and one to a workgroup waits for no other (an H100, docs/decisions.md).
-        let lanes = match self.family {
+        let lanes = match self.adapter.family {
             Family::Nvidia if take == Take::Quad => lanes,
             Family::Nvidia | Family::Apple => lanes * 2,
             _ => lanes,
         };
-        let rows: u32 = match (self.family, shape.format) {
+        let rows: u32 = match (self.adapter.family, shape.format) {
             (Family::Software, _) => 8,
             // What a lane holds of the inputs serves two rows.
             _ if take == Take::Quad => 2,
@@ -447,8 +396,9 @@ impl Caps {
         // Long rows of small matrices need more lanes to fill the card. Not on Intel: eight subgroups of 16 wait twice a row
         // for each other, for four turns of work.
         let most_rows = if take == Take::Quad { 4096 } else { 8192 };
-        let wide =
-            self.family == Family::Nvidia && shape.rows <= most_rows && shape.columns >= 1024;
+        let wide = self.adapter.family == Family::Nvidia
+            && shape.rows <= most_rows
+            && shape.columns >= 1024;
         let wanted = if wide { 128 } else { lanes };
         // More lanes than a row has turns for would stand idle.
         let turns = shape.columns / if take == Take::Quarter { 8 } else { 32 };
@@ -466,7 +416,7 @@ impl Caps {
             Count::Few => &[2, 4, 8],
             Count::Many => &[4, 8],
         };
-        if self.family == Family::Software {
+        if self.adapter.family == Family::Software {
             all.extend(self.lanewise_candidates(tokens));
         }
         if shape.count != Count::Many {
@@ -488,7 +438,7 @@ impl Caps {
         );
         // More sums and inputs than this do not stay in registers: a lane keeps a group of each token, or a quarter of
         // one. As the compilers for gfx1100 and Intel's chips say (tests/compilers asks them); NVIDIA's lanes have 255.
-        let most = |take: Take| match (self.family, take) {
+        let most = |take: Take| match (self.adapter.family, take) {
             (Family::Intel, Take::Quarter) => 48,
             (Family::Intel, _) => 39,
             (Family::Amd, Take::Quarter) => 95,

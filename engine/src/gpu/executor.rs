@@ -17,7 +17,7 @@ use wgpu::BufferUsages as Usage;
 use self::commands::{Encoded, Work};
 use self::numbers::{Numbers, Range, TOKEN_WORDS};
 use super::adapter::Gpu;
-use super::choice::{Caps, Count, Family};
+use super::choice::{Count, Family, Kernels};
 use super::layout::Layout;
 use super::lower::{
     Dispatch, Extent, Lowering, MOST_CANDIDATES, Resource, StepClass, kept_candidates,
@@ -115,17 +115,20 @@ impl GpuExecutor {
     /// Allocates a context's buffers.
     pub fn new(weights: Arc<GpuWeights>, blueprint: Blueprint) -> Result<Self> {
         let gpu = weights.gpu.clone();
-        let bytes = BufferSizes::new(&blueprint, &weights.caps);
+        let bytes = BufferSizes::new(&blueprint, &weights.kernels);
         let cells = blueprint.sizes.positions;
         let largest = bytes.values.iter().chain(&bytes.keys).chain(&bytes.kv_values).max();
-        if let Some(&largest) = largest.filter(|&&largest| largest > gpu.caps.max_binding_bytes) {
+        if let Some(&largest) =
+            largest.filter(|&&largest| largest > gpu.kernels.adapter.max_binding_bytes)
+        {
             return Err(Error::TooLargeToBind {
                 device: gpu.name.clone(),
                 what: "this context".into(),
                 needed: largest,
-                most: gpu.caps.max_binding_bytes,
+                most: gpu.kernels.adapter.max_binding_bytes,
                 advice: Advice::ContextOf {
-                    positions: (cells as u64 * gpu.caps.max_binding_bytes / largest) as usize
+                    positions: (cells as u64 * gpu.kernels.adapter.max_binding_bytes / largest)
+                        as usize
                         / BLOCK
                         * BLOCK,
                     refused: cells,
@@ -192,8 +195,8 @@ impl GpuExecutor {
 
     /// The dispatches of a class of steps.
     pub fn lower(&self, class: StepClass) -> Result<Vec<Dispatch>> {
-        let (layout, caps) = (&self.weights.layout, &self.weights.caps);
-        Lowering { blueprint: &self.blueprint, layout, caps, class }.lower()
+        let (layout, kernels) = (&self.weights.layout, &self.weights.kernels);
+        Lowering { blueprint: &self.blueprint, layout, kernels, class }.lower()
     }
 
     /// Binds the dispatches of steps of `count` tokens.
@@ -339,7 +342,7 @@ impl GpuExecutor {
             }
             encoder.finish()
         });
-        let class = StepClass::of_step(step, self.weights.caps.split_from);
+        let class = StepClass::of_step(step, self.weights.kernels.split_from);
         let recording = self.recording(class)?;
         self.counts = StepCounts::default();
         self.logits_copied = false;
@@ -553,9 +556,9 @@ fn variants(dispatches: &[Dispatch]) -> Vec<Variant> {
 }
 
 /// Compiles the kernels of a prompt's steps and of single tokens, so that they are ready when the weights are.
-pub fn compile_ahead(gpu: &Gpu, blueprint: &Blueprint, caps: &Caps) -> Result<()> {
+pub fn compile_ahead(gpu: &Gpu, blueprint: &Blueprint, kernels: &Kernels) -> Result<()> {
     let Blueprint { plan, sizes, .. } = blueprint;
-    let layout = Layout::new(plan, caps)?;
+    let layout = Layout::new(plan, kernels)?;
     // The largest logit, and the default top-k.
     let top_ks = [1, Sampling::default().top_k];
     let mut dispatches: Vec<_> =
@@ -563,11 +566,12 @@ pub fn compile_ahead(gpu: &Gpu, blueprint: &Blueprint, caps: &Caps) -> Result<()
     let one = StepClass::of(1, 1);
     let mut classes = vec![one, StepClass::of(sizes.chunk, 1)];
     // In the middle of an answer a card's compiler would be waited for. A software driver's takes longer than it is worth.
-    if caps.family != Family::Software && sizes.positions >= caps.split_from as usize {
+    if kernels.adapter.family != Family::Software && sizes.positions >= kernels.split_from as usize
+    {
         classes.push(StepClass { long: true, ..one });
     }
     for class in classes {
-        dispatches.extend(Lowering { blueprint, layout: &layout, caps, class }.lower()?);
+        dispatches.extend(Lowering { blueprint, layout: &layout, kernels, class }.lower()?);
     }
     compile(gpu, &dispatches)
 }
@@ -630,7 +634,7 @@ impl Executor for GpuExecutor {
 
     fn can_select(&self, sampling: &Sampling) -> bool {
         let few = sampling.is_greedy() || (1..=MOST_CANDIDATES).contains(&sampling.top_k);
-        self.weights.caps.selection && few && sampling.repeat_last == 64
+        self.weights.kernels.selection && few && sampling.repeat_last == 64
     }
 
     fn set_recent(&mut self, ids: &[u32]) {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use gguf::Format;
 
-use super::choice::Caps;
+use super::choice::Kernels;
 use crate::error::Advice;
 use crate::plan::Plan;
 use crate::spec::weights::{Weight, WeightId};
@@ -97,8 +97,8 @@ const PIECE_ROWS: usize = 64;
 const VECTOR_ALIGNMENT: usize = 256;
 
 impl Layout {
-    /// Lays out a plan's weights for a device that can do what `caps` says.
-    pub fn new(plan: &Plan, caps: &Caps) -> Result<Self> {
+    /// Lays out a plan's weights for these kernels.
+    pub fn new(plan: &Plan, kernels: &Kernels) -> Result<Self> {
         let mut layout = Self {
             matrices: Vec::new(),
             vectors: Vec::new(),
@@ -106,7 +106,7 @@ impl Layout {
             parts: HashMap::new(),
             vector_ids: HashMap::new(),
         };
-        let limit = usize::try_from(caps.max_binding_bytes).unwrap_or(usize::MAX);
+        let limit = usize::try_from(kernels.adapter.max_binding_bytes).unwrap_or(usize::MAX);
         for op in &plan.ops {
             for (weights, experts) in op.matrices() {
                 layout.matrix(plan, weights, experts, limit)?;

@@ -15,7 +15,7 @@ pub use self::experts::tile_words;
 use self::halves::{cooperative, round_halves};
 pub use self::selection::{MOST_CANDIDATES, candidate_room, kept_candidates, lower_selection};
 use super::choice::ProductKernel;
-pub use super::choice::{Caps, Count, Family};
+pub use super::choice::{Count, Family, Kernels};
 use super::layout::{Layout, Part, VectorId};
 use super::products::{self, Product};
 pub use super::scratch::Scratch;
@@ -112,7 +112,7 @@ pub struct StepClass {
     pub outputs: Count,
     /// Whether all tokens are of one sequence, one after the other.
     pub together: bool,
-    /// Whether any token sees [`Caps::split_from`] positions.
+    /// Whether any token sees [`Kernels::split_from`] positions.
     pub long: bool,
 }
 
@@ -152,7 +152,7 @@ pub struct Lowering<'a> {
     /// Where the plan's weights lie.
     pub layout: &'a Layout,
     /// What the adapter can do.
-    pub caps: &'a Caps,
+    pub kernels: &'a Kernels,
     /// The rows of the step.
     pub class: StepClass,
 }
@@ -222,8 +222,8 @@ impl<'a> Lowering<'a> {
         let Op::Linear { out, .. } = op else { return Vec::new() };
         let count = self.class.count(self.plan().value(*out).rows);
         let with_kernel = |product: Product| {
-            let product = product.as_lowered(self.layout, self.caps, count);
-            (product, self.caps.product(&product.shape(self.layout, count)))
+            let product = product.as_lowered(self.layout, self.kernels, count);
+            (product, self.kernels.product(&product.shape(self.layout, count)))
         };
         products::of(self.layout, op).into_iter().map(with_kernel).collect()
     }
@@ -268,8 +268,9 @@ impl<'a> Lowering<'a> {
                 && products::of(self.layout, op).iter().all(|product| {
                     let shape = product.shape(self.layout, count);
                     // Inputs that are rounded once are normed once.
-                    let rounded = self.is_rounded(self.caps.product(&shape), &product.part, *out);
-                    rounded || self.caps.fuses_norm(&shape)
+                    let rounded =
+                        self.is_rounded(self.kernels.product(&shape), &product.part, *out);
+                    rounded || self.kernels.fuses_norm(&shape)
                 })
         };
         let weight = self.layout.vector_of(self.plan(), weight);
@@ -357,7 +358,7 @@ impl<'a> Lowering<'a> {
         };
         let variant = keys.into_iter().chain(values).fold(variant, Variant::define);
         variant
-            .define_if(self.caps.native_halves, "NATIVE_HALVES")
+            .define_if(self.kernels.native_halves, "NATIVE_HALVES")
             .define_if(self.sizes().key_type.has_scales(), "KEYS_SCALED")
             .define_if(self.sizes().value_type.has_scales(), "VALUES_SCALED")
     }
@@ -385,7 +386,7 @@ impl<'a> Lowering<'a> {
             .collect();
         let variant = Variant::new(kernel)
             .format(matrix.format.file_stem())
-            .define_if(self.caps.native_halves, "NATIVE_HALVES");
+            .define_if(self.kernels.native_halves, "NATIVE_HALVES");
         (variant, planes)
     }
 
@@ -447,7 +448,7 @@ impl<'a> Lowering<'a> {
             .define_if(bias.is_some(), "BIAS")
             .define_if(add, "ADD")
             .define_if(input.norm.is_some(), "NORM");
-        let variant = match self.caps.precision_define(matrix.format) {
+        let variant = match self.kernels.precision_define(matrix.format) {
             Some(name) => variant.define(name),
             None => variant,
         };
@@ -456,7 +457,7 @@ impl<'a> Lowering<'a> {
             ProductKernel::Matvec { lanes, rows, tokens, take } => {
                 let variant = take.define().into_iter().fold(variant, Variant::define);
                 let variant = variant
-                    .define_if(self.caps.subgroups, "SUBGROUP")
+                    .define_if(self.kernels.subgroups, "SUBGROUP")
                     .define_if(tokens > 1, "SEVERAL")
                     .number("MATRICES", 1)
                     .number("ROWS", rows)
@@ -486,7 +487,7 @@ impl<'a> Lowering<'a> {
     fn is_rounded(&self, kernel: ProductKernel, part: &Part, out: ValueId) -> bool {
         let format = self.layout.matrices[part.buffer].format;
         matches!(kernel, ProductKernel::Matvec { .. })
-            && self.caps.precision.rounds_inputs(format)
+            && self.kernels.precision.rounds_inputs(format)
             && self.class.count(self.plan().value(out).rows) != Count::Many
     }
 
@@ -502,7 +503,7 @@ impl<'a> Lowering<'a> {
         Dispatch {
             variant: Variant::new("round_input")
                 .define_if(input.norm.is_some(), "NORM")
-                .define_if(self.caps.subgroups, "SUBGROUP")
+                .define_if(self.kernels.subgroups, "SUBGROUP")
                 .constant("LANES", (width / 16).next_power_of_two().clamp(32, 256)),
             bindings,
             params: vec![
@@ -521,14 +522,14 @@ impl<'a> Lowering<'a> {
             return self.tiled_grid(tokens, workgroups);
         }
         // As few rows of workgroups as there may be, all alike, so that few workgroups find nothing to do.
-        let y = workgroups.div_ceil(self.caps.max_workgroups);
+        let y = workgroups.div_ceil(self.kernels.adapter.max_workgroups);
         [Extent::Fixed(workgroups.div_ceil(y)), Extent::Fixed(y), tokens]
     }
 
     /// A grid whose neighbouring workgroups, which run at the same time, multiply the same rows with other tokens: tiles
     /// of tokens on x, of rows on y and, beyond its limit, on z.
     fn tiled_grid(&self, tokens: Extent, row_tiles: u32) -> [Extent; 3] {
-        let y = row_tiles.min(self.caps.max_workgroups);
+        let y = row_tiles.min(self.kernels.adapter.max_workgroups);
         [tokens, Extent::Fixed(y), Extent::Fixed(row_tiles.div_ceil(y))]
     }
 

@@ -1,6 +1,6 @@
 //! The products that a plan's [`Op::Linear`]s become: the one list that [`super::lower`] and [`crate::check`] go by.
 
-use super::choice::{Caps, Count, ProductShape};
+use super::choice::{Count, Kernels, ProductShape};
 use super::layout::{Layout, Part};
 use crate::plan::{Epilogue, Op};
 
@@ -28,8 +28,8 @@ impl Product {
 
     /// The same as lowering asks for its kernel: without gating where the kernel for it cannot.
     #[must_use]
-    pub fn as_lowered(self, layout: &Layout, caps: &Caps, count: Count) -> Self {
-        let gated = self.gated && caps.product(&self.shape(layout, count)).can_fuse();
+    pub fn as_lowered(self, layout: &Layout, kernels: &Kernels, count: Count) -> Self {
+        let gated = self.gated && kernels.product(&self.shape(layout, count)).can_fuse();
         Self { gated, ..self }
     }
 }

@@ -69,9 +69,9 @@ const TRIES: usize = 5;
 
 /// Measures a device: a second or two.
 pub fn measure(gpu: &Arc<Gpu>) -> Result<Roofline> {
-    let software = gpu.caps.family == Family::Software;
+    let software = gpu.kernels.adapter.family == Family::Software;
     let wanted = if software { 64 << 20 } else { 512 << 20 };
-    let mut bytes = gpu.caps.max_binding_bytes.min(wanted);
+    let mut bytes = gpu.kernels.adapter.max_binding_bytes.min(wanted);
     if let Some(free) = gpu.free_bytes() {
         // Two of them, and something left.
         bytes = bytes.min(free / 3);
@@ -111,7 +111,7 @@ pub fn measure(gpu: &Arc<Gpu>) -> Result<Roofline> {
         let products = f64::from(workgroups) * 8.0 * 16f64.powi(3) * f64::from(MATRIX_TURNS);
         Ok(products / kernel.best(workgroups)?)
     };
-    let matrix_multiply_adds = gpu.caps.cooperative.then(multiplies_matrices).transpose()?;
+    let matrix_multiply_adds = gpu.kernels.cooperative.then(multiplies_matrices).transpose()?;
     let empty = Variant::new("roofline_empty");
     let begins = |variant: Variant| -> Result<f64> {
         let kernel = Bound::new(gpu, &variant, &[&out], 0)?;

@@ -3,7 +3,7 @@
 
 use wgpu::BufferUsages as Usage;
 
-use super::choice::{Caps, Count, FEW, MOST_TILE_TOKENS};
+use super::choice::{Count, FEW, Kernels, MOST_TILE_TOKENS};
 use super::executor::numbers::Numbers;
 use super::lower::{attention_parts, candidate_room, tile_words};
 use super::sizes::block_bytes;
@@ -64,7 +64,7 @@ pub(super) struct Row {
     pub label: &'static str,
     pub usage: Usage,
     /// Its size in a context, with kernels chosen for some device.
-    pub bytes: fn(&Blueprint, &Caps) -> u64,
+    pub bytes: fn(&Blueprint, &Kernels) -> u64,
 }
 
 const STORAGE: Usage = Usage::STORAGE.union(Usage::COPY_DST).union(Usage::COPY_SRC);
@@ -75,7 +75,7 @@ const fn row(
     scratch: Scratch,
     label: &'static str,
     usage: Usage,
-    bytes: fn(&Blueprint, &Caps) -> u64,
+    bytes: fn(&Blueprint, &Kernels) -> u64,
 ) -> Row {
     Row { scratch, label, usage, bytes }
 }
@@ -99,16 +99,16 @@ pub(super) const TABLE: [Row; 18] = [
     }),
     row(Scratch::Candidates, "candidates", STORAGE, candidate_bytes),
     row(Scratch::OtherCandidates, "candidates", STORAGE, candidate_bytes),
-    row(Scratch::PartSums, "part sums", STORAGE, |blueprint, caps| {
-        part_heads(blueprint, caps, |layer| layer.heads * layer.value_length) * 4
+    row(Scratch::PartSums, "part sums", STORAGE, |blueprint, kernels| {
+        part_heads(blueprint, kernels, |layer| layer.heads * layer.value_length) * 4
     }),
-    row(Scratch::PartMaxima, "part maxima", STORAGE, |blueprint, caps| {
-        part_heads(blueprint, caps, |layer| layer.heads) * 8
+    row(Scratch::PartMaxima, "part maxima", STORAGE, |blueprint, kernels| {
+        part_heads(blueprint, kernels, |layer| layer.heads) * 8
     }),
     row(Scratch::ExpertTiles, "expert tiles", STORAGE, expert_tile_bytes),
-    row(Scratch::Rounded, "rounded inputs", STORAGE, |b, caps| rounded_bytes(b, caps).0),
-    row(Scratch::RoundedScales, "scales of rounded inputs", STORAGE, |b, caps| {
-        rounded_bytes(b, caps).1
+    row(Scratch::Rounded, "rounded inputs", STORAGE, |b, kernels| rounded_bytes(b, kernels).0),
+    row(Scratch::RoundedScales, "scales of rounded inputs", STORAGE, |b, kernels| {
+        rounded_bytes(b, kernels).1
     }),
     row(Scratch::Recent, "recent", STORAGE, |_, _| 65 * 4),
     row(Scratch::Flags, "flags", STORAGE, |_, _| 4),
@@ -132,28 +132,28 @@ impl Row {
     }
 }
 
-fn table_bytes(blueprint: &Blueprint, _: &Caps) -> u64 {
+fn table_bytes(blueprint: &Blueprint, _: &Kernels) -> u64 {
     let entries: usize = blueprint.groups.iter().map(|group| group.table_blocks).sum();
     (entries * blueprint.sizes.sequences * 4) as u64
 }
 
-fn candidate_bytes(blueprint: &Blueprint, _: &Caps) -> u64 {
+fn candidate_bytes(blueprint: &Blueprint, _: &Kernels) -> u64 {
     candidate_room(blueprint.plan.vocabulary()) as u64 * 8
 }
 
 /// Of the layer that has the most: so many numbers a token, of each part. Only steps of few tokens split their cells.
-fn part_heads(blueprint: &Blueprint, caps: &Caps, numbers: fn(&KvLayer) -> usize) -> u64 {
+fn part_heads(blueprint: &Blueprint, kernels: &Kernels, numbers: fn(&KvLayer) -> usize) -> u64 {
     let of = |layer: &KvLayer, count, tokens| {
-        numbers(layer) * tokens * attention_parts(layer, caps, count) as usize
+        numbers(layer) * tokens * attention_parts(layer, kernels, count) as usize
     };
     let few = blueprint.sizes.chunk.min(FEW);
     let most = |layer: &KvLayer| of(layer, Count::One, 1).max(of(layer, Count::Few, few));
     blueprint.plan.kv_layers.iter().map(most).max().unwrap_or(0) as u64
 }
 
-fn expert_tile_bytes(blueprint: &Blueprint, caps: &Caps) -> u64 {
+fn expert_tile_bytes(blueprint: &Blueprint, kernels: &Kernels) -> u64 {
     let words = |op: &Op| match op {
-        Op::Route { routing, .. } => tile_words(blueprint.sizes.chunk, routing, caps),
+        Op::Route { routing, .. } => tile_words(blueprint.sizes.chunk, routing, kernels),
         _ => 0,
     };
     blueprint.plan.ops.iter().map(words).max().unwrap_or(0) as u64 * 4
@@ -161,7 +161,7 @@ fn expert_tile_bytes(blueprint: &Blueprint, caps: &Caps) -> u64 {
 
 /// Bytes of rounded inputs, and of what they were divided by. Only products of few rows find their inputs rounded to bytes;
 /// cooperative ones of many find halves, in whole tiles of tokens, but with experts a row for each token or pair.
-fn rounded_bytes(blueprint: &Blueprint, caps: &Caps) -> (u64, u64) {
+fn rounded_bytes(blueprint: &Blueprint, kernels: &Kernels) -> (u64, u64) {
     let Blueprint { plan, sizes, .. } = blueprint;
     let widest = |op: &Op| match op {
         Op::Linear { input, .. } => Some(plan.value(*input).width),
@@ -177,9 +177,9 @@ fn rounded_bytes(blueprint: &Blueprint, caps: &Caps) -> (u64, u64) {
     let of_experts = plan.ops.iter().filter_map(of_experts);
     let (expert_width, expert_rows) =
         of_experts.fold((0, 0), |most, (width, rows)| (width.max(most.0), rows.max(most.1)));
-    let (rounded, scales) = match caps.precision {
+    let (rounded, scales) = match kernels.precision {
         Precision::Int8 => (widest * FEW, widest * FEW / 16 * 4),
-        Precision::F16Tiles if caps.cooperative && sizes.chunk > FEW => {
+        Precision::F16Tiles if kernels.cooperative && sizes.chunk > FEW => {
             let halves = (widest * tiled_rows).max(expert_width * sizes.chunk);
             (halves * 2, tiled_rows.max(expert_rows * sizes.chunk) * 4)
         }

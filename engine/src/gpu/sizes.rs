@@ -1,7 +1,7 @@
 //! The buffers of a context by size: what is allocated, and what is predicted before.
 
 use super::adapter::buffer_bytes;
-use super::choice::{Caps, FEW};
+use super::choice::{FEW, Kernels};
 use super::layout::Layout;
 use super::scratch;
 use crate::Result;
@@ -23,8 +23,8 @@ pub(super) struct BufferSizes {
 }
 
 impl BufferSizes {
-    /// The sizes for a context, with kernels chosen for `caps`.
-    pub fn new(blueprint: &Blueprint, caps: &Caps) -> Self {
+    /// The sizes for a context, with these kernels.
+    pub fn new(blueprint: &Blueprint, kernels: &Kernels) -> Self {
         let Blueprint { plan, sizes, groups, buffers } = blueprint;
         let of_layers = |bytes: &dyn Fn(&KvLayer) -> usize| -> Vec<u64> {
             let cells = |layer| groups[blueprint.group_of(KvLayerId(layer))].cells();
@@ -39,7 +39,7 @@ impl BufferSizes {
             keys: of_layers(&|layer| layer.key_bytes(sizes.key_type)),
             kv_values: of_layers(&|layer| layer.value_bytes(sizes.value_type)),
             states: plan.states.iter().map(|&n| (n * sizes.sequences * 4) as u64).collect(),
-            scratch: scratch::TABLE.iter().map(|row| (row.bytes)(blueprint, caps)).collect(),
+            scratch: scratch::TABLE.iter().map(|row| (row.bytes)(blueprint, kernels)).collect(),
         }
     }
 
@@ -87,10 +87,10 @@ pub(super) fn block_bytes(blueprint: &Blueprint, group: usize) -> Vec<(u64, u64)
 }
 
 /// What a model and a context will take on a device, before anything is allocated.
-pub fn predict(blueprint: &Blueprint, caps: &Caps) -> Result<Memory> {
-    let layout = Layout::new(&blueprint.plan, caps)?;
+pub fn predict(blueprint: &Blueprint, kernels: &Kernels) -> Result<Memory> {
+    let layout = Layout::new(&blueprint.plan, kernels)?;
     let weights =
         layout.matrices.iter().map(|matrix| buffer_bytes(matrix.bytes as u64)).sum::<u64>();
-    let context = BufferSizes::new(blueprint, caps).memory();
+    let context = BufferSizes::new(blueprint, kernels).memory();
     Ok(Memory { weights: weights + buffer_bytes(layout.vector_bytes as u64), ..context })
 }

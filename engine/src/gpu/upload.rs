@@ -7,7 +7,7 @@ use std::sync::Arc;
 use gguf::Gguf;
 
 use super::adapter::{Gpu, buffer_bytes};
-use super::choice::Caps;
+use super::choice::Kernels;
 use super::layout::Layout;
 use crate::error::Advice;
 use crate::plan::Plan;
@@ -20,19 +20,19 @@ pub struct GpuWeights {
     pub(super) matrices: Vec<wgpu::Buffer>,
     pub(super) vectors: wgpu::Buffer,
     /// What kernels may use: what the adapter offers, less what failed the self-test.
-    pub(super) caps: Caps,
+    pub(super) kernels: Kernels,
 }
 
 impl GpuWeights {
-    /// Allocates and fills the buffers; `caps` are what kernels may use. `progress` is called with bytes done and bytes in all.
+    /// Allocates and fills the buffers; for these kernels. `progress` is called with bytes done and bytes in all.
     pub fn load(
         gpu: Arc<Gpu>,
         file: &Gguf,
         plan: &Plan,
-        caps: Caps,
+        kernels: Kernels,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
-        let layout = Layout::new(plan, &caps)?;
+        let layout = Layout::new(plan, &kernels)?;
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let mut usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         // Filled in place where host and device share their memory.
@@ -64,18 +64,18 @@ impl GpuWeights {
             });
         }
         stream::upload(&gpu, file, plan, &layout, (&matrices, &vectors), progress)?;
-        Ok(Self { gpu, layout, matrices, vectors, caps })
+        Ok(Self { gpu, layout, matrices, vectors, kernels })
     }
 
-    /// The same buffers for kernels chosen by other `caps`.
+    /// The same buffers for other kernels.
     #[must_use]
-    pub fn with_caps(&self, caps: Caps) -> Self {
+    pub fn with_kernels(&self, kernels: Kernels) -> Self {
         Self {
             gpu: self.gpu.clone(),
             layout: self.layout.clone(),
             matrices: self.matrices.clone(),
             vectors: self.vectors.clone(),
-            caps,
+            kernels,
         }
     }
 

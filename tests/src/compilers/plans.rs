@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use engine::blueprint::{Blueprint, Sizes};
 use engine::executor::Precision;
-use engine::gpu::choice::{Caps, Family};
+use engine::gpu::choice::{Adapter, Family, Kernels};
 use engine::gpu::layout::Layout;
 use engine::gpu::lower::{Lowering, StepClass, lower_selection};
 use engine::kv::KvType;
@@ -44,35 +44,41 @@ pub fn open(name: &str) -> ModelFile {
 }
 
 /// An AMD card as Mesa's driver shows it.
-pub fn amd() -> Caps {
-    Caps::new(Family::Amd, Some((32, 64)), (2 << 30) - 4, 65_535)
+pub fn amd() -> Kernels {
+    Kernels::new(Adapter {
+        max_binding_bytes: (2 << 30) - 4,
+        ..Adapter::new(Family::Amd, Some((32, 64)))
+    })
 }
 
 /// The same where its matrix units are to be had, which a newer Mesa shows.
-pub fn amd_with_matrices() -> Caps {
-    Caps { precision: Precision::F16Tiles, cooperative: true, ..amd() }
+pub fn amd_with_matrices() -> Kernels {
+    Kernels { precision: Precision::F16Tiles, cooperative: true, ..amd() }
 }
 
 /// An Intel card, as Mesa's driver shows it.
-pub fn intel() -> Caps {
-    Caps::new(Family::Intel, Some((8, 32)), (4 << 30) - 4, 65_535)
+pub fn intel() -> Kernels {
+    Kernels::new(Adapter {
+        max_binding_bytes: (4 << 30) - 4,
+        ..Adapter::new(Family::Intel, Some((8, 32)))
+    })
 }
 
 /// Every card, software driver and class of precision that changes what is asked for.
-fn every_caps() -> Vec<Caps> {
-    let of = |family, subgroups| Caps::new(family, subgroups, 1 << 30, 65_535);
+fn every_caps() -> Vec<Kernels> {
+    let of = |family, subgroups| Kernels::new(Adapter::new(family, subgroups));
     let nvidia = of(Family::Nvidia, Some((32, 32)));
     let software = of(Family::Software, Some((8, 8)));
     vec![
         nvidia.clone(),
-        Caps { native_halves: false, ..nvidia.clone() },
+        Kernels { native_halves: false, ..nvidia.clone() },
         amd(),
         intel(),
         of(Family::Apple, Some((32, 32))),
         of(Family::Other, None),
-        Caps { precision: Precision::Int8, ..nvidia.clone() },
-        Caps { precision: Precision::F16Tiles, cooperative: true, ..nvidia },
-        Caps { precision: Precision::Int8, ..software.clone() },
+        Kernels { precision: Precision::Int8, ..nvidia.clone() },
+        Kernels { precision: Precision::F16Tiles, cooperative: true, ..nvidia },
+        Kernels { precision: Precision::Int8, ..software.clone() },
         software,
         of(Family::Software, Some((4, 4))),
     ]
@@ -82,10 +88,10 @@ fn every_caps() -> Vec<Caps> {
 ///
 /// # Panics
 /// If the model has no plan.
-pub fn variants(model: &ModelFile, caps: &Caps, kv_type: KvType) -> BTreeSet<Variant> {
+pub fn variants(model: &ModelFile, kernels: &Kernels, kv_type: KvType) -> BTreeSet<Variant> {
     let cells = model.spec.context_length.min(4096);
     let plan = Plan::new(model, cells).unwrap();
-    let layout = Layout::new(&plan, caps).unwrap();
+    let layout = Layout::new(&plan, kernels).unwrap();
     let sizes = Sizes {
         positions: cells,
         pool: cells,
@@ -104,7 +110,7 @@ pub fn variants(model: &ModelFile, caps: &Caps, kv_type: KvType) -> BTreeSet<Var
         StepClass { long: true, together: false, ..class(4, 4) },
         class(512, 1),
     ] {
-        let lowering = Lowering { blueprint: &blueprint, layout: &layout, caps, class };
+        let lowering = Lowering { blueprint: &blueprint, layout: &layout, kernels, class };
         variants.extend(lowering.lower().unwrap().into_iter().map(|dispatch| dispatch.variant));
     }
     for keep in [1, 64] {
@@ -116,7 +122,7 @@ pub fn variants(model: &ModelFile, caps: &Caps, kv_type: KvType) -> BTreeSet<Var
 
 /// Every variant that a card is asked for by default: of the plans of [`MODELS`], and of the goldens that have the other block
 /// formats.
-pub fn default_variants(card: &Caps) -> BTreeSet<Variant> {
+pub fn default_variants(card: &Kernels) -> BTreeSet<Variant> {
     let goldens = tiny_names();
     let formats = goldens.iter().filter(|name| name.starts_with("llama") && name.contains('.'));
     let models = MODELS.iter().copied().chain(formats.map(String::as_str));
@@ -131,8 +137,8 @@ pub fn every_variant() -> BTreeSet<Variant> {
         MODELS.iter().copied().chain(goldens.iter().map(String::as_str)).collect();
     let mut all = BTreeSet::new();
     for model in names.into_iter().map(open) {
-        for caps in every_caps() {
-            all.extend(variants(&model, &caps, KvType::F16));
+        for kernels in every_caps() {
+            all.extend(variants(&model, &kernels, KvType::F16));
         }
         for kv_type in [KvType::F32, KvType::Bf16, KvType::Q8_0, KvType::Q4_0] {
             all.extend(variants(&model, &amd(), kv_type));

@@ -1,12 +1,12 @@
 //! The kernel `lanewise`, which tests on a software driver take half as long with (docs/decisions.md). No card is given it by
 //! default.
 
-use super::{Caps, Count, ProductKernel, ProductShape};
+use super::{Count, Kernels, ProductKernel, ProductShape};
 
-impl Caps {
+impl Kernels {
     /// Whether lanes can hand inputs round in clusters of eight.
     pub(super) fn can_lanewise(&self) -> bool {
-        self.lanewise && self.subgroups && self.subgroup_min >= 8
+        self.lanewise && self.subgroups && self.adapter.subgroup_min >= 8
     }
 
     /// A software driver's kernel for a product.

@@ -4,7 +4,7 @@ use shaders::Variant;
 
 use super::{Dispatch, Extent, LANES, Lowering, Resource, Scratch};
 use crate::error::Advice;
-use crate::gpu::choice::{Caps, Count, Family, MOST_PARTS};
+use crate::gpu::choice::{Count, Family, Kernels, MOST_PARTS};
 use crate::kv::{BLOCK, KvType};
 use crate::plan::{KvLayer, Op, Rows};
 use crate::{Error, Result};
@@ -20,22 +20,22 @@ const MOST_SHARE: u32 = 4;
 const MOST_UNROLLED: u32 = 128;
 
 /// The most queries of a tile of a layer, and how many of them are heads of one token.
-fn tile_queries(kv: &KvLayer, caps: &Caps) -> (u32, u32) {
+fn tile_queries(kv: &KvLayer, kernels: &Kernels) -> (u32, u32) {
     let vectors = (kv.key_length as u32 / 8).next_multiple_of(MOST_SHARE) * 2;
     let most = (TILE_VECTORS / vectors).clamp(1, MOST_QUERIES);
     let per_kv = (kv.heads / kv.kv_heads) as u32;
     // Eight heads of a token, split, do not stay in AMD's registers (gfx1100, by Mesa 22) nor in Intel's (tgl).
-    let few = matches!(caps.family, Family::Amd | Family::Intel);
+    let few = matches!(kernels.adapter.family, Family::Amd | Family::Intel);
     let most_heads = if few { most.min(4) } else { most };
     (most, (1..=most_heads.min(per_kv)).rev().find(|&n| per_kv.is_multiple_of(n)).unwrap_or(1))
 }
 
 /// Into how many parts a layer's cells are split over a long context, in steps of so many tokens: no more than a window
 /// has blocks.
-pub fn attention_parts(kv: &KvLayer, caps: &Caps, count: Count) -> u32 {
-    let (_, heads) = tile_queries(kv, caps);
+pub fn attention_parts(kv: &KvLayer, kernels: &Kernels, count: Count) -> u32 {
+    let (_, heads) = tile_queries(kv, kernels);
     let blocks = kv.window.map_or(MOST_PARTS, |window| window.div_ceil(BLOCK) as u32 + 1);
-    caps.attention_parts(kv.heads as u32 / heads, count).min(blocks)
+    kernels.attention_parts(kv.heads as u32 / heads, count).min(blocks)
 }
 
 /// How a variant unrolls its loops over keys and values.
@@ -44,13 +44,13 @@ fn unrolled(
     kv: &KvLayer,
     queries: u32,
     types: [KvType; 2],
-    caps: &Caps,
+    kernels: &Kernels,
 ) -> Variant {
     let [key_length8, value_length8] = [kv.key_length, kv.value_length].map(|n| n as u32 / 8);
     // What keeps a variant below some 130 registers (docs/decisions.md): 8 to 16 loads in flight, with many queries 4.
     // Intel's lanes have 128 in all.
-    let (share, keys, cells) = match (caps.family, queries) {
-        _ if !caps.unrolls => (1, 1, 1),
+    let (share, keys, cells) = match (kernels.adapter.family, queries) {
+        _ if !kernels.unrolls => (1, 1, 1),
         (Family::Intel, 5..) => (1, 1, 1),
         (Family::Intel, 3..) => (2, 2, 2),
         (_, 5..) => (2, if types[0].has_scales() { 1 } else { 2 }, 4),
@@ -70,7 +70,7 @@ fn unrolled(
         .number("KEYS_AT_ONCE", keys)
         .number("KEY_TURNS", pieces)
         .number("KEYS_LEFT", turns - pieces * keys)
-        .number("MOST_UNROLLED", if caps.unrolls { MOST_UNROLLED } else { 0 })
+        .number("MOST_UNROLLED", if kernels.unrolls { MOST_UNROLLED } else { 0 })
         .number("CELLS_AT_ONCE", cells)
         .number("QUERY_TURNS", (queries * turns * share * 2).div_ceil(LANES))
         .number("VECTORS", vectors)
@@ -95,14 +95,14 @@ impl Lowering<'_> {
                 Advice::UseCpu,
             ));
         }
-        let (most, heads) = tile_queries(kv, self.caps);
+        let (most, heads) = tile_queries(kv, self.kernels);
         let per_kv = (kv.heads / kv.kv_heads) as u32;
         let many = self.class.tokens == Count::Many;
-        let parts = attention_parts(kv, self.caps, self.class.tokens);
+        let parts = attention_parts(kv, self.kernels, self.class.tokens);
         let split = self.class.long && !many && parts > 1;
         // Of a short context a head is little: a card has room for a workgroup each, which has less to do.
         let short = self.class.tokens == Count::One && !split;
-        let heads = if short && self.caps.unrolls { 1 } else { heads };
+        let heads = if short && self.kernels.unrolls { 1 } else { heads };
         let tokens = if self.class.together && many { most / heads } else { 1 };
         let queries = heads * tokens;
         let windowed = usize::from(kv.window.is_some());
@@ -133,7 +133,7 @@ impl Lowering<'_> {
             kv,
             queries,
             [self.sizes().key_type, self.sizes().value_type],
-            self.caps,
+            self.kernels,
         )
         .define_if(split, "PARTS")
         .define_if(!causal, "ALL")
@@ -172,7 +172,8 @@ impl Lowering<'_> {
         });
         if split {
             let value_length4 = kv.value_length as u32 / 4;
-            let lanes = if self.caps.family == Family::Software { LANES } else { 4 * LANES };
+            let lanes =
+                if self.kernels.adapter.family == Family::Software { LANES } else { 4 * LANES };
             dispatches.push(Dispatch {
                 variant: Variant::new("attention_merge")
                     .define_if(sinks.is_some(), "SINKS")

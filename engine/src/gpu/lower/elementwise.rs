@@ -100,7 +100,7 @@ impl Lowering<'_> {
         let shares = Self::shares(to.width / 4);
         Dispatch {
             variant: Variant::new("norm")
-                .define_if(self.caps.subgroups, "SUBGROUP")
+                .define_if(self.kernels.subgroups, "SUBGROUP")
                 .define_if(kind == NormKind::Layer, "LAYER")
                 .define_if(kind == NormKind::Layer && count < to.width, "PADDED")
                 .define_if(bias.is_some(), "BIAS")
@@ -139,7 +139,7 @@ impl Lowering<'_> {
         let shares = Self::shares(width);
         Dispatch {
             variant: Variant::new("norm_parts")
-                .define_if(self.caps.subgroups, "SUBGROUP")
+                .define_if(self.kernels.subgroups, "SUBGROUP")
                 .define_if(kind == NormKind::Layer, "LAYER")
                 .define_if(kind == NormKind::L2, "L2")
                 .define_if(weight.is_some(), "FACTORS")
@@ -205,7 +205,7 @@ impl Lowering<'_> {
             variant: Variant::new("qk_rope_store")
                 .constant("KEYS", self.sizes().key_type.format().id())
                 .constant("VALUES", self.sizes().value_type.format().id())
-                .define_if(self.caps.subgroups, "SUBGROUP")
+                .define_if(self.kernels.subgroups, "SUBGROUP")
                 .define_if(v.is_some(), "V_APART")
                 .define_if(q_norm.is_some(), "QK_NORM")
                 .define_if(rope.is_some(), "ROPE")
@@ -304,7 +304,7 @@ impl Lowering<'_> {
     pub(super) fn softcap(&self, value: ValueId, cap: f32) -> Dispatch {
         let of_value = self.plan().value(value);
         let width = of_value.width as u32;
-        let workgroups = width.div_ceil(LANES).min(self.caps.max_workgroups);
+        let workgroups = width.div_ceil(LANES).min(self.kernels.adapter.max_workgroups);
         Dispatch {
             variant: Variant::new("softcap").constant("LANES", LANES),
             bindings: vec![("values", Resource::Value(value))],

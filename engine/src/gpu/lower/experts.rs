@@ -7,7 +7,7 @@ use super::{
     round_halves,
 };
 use crate::executor::Precision;
-use crate::gpu::choice::{Caps, Count};
+use crate::gpu::choice::{Count, Kernels};
 use crate::gpu::layout::{Part, VectorId};
 use crate::plan::{Op, Rows, ValueId};
 use crate::spec::{Gating, Routing};
@@ -16,19 +16,19 @@ use crate::spec::{Gating, Routing};
 const ROWS: u32 = 2;
 
 /// The tiles that a step's pairs can make.
-fn tiles(routing: &Routing, caps: &Caps) -> Extent {
+fn tiles(routing: &Routing, kernels: &Kernels) -> Extent {
     let (used, experts) = (routing.used as u32, routing.count as u32);
-    Extent::Tiles { used, per: caps.expert_tile_pairs(), experts }
+    Extent::Tiles { used, per: kernels.expert_tile_pairs(), experts }
 }
 
 /// Words of the list of tiles before the pairs: their count, and three a tile.
-fn order_of(tokens: usize, routing: &Routing, caps: &Caps) -> usize {
-    1 + 3 * tiles(routing, caps).count(tokens as u32, 0) as usize
+fn order_of(tokens: usize, routing: &Routing, kernels: &Kernels) -> usize {
+    1 + 3 * tiles(routing, kernels).count(tokens as u32, 0) as usize
 }
 
 /// Words of the list of tiles for steps of up to `tokens` tokens.
-pub fn tile_words(tokens: usize, routing: &Routing, caps: &Caps) -> usize {
-    order_of(tokens, routing, caps) + tokens * routing.used
+pub fn tile_words(tokens: usize, routing: &Routing, kernels: &Kernels) -> usize {
+    order_of(tokens, routing, kernels) + tokens * routing.used
 }
 
 /// One product with experts.
@@ -262,7 +262,8 @@ impl Lowering<'_> {
 
     fn expert_lists(&self, routing: &Routing, routes: ValueId) -> Dispatch {
         Dispatch {
-            variant: Variant::new("expert_lists").number("TOKENS", self.caps.expert_tile_pairs()),
+            variant: Variant::new("expert_lists")
+                .number("TOKENS", self.kernels.expert_tile_pairs()),
             bindings: vec![
                 ("routes", Resource::Value(routes)),
                 ("tiles", Resource::Scratch(Scratch::ExpertTiles)),
@@ -271,7 +272,7 @@ impl Lowering<'_> {
             params: vec![
                 ("experts", routing.count as u32),
                 ("used", routing.used as u32),
-                ("order", order_of(self.sizes().chunk, routing, self.caps) as u32),
+                ("order", order_of(self.sizes().chunk, routing, self.kernels) as u32),
             ],
             grid: [Extent::Fixed(1); 3],
             op: 0,
@@ -280,7 +281,7 @@ impl Lowering<'_> {
 
     /// The input of products of many pairs as halves, where they take it so.
     fn expert_halves(&self, input: ValueId, width: usize, rows: Extent) -> Option<Dispatch> {
-        let halves = self.caps.expert_tiles(width).takes_halves();
+        let halves = self.kernels.expert_tiles(width).takes_halves();
         halves.then(|| round_halves(input, width, rows))
     }
 
@@ -290,9 +291,9 @@ impl Lowering<'_> {
             return self.by_pair(product, routes, rows, 0);
         }
         let matrix = &self.layout.matrices[product.part.buffer];
-        let kernel = self.caps.expert_tiles(matrix.columns);
+        let kernel = self.kernels.expert_tiles(matrix.columns);
         let mut dispatch = self.with_experts(product, kernel.name(), rows, 0);
-        if let Some(name) = self.caps.precision_define(matrix.format) {
+        if let Some(name) = self.kernels.precision_define(matrix.format) {
             dispatch.variant = dispatch.variant.define(name);
         }
         let variant =
@@ -309,7 +310,7 @@ impl Lowering<'_> {
             ("tiles", Resource::Scratch(Scratch::ExpertTiles)),
             ("step", Resource::Scratch(Scratch::Step)),
         ]);
-        let tiles = tiles(product.routing, self.caps);
+        let tiles = tiles(product.routing, self.kernels);
         dispatch.grid = self.tiled_grid(tiles, (rows as u32).div_ceil(kernel.workgroup_rows()));
         dispatch
     }
@@ -319,23 +320,27 @@ impl Lowering<'_> {
         let mut dispatch = self.with_experts(product, "expert_matvec", rows, up_rows);
         let matrix = &self.layout.matrices[product.part.buffer];
         // Bytes are not made here.
-        let exact = Caps { precision: Precision::F32, ..self.caps.clone() };
+        let exact = Kernels { precision: Precision::F32, ..self.kernels.clone() };
         let take = exact.take(matrix.format, matrix.columns, 1);
         dispatch.variant = take
             .define()
             .into_iter()
             .fold(dispatch.variant, Variant::define)
-            .define_if(self.caps.subgroups, "SUBGROUP")
+            .define_if(self.kernels.subgroups, "SUBGROUP")
             .number("MATRICES", 1)
             .number("ROWS", ROWS)
             .number("TOKENS", 1)
             .constant(
                 "LANES",
-                if self.caps.subgroups { self.caps.subgroup_max.clamp(8, 64) } else { 32 },
+                if self.kernels.subgroups {
+                    self.kernels.adapter.subgroup_max.clamp(8, 64)
+                } else {
+                    32
+                },
             );
         dispatch.bindings.push(("routes", Resource::Value(routes)));
         let workgroups = (rows as u32).div_ceil(ROWS);
-        let x = workgroups.min(self.caps.max_workgroups);
+        let x = workgroups.min(self.kernels.adapter.max_workgroups);
         dispatch.grid = [
             Extent::Fixed(x),
             Extent::Times(product.routing.used as u32),
@@ -374,7 +379,7 @@ impl Lowering<'_> {
             ("experts", experts as u32),
             ("used", routing.used as u32),
             ("pairs_per_row", product.pairs_per_row as u32),
-            ("order", order_of(self.sizes().chunk, routing, self.caps) as u32),
+            ("order", order_of(self.sizes().chunk, routing, self.kernels) as u32),
             ("first_bias", product.first_bias as u32),
         ]);
         let mut bindings = Self::weights_of(part).to_vec();

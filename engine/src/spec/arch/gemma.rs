@@ -1,7 +1,7 @@
 //! gemma, gemma2 and gemma3: Gemma 1 to 3, text (`src/models/gemma.cpp` and its neighbours in llama.cpp).
 //!
 //! Scaled embeddings, rope on halves, gated GELU. gemma2 and gemma3 norm before and after both branches and have
-//! windows in some layers; gemma2 caps scores and logits; gemma3 norms q and k, and its windowed layers
+//! windows in some layers; gemma2 kernels scores and logits; gemma3 norms q and k, and its windowed layers
 //! turn by a rotation of their own.
 
 use super::{Keys, Result, Spec, decoder, with_windows};
