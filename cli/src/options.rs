@@ -206,11 +206,8 @@ impl Wanted {
         let options = DeviceOptions {
             name: Some(self.name.clone()),
             threads,
-            gpu: GpuOptions {
-                memory_limit: memory_limit()?,
-                cooperative: precision == Precision::F16Tiles,
-                ..gpu
-            },
+            memory_limit: memory_limit()?,
+            gpu: GpuOptions { cooperative: precision == Precision::F16Tiles, ..gpu },
         };
         let device = Device::open(&options).map_err(|error| {
             let several = if self.name.contains(',') {

@@ -13,6 +13,8 @@ pub struct DeviceOptions {
     pub name: Option<String>,
     /// Threads of the CPU; none: one a core.
     pub threads: Option<usize>,
+    /// Take the device to have no more than this many free bytes.
+    pub memory_limit: Option<u64>,
     /// How a GPU is opened.
     pub gpu: GpuOptions,
 }
@@ -41,10 +43,13 @@ impl Device {
         if name == "cpu" {
             return Self::cpu(options);
         }
+        let open = |adapter: &AdapterInfo| {
+            Gpu::open_within(adapter, &options.gpu, options.memory_limit).map(Self::Gpu)
+        };
         let every = list_all();
         if name == "auto" {
             return match best(&every) {
-                Some(adapter) => Gpu::open(adapter, &options.gpu).map(Self::Gpu),
+                Some(adapter) => open(adapter),
                 None => Self::cpu(options),
             };
         }
@@ -54,7 +59,7 @@ impl Device {
             listed.find(|adapter| adapter.name.to_lowercase().contains(&wanted))
         });
         if let Some(adapter) = chosen {
-            return Gpu::open(adapter, &options.gpu).map(Self::Gpu);
+            return open(adapter);
         }
         let mut known: Vec<String> =
             every.iter().map(|adapter| format!("{} ({})", adapter.id, adapter.name)).collect();
@@ -70,11 +75,7 @@ impl Device {
         if threads == 0 || threads > 1024 {
             return Err(Error::Option(format!("{threads} threads are out of range (1 to 1024)")));
         }
-        Ok(Self::Cpu {
-            threads,
-            set: InstructionSet::detect(),
-            memory_limit: options.gpu.memory_limit,
-        })
+        Ok(Self::Cpu { threads, set: InstructionSet::detect(), memory_limit: options.memory_limit })
     }
 
     /// The device's name.

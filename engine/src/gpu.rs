@@ -23,6 +23,8 @@ pub mod scratch;
 mod sizes;
 mod upload;
 
+#[doc(hidden)]
+pub use adapter::Handicap;
 pub use adapter::{AdapterInfo, Gpu, GpuOptions, apis_by_environment, list, list_all};
 pub use executor::{GpuExecutor, compile_ahead};
 pub use scratch::RING_LENGTH;

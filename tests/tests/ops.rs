@@ -8,7 +8,7 @@ use engine::check::probe::{AttentionCase, ExpertsCase, LinearCase, OpCase, Probe
 use engine::cpu::InstructionSet;
 use engine::executor::Precision;
 use engine::gpu::choice::{Adapter, Count, Kernels, ProductKernel, ProductShape};
-use engine::gpu::{Gpu, GpuOptions};
+use engine::gpu::{Gpu, GpuOptions, Handicap};
 use engine::kv::KvType;
 use engine::plan::{Epilogue, KvLayer, Plan, ValueId};
 use engine::spec::ModelFile;
@@ -33,6 +33,12 @@ fn check(name: &str, probe: &Probe, gpu: &Arc<Gpu>, kernels: &[Kernels]) -> f64 
         worst = worst.max(ratio);
     }
     worst
+}
+
+/// A device that binds no more than so many bytes at once.
+fn small_bindings(bytes: u64) -> GpuOptions {
+    let handicap = Handicap { max_binding_bytes: Some(bytes), ..Handicap::default() };
+    GpuOptions { handicap, ..GpuOptions::default() }
 }
 
 /// What the adapter offers, the same without its optional features, and the kernels that a graphics card would get.
@@ -335,7 +341,7 @@ fn several_weights_at_once() {
 /// A device that binds little: matrices come in pieces.
 #[test]
 fn matrices_larger_than_a_binding() {
-    let gpu = gpu(&GpuOptions { max_binding_bytes: Some(100 << 10), ..GpuOptions::default() });
+    let gpu = gpu(&small_bindings(100 << 10));
     for format in [Format::Q4_0, Format::Q6_K, Format::F32] {
         for tokens in [1, 12] {
             let case = LinearCase {
@@ -687,10 +693,7 @@ fn experts() {
         }
     }
     println!("experts: {worst:.3} of the bound");
-    let small = engine_tests::devices::gpu(&GpuOptions {
-        max_binding_bytes: Some(66 << 10),
-        ..GpuOptions::default()
-    });
+    let small = engine_tests::devices::gpu(&small_bindings(66 << 10));
     for tokens in [2, 36] {
         let case = ExpertsCase {
             format: Format::F16,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use engine::check::tune;
 use engine::gpu::choice::{Count, ProductShape};
-use engine::gpu::{Gpu, GpuOptions, roofline};
+use engine::gpu::{Gpu, GpuOptions, Handicap, roofline};
 use engine::profile::{Roof, by_variant};
 use engine::spec::ModelFile;
 use engine::step::{SequenceId, StepToken};
@@ -112,11 +112,9 @@ fn experts_count_where_they_are_used() {
 
 /// A device whose clock cannot be read.
 fn untimed() -> Arc<Gpu> {
-    gpu(&GpuOptions {
-        without: engine::gpu::adapter::Features::TIMESTAMP_QUERY,
-        timestamps: true,
-        ..GpuOptions::default()
-    })
+    let without = engine::gpu::adapter::Features::TIMESTAMP_QUERY;
+    let handicap = Handicap { without, ..Handicap::default() };
+    gpu(&GpuOptions { handicap, timestamps: true, ..GpuOptions::default() })
 }
 
 /// Products are measured by the device's clock, else by the host's; what is chosen was measured in turns with the default.

@@ -1,8 +1,8 @@
 //! The self-test: a faulty kernel is caught, named and replaced.
 
 use engine::check::self_test;
-use engine::gpu::GpuOptions;
 use engine::gpu::choice::{Family, Kernels};
+use engine::gpu::{GpuOptions, Handicap};
 use engine::spec::ModelFile;
 use engine::step::{SequenceId, StepToken};
 use engine::{Advice, Blueprint, ContextOptions, Device, LoadOptions, Model, model::SelfTest};
@@ -10,7 +10,11 @@ use engine_tests::devices::{card, gpu, with_family};
 use engine_tests::golden::Tiny;
 
 fn fault(text: &str, instead: &str) -> GpuOptions {
-    GpuOptions { injected_fault: Some((text.into(), instead.into())), ..GpuOptions::default() }
+    let injected_fault = Some((text.into(), instead.into()));
+    GpuOptions {
+        handicap: Handicap { injected_fault, ..Handicap::default() },
+        ..GpuOptions::default()
+    }
 }
 
 fn verdict(options: &GpuOptions) -> engine::Result<self_test::Verdict> {

@@ -2,7 +2,7 @@
 
 use engine::cpu::InstructionSet;
 use engine::executor::Precision;
-use engine::gpu::GpuOptions;
+use engine::gpu::{GpuOptions, Handicap};
 use engine::kv::KvType;
 use engine::model::predict;
 use engine::spec::ModelFile;
@@ -207,12 +207,12 @@ fn masked_features_and_tiny_bindings_make_no_difference() {
     let options = ContextOptions { positions: Some(128), ..ContextOptions::default() };
     let text = &golden.sequences[2].ids;
     let mut rows = Vec::new();
-    for gpu_options in [
-        GpuOptions::default(),
-        GpuOptions { without: engine::gpu::adapter::Features::SUBGROUP, ..GpuOptions::default() },
-        GpuOptions { max_binding_bytes: Some(300 << 10), ..GpuOptions::default() },
+    for handicap in [
+        Handicap::default(),
+        Handicap { without: engine::gpu::adapter::Features::SUBGROUP, ..Handicap::default() },
+        Handicap { max_binding_bytes: Some(300 << 10), ..Handicap::default() },
     ] {
-        let gpu = gpu(&gpu_options);
+        let gpu = gpu(&GpuOptions { handicap, ..GpuOptions::default() });
         let small = ContextOptions { chunk: 32, ..options.clone() };
         let mut context = gpu_context(&gpu, &model, &small);
         rows.push(context.step(&StepToken::run(A, 0, text, false)).unwrap().remove(0));
@@ -252,7 +252,7 @@ fn models_that_do_not_fit_are_refused_with_advice() {
     let load = |limit: u64, cells: usize| {
         let options = engine::DeviceOptions {
             name: Some("cpu".into()),
-            gpu: GpuOptions { memory_limit: Some(limit), ..GpuOptions::default() },
+            memory_limit: Some(limit),
             ..Default::default()
         };
         let device = Device::open(&options).unwrap();

@@ -198,19 +198,26 @@ pub fn without_driver() -> Option<AdapterInfo> {
 /// How a GPU is opened.
 #[derive(Debug, Clone, Default)]
 pub struct GpuOptions {
-    /// Optional features that must not be used even where the adapter has them, for tests.
-    pub without: wgpu::Features,
-    /// A smaller limit of a binding's size than the adapter's, for tests.
-    pub max_binding_bytes: Option<u64>,
     /// Whether cooperative matrices may be used where the adapter has them: experimental in wgpu, and only class
     /// f16-tiles has a use for them.
     pub cooperative: bool,
     /// Whether the device is to be measured: its clock is read where it can be, as [`crate::profile`] wants it, and its
     /// arithmetic in f16 is open to [`super::roofline`].
     pub timestamps: bool,
-    /// Take the device to have no more than this many free bytes.
-    pub memory_limit: Option<u64>,
-    /// A text in kernels and what takes its place: a driver's fault, for tests of the self-test.
+    /// What tests take from it.
+    #[doc(hidden)]
+    pub handicap: Handicap,
+}
+
+/// What tests take from a device that has it.
+#[doc(hidden)]
+#[derive(Debug, Clone, Default)]
+pub struct Handicap {
+    /// Optional features that must not be used even where the adapter has them.
+    pub without: wgpu::Features,
+    /// A smaller limit of a binding's size than the adapter's.
+    pub max_binding_bytes: Option<u64>,
+    /// A text in kernels and what takes its place: a driver's fault.
     pub injected_fault: Option<(String, String)>,
 }
 
@@ -275,6 +282,16 @@ impl Gpu {
 
     /// Opens an adapter.
     pub fn open(adapter: &AdapterInfo, options: &GpuOptions) -> Result<Arc<Self>> {
+        Self::open_within(adapter, options, None)
+    }
+
+    /// The same, taken to have no more than `memory_limit` free bytes.
+    pub(crate) fn open_within(
+        adapter: &AdapterInfo,
+        options: &GpuOptions,
+        memory_limit: Option<u64>,
+    ) -> Result<Arc<Self>> {
+        let handicap = &options.handicap;
         let mut wanted = OPTIONAL_FEATURES;
         // On a card with memory of its own mapped buffers would be the host's memory, across the bus.
         if matches!(adapter.kind, DeviceType::IntegratedGpu | DeviceType::Cpu) {
@@ -284,7 +301,7 @@ impl Gpu {
             wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
         let cooperative = options.cooperative
             && adapter.features.contains(matrices)
-            && !options.without.intersects(matrices)
+            && !handicap.without.intersects(matrices)
             && has_matrices_of_16(&adapter.adapter);
         if cooperative {
             wanted |= matrices;
@@ -292,7 +309,7 @@ impl Gpu {
         if options.timestamps {
             wanted |= wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16;
         }
-        let features = adapter.features & wanted & !options.without;
+        let features = adapter.features & wanted & !handicap.without;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("engine"),
             required_features: features,
@@ -332,7 +349,7 @@ impl Gpu {
         // Kernels have room for the sums of as many subgroups as there are lanes of four.
         let has_subgroups = features.contains(wgpu::Features::SUBGROUP) && subgroups.0 >= 4;
         let facts = Adapter {
-            max_binding_bytes: options.max_binding_bytes.unwrap_or(binding).min(binding),
+            max_binding_bytes: handicap.max_binding_bytes.unwrap_or(binding).min(binding),
             max_workgroup_bytes: adapter.limits.max_compute_workgroup_storage_size,
             max_workgroups: adapter.limits.max_compute_workgroups_per_dimension,
             ..Adapter::new(Family::of(&adapter.info), has_subgroups.then_some(subgroups))
@@ -342,14 +359,14 @@ impl Gpu {
             name: adapter.name.clone(),
             id: adapter.id.clone(),
             driver: adapter.driver.clone(),
-            pipelines: Pipelines::new(&device, &adapter.info, options.injected_fault.clone()),
+            pipelines: Pipelines::new(&device, &adapter.info, handicap.injected_fault.clone()),
             unified: features.contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS),
             is_card: adapter.kind == DeviceType::DiscreteGpu,
             device,
             queue,
             kernels,
             adapter: adapter.adapter.clone(),
-            memory_limit: options.memory_limit,
+            memory_limit,
             fault,
         };
         gpu.kernels.native_halves = halves::are_native(&gpu);
