@@ -11,7 +11,7 @@ use gguf::Gguf;
 
 use crate::Result;
 use crate::kv::KvType;
-use crate::plan::{Epilogue, KvLayer, Op, Parts, Plan, RowOf, ValueId};
+use crate::plan::{Epilogue, KvLayer, Op, Parts, Plan, RowOf, ValueId, op};
 use crate::spec::ModelFile;
 use crate::spec::rope::{Rope, RopeStyle};
 use crate::spec::weights::{WeightId, read_f32};
@@ -107,7 +107,7 @@ impl Reference {
 
     fn compute(&mut self, op: &Op, tokens: &[StepToken], values: &mut [Vec<Vec<f64>>]) {
         match op {
-            Op::Embed { table, scale, out } => {
+            Op::Embed(op::Embed { table, scale, out }) => {
                 let width = self.plan.value(*out).width;
                 let table = &self.weights[table.0];
                 values[out.0] = tokens
@@ -119,7 +119,7 @@ impl Reference {
                     })
                     .collect();
             }
-            Op::Norm { input, kind, weight, bias, epsilon, count, add, out } => {
+            Op::Norm(op::Norm { input, kind, weight, bias, epsilon, count, add, out }) => {
                 let rows: Vec<&Vec<f64>> = self.rows_for(*out, tokens, &values[input.0]);
                 let bias = bias.map(|bias| self.weights[bias.0].as_slice());
                 let normed: Vec<Vec<f64>> = rows
@@ -139,7 +139,7 @@ impl Reference {
                     values[out.0] = normed;
                 }
             }
-            Op::AddRow { table, row, scale, out } => {
+            Op::AddRow(op::AddRow { table, row, scale, out }) => {
                 let width = self.plan.value(*out).width;
                 let table = &self.weights[table.0];
                 for (token, out) in tokens.iter().zip(&mut values[out.0]) {
@@ -153,14 +153,14 @@ impl Reference {
                     }
                 }
             }
-            Op::Scale { value, factor } => {
+            Op::Scale(op::Scale { value, factor }) => {
                 let width = self.plan.value(*value).width;
                 values[value.0].resize(tokens.len(), vec![0.0; width]);
                 for x in values[value.0].iter_mut().flatten() {
                     *x *= f64::from(*factor);
                 }
             }
-            Op::HeadLinear { input, heads, weight, out } => {
+            Op::HeadLinear(op::HeadLinear { input, heads, weight, out }) => {
                 let matrix = &self.weights[weight.0];
                 let scale = f64::from(self.plan.weight(*weight).scale);
                 let each = matrix.len() / heads;
@@ -175,7 +175,17 @@ impl Reference {
                     })
                     .collect();
             }
-            Op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon, count } => {
+            Op::NormParts(op::NormParts {
+                value,
+                offset,
+                parts,
+                width,
+                stride,
+                kind,
+                weight,
+                epsilon,
+                count,
+            }) => {
                 let factors = weight.map(|weight| self.weights[weight.0].as_slice());
                 for row in &mut values[value.0] {
                     for part in 0..*parts {
@@ -188,7 +198,7 @@ impl Reference {
                     }
                 }
             }
-            Op::Linear { input, weights, biases, factor, epilogue, out } => {
+            Op::Linear(op::Linear { input, weights, biases, factor, epilogue, out }) => {
                 let products: Vec<Vec<f64>> = values[input.0]
                     .iter()
                     .map(|row| {
@@ -220,7 +230,7 @@ impl Reference {
                     }
                 }
             }
-            Op::QkRopeStore {
+            Op::QkRopeStore(op::QkRopeStore {
                 qkv,
                 v: apart,
                 layer,
@@ -232,7 +242,7 @@ impl Reference {
                 turn_from,
                 store,
                 temperature,
-            } => {
+            }) => {
                 let kv = *self.plan.kv_layer(*layer);
                 let rope = rope.map(|rope| &self.plan.ropes[rope.0]);
                 let norm_of =
@@ -281,7 +291,7 @@ impl Reference {
                 }
                 values[qkv.0] = rows;
             }
-            Op::Attention { qkv, layer, scale, softcap, sinks, causal, out } => {
+            Op::Attention(op::Attention { qkv, layer, scale, softcap, sinks, causal, out }) => {
                 let kv = self.plan.kv_layer(*layer);
                 let scores = Scores {
                     scale: f64::from(*scale),
@@ -301,7 +311,7 @@ impl Reference {
                     })
                     .collect();
             }
-            Op::Route { logits, bias, routing, scales, out } => {
+            Op::Route(op::Route { logits, bias, routing, scales, out }) => {
                 let scales = scales.map(|scales| self.weights[scales.0].as_slice());
                 let bias = bias.map(|bias| self.weights[bias.0].as_slice());
                 let one_more = Routing { used: routing.used + 1, ..*routing };
@@ -317,9 +327,16 @@ impl Reference {
                     })
                     .collect();
             }
-            Op::ExpertsGated {
-                input, routes, routing, weights, biases, activation, out, ..
-            } => {
+            Op::ExpertsGated(op::ExpertsGated {
+                input,
+                routes,
+                routing,
+                weights,
+                biases,
+                activation,
+                out,
+                ..
+            }) => {
                 let rows = values[input.0].iter().zip(&values[routes.0]);
                 let hidden = rows.map(|(x, routes)| {
                     let each = routes.chunks_exact(2).map(|route| {
@@ -333,7 +350,16 @@ impl Reference {
                 });
                 values[out.0] = hidden.collect();
             }
-            Op::ExpertsDown { input, routes, routing, weight, bias, factor, out, .. } => {
+            Op::ExpertsDown(op::ExpertsDown {
+                input,
+                routes,
+                routing,
+                weight,
+                bias,
+                factor,
+                out,
+                ..
+            }) => {
                 let rows = values[input.0].iter().zip(&values[routes.0]);
                 let sums: Vec<Vec<f64>> = rows
                     .map(|(hidden, routes)| {
@@ -350,7 +376,7 @@ impl Reference {
                     .collect();
                 add_to(&mut values[out.0], &sums);
             }
-            Op::AddGated { gate, activation, input, factor, out } => {
+            Op::AddGated(op::AddGated { gate, activation, input, factor, out }) => {
                 let gated: Vec<Vec<f64>> = values[input.0]
                     .iter()
                     .zip(&values[gate.0])
@@ -361,7 +387,7 @@ impl Reference {
                     .collect();
                 add_to(&mut values[out.0], &gated);
             }
-            Op::Gate { gate, activation, input, shape: (parts, width), out } => {
+            Op::Gate(op::Gate { gate, activation, input, shape: (parts, width), out }) => {
                 for row in 0..tokens.len() {
                     for part in 0..*parts {
                         for column in 0..*width {
@@ -381,10 +407,10 @@ impl Reference {
                     }
                 }
             }
-            Op::Conv { .. } | Op::Mamba2 { .. } | Op::DeltaNet { .. } => {
+            Op::Conv(_) | Op::Mamba2(_) | Op::DeltaNet(_) => {
                 self.recur(op, tokens, values);
             }
-            Op::Softcap { value, cap } => {
+            Op::Softcap(op::Softcap { value, cap }) => {
                 let cap = f64::from(*cap);
                 for x in values[value.0].iter_mut().flatten() {
                     *x = cap * (*x / cap).tanh();

@@ -11,7 +11,7 @@ use engine::gpu::layout::Layout;
 use engine::gpu::lower::{Dispatch, Extent, Lowering, Resource, StepClass, lower_selection};
 use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights, predict};
 use engine::kv::KvType;
-use engine::plan::{Op, Rows, ValueId};
+use engine::plan::{Op, Rows, ValueId, op};
 use engine::select::Sampling;
 use engine::spec::ModelFile;
 use engine::step::{SequenceId, StepToken};
@@ -170,10 +170,10 @@ fn every_dispatch_is_complete_and_within_limits() {
                         products.contains(&d.op)
                             && d.bindings.iter().any(|(n, _)| *n == "norm_weight")
                     });
-                    let may_fuse = matches!(op, Op::Norm { add: false, .. });
+                    let may_fuse = matches!(op, Op::Norm(op::Norm { add: false, .. }));
                     let here = !of_op.is_empty();
                     assert!(here != (may_fuse && fused), "{name}: op {index}: {}", of_op.len());
-                    let Op::Linear { weights, out, .. } = op else { continue };
+                    let Op::Linear(op::Linear { weights, out, .. }) = op else { continue };
                     // Side by side, without gap or overlap.
                     let mut at = 0;
                     for (from, to) in of_op.iter().filter_map(|dispatch| rows(dispatch)) {
@@ -221,7 +221,9 @@ fn tuning_measures_what_lowering_makes() {
             let measured = shapes(plan, &kernels).unwrap();
             for class in [1, 4, 512].map(|tokens| StepClass::of(tokens, 1)) {
                 for dispatch in lower(&blueprint, &layout, &kernels, class) {
-                    let Op::Linear { out, .. } = &plan.ops[dispatch.op] else { continue };
+                    let Op::Linear(op::Linear { out, .. }) = &plan.ops[dispatch.op] else {
+                        continue;
+                    };
                     let is_product = rows(&dispatch).is_some();
                     if !is_product || plan.value(*out).rows != Rows::Tokens {
                         continue;
@@ -269,7 +271,9 @@ fn a_decode_step_is_few_dispatches() {
 fn waits(dispatches: &[Dispatch], blueprint: &Blueprint) -> usize {
     let Blueprint { plan, buffers, .. } = blueprint;
     let apart = |id: &ValueId| {
-        plan.ops.iter().any(|op| matches!(op, Op::QkRopeStore { v: Some(v), .. } if v == id))
+        plan.ops
+            .iter()
+            .any(|op| matches!(op, Op::QkRopeStore(op::QkRopeStore { v: Some(v), .. }) if v == id))
     };
     // Whether each buffer was last written.
     let mut used: HashMap<String, bool> = HashMap::new();
@@ -361,7 +365,7 @@ fn experts_multiply_by_cooperative_matrices() {
     let blueprint = blueprint(&model);
     let plan = &*blueprint.plan;
     let routing = plan.ops.iter().find_map(|op| match op {
-        Op::Route { routing, .. } => Some(*routing),
+        Op::Route(op::Route { routing, .. }) => Some(*routing),
         _ => None,
     });
     let (used, chunk) = (routing.unwrap().used, 512);
@@ -371,7 +375,7 @@ fn experts_multiply_by_cooperative_matrices() {
         let layout = Layout::new(plan, kernels).unwrap();
         let mut dispatches = lower(&blueprint, &layout, kernels, StepClass::of(tokens, 1));
         dispatches.retain(|dispatch| {
-            matches!(plan.ops[dispatch.op], Op::ExpertsGated { .. } | Op::ExpertsDown { .. })
+            matches!(plan.ops[dispatch.op], Op::ExpertsGated(_) | Op::ExpertsDown(_))
         });
         dispatches
     };
@@ -502,7 +506,9 @@ fn halves_are_those_of_the_product_that_reads_them() {
                 if dispatch.variant.kernel == "matmul_cooperative" {
                     let by = rounded.unwrap_or_else(|| panic!("{name}: {}", dispatch.variant));
                     let of_norm = match (&plan.ops[by.op], &plan.ops[dispatch.op]) {
-                        (Op::Norm { out, .. }, Op::Linear { input, .. }) => out == input,
+                        (Op::Norm(op::Norm { out, .. }), Op::Linear(op::Linear { input, .. })) => {
+                            out == input
+                        }
                         _ => false,
                     };
                     assert!(by.op == dispatch.op || of_norm, "{name}: {}", dispatch.variant);
@@ -513,7 +519,7 @@ fn halves_are_those_of_the_product_that_reads_them() {
                     seen[1] += usize::from(dispatch.variant.defines.contains("GATED"));
                     seen[2] += 1;
                 }
-                if let (true, Op::Norm { out, .. }) =
+                if let (true, Op::Norm(op::Norm { out, .. })) =
                     (dispatch.variant.defines.contains("HALVES"), &plan.ops[dispatch.op])
                 {
                     let is_bound = |d: &Dispatch| {

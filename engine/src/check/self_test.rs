@@ -14,7 +14,7 @@ use crate::gpu::Gpu;
 use crate::gpu::choice::{Count, Kernels, ProductKernel};
 use crate::gpu::layout::Layout;
 use crate::gpu::products;
-use crate::plan::{Epilogue, Op, Rows};
+use crate::plan::{Epilogue, Op, Rows, op};
 use crate::select::Sampling;
 use crate::spec::rope::RopeStyle;
 use crate::spec::{NormKind, Routing};
@@ -219,19 +219,21 @@ fn cases(blueprint: &Blueprint, kernels: &Kernels) -> Result<Vec<Case>> {
     for (index, op) in plan.ops.iter().enumerate() {
         // Several products may follow a norm.
         let beside = |other: &&Op| match (op, other) {
-            (Op::Linear { input, .. }, Op::Linear { input: other, .. }) => input == other,
+            (Op::Linear(op::Linear { input, .. }), Op::Linear(op::Linear { input: other, .. })) => {
+                input == other
+            }
             _ => false,
         };
         let before = plan.ops[..index].iter().rev().find(|other| !beside(other));
-        let normed = matches!(before, Some(Op::Norm { add: false, .. }));
+        let normed = matches!(before, Some(Op::Norm(op::Norm { add: false, .. })));
         match op {
-            Op::Embed { table, out, .. } => {
+            Op::Embed(op::Embed { table, out, .. }) => {
                 add(Case::Embed(plan.weight(*table).format, plan.value(*out).width));
             }
-            Op::Norm { out, kind, count, add: added, .. } => {
+            Op::Norm(op::Norm { out, kind, count, add: added, .. }) => {
                 add(Case::Norm((plan.value(*out).width, *count), *kind, *added));
             }
-            Op::Linear { biases, epilogue, out, .. } => {
+            Op::Linear(op::Linear { biases, epilogue, out, .. }) => {
                 let most = match plan.value(*out).rows {
                     Rows::Tokens => sizes.chunk,
                     Rows::Outputs => sizes.outputs,
@@ -278,10 +280,10 @@ fn cases(blueprint: &Blueprint, kernels: &Kernels) -> Result<Vec<Case>> {
                     add(Case::Linear(case, kernel));
                 }
             }
-            Op::QkRopeStore { v, q_norm, rope, .. } => {
+            Op::QkRopeStore(op::QkRopeStore { v, q_norm, rope, .. }) => {
                 stored = (v.is_some(), q_norm.is_some(), *rope);
             }
-            Op::Attention { layer, scale, softcap, sinks, .. } => {
+            Op::Attention(op::Attention { layer, scale, softcap, sinks, .. }) => {
                 let (v_apart, qk_norm, rope) = stored;
                 let rope = rope.map(|rope| &plan.ropes[rope.0]);
                 let mut layer = *plan.kv_layer(*layer);
@@ -305,10 +307,10 @@ fn cases(blueprint: &Blueprint, kernels: &Kernels) -> Result<Vec<Case>> {
                     }));
                 }
             }
-            Op::Route { routing, .. } => {
+            Op::Route(op::Route { routing, .. }) => {
                 experts = Some(*routing);
             }
-            Op::ExpertsGated { input, weights, biases, activation, .. } => {
+            Op::ExpertsGated(op::ExpertsGated { input, weights, biases, activation, .. }) => {
                 let Some(routing) = &experts else { continue };
                 let format = plan.weight(weights[0]).format;
                 for tokens in [2, TOKENS] {
@@ -332,7 +334,7 @@ fn cases(blueprint: &Blueprint, kernels: &Kernels) -> Result<Vec<Case>> {
                 }
             }
             // Checked with the experts' first half.
-            Op::ExpertsDown { .. } => {}
+            Op::ExpertsDown(_) => {}
             other => {
                 let cases = [1, 5].map(|tokens| OpCase::of(plan, other, tokens.min(sizes.chunk)));
                 cases.into_iter().flatten().for_each(|case| add(Case::Other(case)));

@@ -23,7 +23,7 @@ use crate::gpu::layout::Layout;
 use crate::gpu::lower::{Lowering, StepClass};
 use crate::gpu::{Gpu, GpuExecutor, GpuWeights, products};
 use crate::kv::{KvTable, KvType, PlacedStep};
-use crate::plan::{Epilogue, Op, Plan, Rows, Value, ValueId};
+use crate::plan::{Epilogue, Op, Plan, Rows, Value, ValueId, op};
 use crate::profile::median;
 use crate::spec::Activation;
 use crate::spec::weights::{Weight, WeightId};
@@ -89,7 +89,7 @@ pub fn shapes(plan: &Plan, kernels: &Kernels) -> Result<Vec<ProductShape>> {
     let layout = Layout::new(plan, kernels)?;
     let mut shapes = Vec::new();
     for op in &plan.ops {
-        let Op::Linear { out, .. } = op else { continue };
+        let Op::Linear(op::Linear { out, .. }) = op else { continue };
         for product in products::of(&layout, op) {
             for count in [Count::One, Count::Few, Count::Many] {
                 if count != Count::One && plan.value(*out).rows == Rows::Outputs {
@@ -171,14 +171,14 @@ impl Bench {
                 Epilogue::Store
             };
             let (input, out) = (ValueId(0), ValueId(1));
-            ops.push(Op::Linear {
+            ops.push(Op::Linear(op::Linear {
                 input,
                 biases: vec![None; parts],
                 weights: ids,
                 factor: 1.0,
                 epilogue,
                 out,
-            });
+            }));
         }
         let value = |name, width| Value { name, width, rows: Rows::Tokens };
         let plan = Arc::new(Plan {

@@ -18,7 +18,7 @@ use super::weights::CpuWeights;
 use crate::blueprint::Blueprint;
 use crate::executor::{Executor, Memory, Precision};
 use crate::kv::{BLOCK, KvTable, PlacedStep};
-use crate::plan::{Epilogue, KvLayer, Op, RowOf, Rows, ValueId};
+use crate::plan::{Epilogue, KvLayer, Op, RowOf, Rows, ValueId, op};
 use crate::spec::rope::{Rope, RopeStyle};
 use crate::spec::weights::WeightId;
 use crate::spec::{Activation, NormKind};
@@ -134,8 +134,10 @@ impl CpuExecutor {
 
     fn compute(&mut self, op: &Op, step: &PlacedStep) -> Result<()> {
         match op {
-            Op::Embed { table: weight, scale, out } => self.embed(*weight, *scale, *out, step),
-            Op::Norm { input, kind, weight, bias, epsilon, count, add, out } => {
+            Op::Embed(op::Embed { table: weight, scale, out }) => {
+                self.embed(*weight, *scale, *out, step)
+            }
+            Op::Norm(op::Norm { input, kind, weight, bias, epsilon, count, add, out }) => {
                 let mut result = self.take(*out);
                 let width = self.blueprint.plan.value(*out).width;
                 let gather = self.blueprint.plan.value(*out).rows == Rows::Outputs;
@@ -157,8 +159,10 @@ impl CpuExecutor {
                 self.put(*out, result);
                 Ok(())
             }
-            Op::AddRow { table, row, scale, out } => self.add_row(*table, *row, *scale, *out, step),
-            Op::Scale { value, factor } => {
+            Op::AddRow(op::AddRow { table, row, scale, out }) => {
+                self.add_row(*table, *row, *scale, *out, step)
+            }
+            Op::Scale(op::Scale { value, factor }) => {
                 let mut buffer = self.take(*value);
                 let floats = self.rows(*value, step) * self.blueprint.plan.value(*value).width;
                 // By 0 it is made 0, whatever was there.
@@ -169,11 +173,21 @@ impl CpuExecutor {
                 self.put(*value, buffer);
                 Ok(())
             }
-            Op::HeadLinear { .. } => {
+            Op::HeadLinear(_) => {
                 self.head_linear(op, step);
                 Ok(())
             }
-            Op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon, count } => {
+            Op::NormParts(op::NormParts {
+                value,
+                offset,
+                parts,
+                width,
+                stride,
+                kind,
+                weight,
+                epsilon,
+                count,
+            }) => {
                 let mut buffer = self.take(*value);
                 let factors = weight.map(|weight| self.weights.vector(weight));
                 let rows = Slots::new(&mut buffer, self.blueprint.plan.value(*value).width);
@@ -194,11 +208,11 @@ impl CpuExecutor {
                 self.put(*value, buffer);
                 Ok(())
             }
-            Op::Linear { .. } => {
+            Op::Linear(_) => {
                 self.linear(op, step);
                 Ok(())
             }
-            Op::Route { logits, bias, routing, scales, out } => {
+            Op::Route(op::Route { logits, bias, routing, scales, out }) => {
                 let mut result = self.take(*out);
                 let scales = scales.map(|scales| self.weights.vector(scales));
                 let bias = bias.map(|bias| self.weights.vector(bias));
@@ -211,31 +225,31 @@ impl CpuExecutor {
                 self.put(*out, result);
                 Ok(())
             }
-            Op::Gate { .. } => {
+            Op::Gate(_) => {
                 self.gate_parts(op, step);
                 Ok(())
             }
-            Op::Conv { .. } => {
+            Op::Conv(_) => {
                 self.conv(op, step);
                 Ok(())
             }
-            Op::Mamba2 { .. } => {
+            Op::Mamba2(_) => {
                 self.mamba2(op, step);
                 Ok(())
             }
-            Op::DeltaNet { .. } => {
+            Op::DeltaNet(_) => {
                 self.delta_net(op, step);
                 Ok(())
             }
-            Op::ExpertsGated { .. } => {
+            Op::ExpertsGated(_) => {
                 self.experts_gated(op, step);
                 Ok(())
             }
-            Op::ExpertsDown { .. } => {
+            Op::ExpertsDown(_) => {
                 self.experts_down(op, step);
                 Ok(())
             }
-            Op::AddGated { gate, activation, input, factor, out } => {
+            Op::AddGated(op::AddGated { gate, activation, input, factor, out }) => {
                 let mut result = self.take(*out);
                 let width = self.blueprint.plan.value(*out).width;
                 let rows = self.value(*input).chunks_exact(width).zip(self.value(*gate));
@@ -250,7 +264,7 @@ impl CpuExecutor {
                 self.put(*out, result);
                 Ok(())
             }
-            Op::Softcap { value, cap } => {
+            Op::Softcap(op::Softcap { value, cap }) => {
                 let mut buffer = self.take(*value);
                 let floats = self.rows(*value, step) * self.blueprint.plan.value(*value).width;
                 for x in &mut buffer[..floats] {
@@ -259,7 +273,7 @@ impl CpuExecutor {
                 self.put(*value, buffer);
                 Ok(())
             }
-            Op::QkRopeStore {
+            Op::QkRopeStore(op::QkRopeStore {
                 qkv,
                 v: apart,
                 layer,
@@ -271,7 +285,7 @@ impl CpuExecutor {
                 turn_from,
                 store,
                 temperature,
-            } => {
+            }) => {
                 let kv = *self.blueprint.plan.kv_layer(*layer);
                 let mut buffer = self.take(*qkv);
                 let norms = [q_norm, k_norm].map(|norm| norm.map(|id| self.weights.vector(id)));
@@ -330,7 +344,7 @@ impl CpuExecutor {
                 self.put(*qkv, buffer);
                 Ok(())
             }
-            Op::Attention { qkv, layer, scale, softcap, sinks, causal, out } => {
+            Op::Attention(op::Attention { qkv, layer, scale, softcap, sinks, causal, out }) => {
                 let kv = *self.blueprint.plan.kv_layer(*layer);
                 let group = usize::from(kv.window.is_some());
                 let mut result = self.take(*out);
@@ -418,7 +432,8 @@ impl CpuExecutor {
     }
 
     fn linear(&mut self, op: &Op, step: &PlacedStep) {
-        let &Op::Linear { input, ref weights, ref biases, factor, epilogue, out } = op else {
+        let &Op::Linear(op::Linear { input, ref weights, ref biases, factor, epilogue, out }) = op
+        else {
             return;
         };
         let rows = self.rows(out, step);

@@ -22,7 +22,7 @@ pub use super::scratch::Scratch;
 use crate::Result;
 use crate::blueprint::{Blueprint, Sizes};
 use crate::kv::{KvType, Placed, PlacedStep};
-use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, Rows, StateId, ValueId};
+use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, Rows, StateId, ValueId, op};
 use crate::spec::{Activation, NormKind};
 
 /// What a dispatch binds.
@@ -219,7 +219,7 @@ impl<'a> Lowering<'a> {
 
     /// An op's products with their kernels.
     fn products_of(&self, op: &Op) -> Vec<(Product, ProductKernel)> {
-        let Op::Linear { out, .. } = op else { return Vec::new() };
+        let Op::Linear(op::Linear { out, .. }) = op else { return Vec::new() };
         let count = self.class.count(self.plan().value(*out).rows);
         let with_kernel = |product: Product| {
             let product = product.as_lowered(self.layout, self.kernels, count);
@@ -231,7 +231,7 @@ impl<'a> Lowering<'a> {
     /// The norm of op `index`, with its result, if the products of the ops that follow can norm their input themselves,
     /// and nothing else reads it.
     fn fused_norm(&self, index: usize) -> Option<(ValueId, Norm)> {
-        let Op::Norm {
+        let Op::Norm(op::Norm {
             input,
             kind: NormKind::Rms,
             weight,
@@ -240,7 +240,7 @@ impl<'a> Lowering<'a> {
             count,
             add: false,
             out: normed,
-        } = self.plan().ops[index]
+        }) = self.plan().ops[index]
         else {
             return None;
         };
@@ -259,7 +259,7 @@ impl<'a> Lowering<'a> {
             return None;
         }
         let fuses = |op: &Op| {
-            let Op::Linear { input: read, out, .. } = op else { return false };
+            let Op::Linear(op::Linear { input: read, out, .. }) = op else { return false };
             let count = self.class.count(self.plan().value(*out).rows);
             // A product must not write what its own norm still reads.
             let (_, written) = op.uses();
@@ -280,30 +280,33 @@ impl<'a> Lowering<'a> {
 
     fn op(&self, op: &Op, norm: Option<Norm>, out: &mut Vec<Dispatch>) -> Result<()> {
         match op {
-            Op::Embed { table, scale, out: value } => self.embed(*table, *scale, *value, out),
-            Op::Norm { .. } => out.push(self.norm(op)),
-            Op::AddRow { .. } => self.add_row(op, out),
-            Op::Scale { value, factor } => out.push(self.scale(*value, *factor)),
-            Op::HeadLinear { .. } => self.head_linear(op, out),
-            Op::NormParts { .. } => out.push(self.norm_parts(op)),
-            Op::Linear { .. } => self.linear(op, norm, out),
-            Op::QkRopeStore { .. } => out.push(self.qk_rope_store(op)?),
-            Op::Attention { .. } => self.attention(op, out)?,
-            Op::Route { .. } => out.push(self.route(op)),
-            Op::ExpertsGated { .. } => self.experts_gated(op, out),
-            Op::ExpertsDown { .. } => self.experts_down(op, out),
-            Op::AddGated { .. } => out.push(self.add_gated(op)),
-            Op::Gate { .. } => out.push(self.gate_parts(op)),
-            Op::Conv { .. } => out.push(self.conv(op)),
-            Op::Mamba2 { .. } => out.push(self.mamba2(op)),
-            Op::DeltaNet { .. } => out.push(self.delta_net(op)),
-            Op::Softcap { value, cap } => out.push(self.softcap(*value, *cap)),
+            Op::Embed(op::Embed { table, scale, out: value }) => {
+                self.embed(*table, *scale, *value, out)
+            }
+            Op::Norm(_) => out.push(self.norm(op)),
+            Op::AddRow(_) => self.add_row(op, out),
+            Op::Scale(op::Scale { value, factor }) => out.push(self.scale(*value, *factor)),
+            Op::HeadLinear(_) => self.head_linear(op, out),
+            Op::NormParts(_) => out.push(self.norm_parts(op)),
+            Op::Linear(_) => self.linear(op, norm, out),
+            Op::QkRopeStore(_) => out.push(self.qk_rope_store(op)?),
+            Op::Attention(_) => self.attention(op, out)?,
+            Op::Route(_) => out.push(self.route(op)),
+            Op::ExpertsGated(_) => self.experts_gated(op, out),
+            Op::ExpertsDown(_) => self.experts_down(op, out),
+            Op::AddGated(_) => out.push(self.add_gated(op)),
+            Op::Gate(_) => out.push(self.gate_parts(op)),
+            Op::Conv(_) => out.push(self.conv(op)),
+            Op::Mamba2(_) => out.push(self.mamba2(op)),
+            Op::DeltaNet(_) => out.push(self.delta_net(op)),
+            Op::Softcap(op::Softcap { value, cap }) => out.push(self.softcap(*value, *cap)),
         }
         Ok(())
     }
 
     fn linear(&self, op: &Op, norm: Option<Norm>, out: &mut Vec<Dispatch>) {
-        let Op::Linear { input, weights, biases, factor, epilogue, out: value } = op else {
+        let Op::Linear(op::Linear { input, weights, biases, factor, epilogue, out: value }) = op
+        else {
             return;
         };
         let bias = self.layout.biases_of(self.plan(), weights, biases);

@@ -9,7 +9,7 @@ use super::lower::{attention_parts, candidate_room, tile_words};
 use super::sizes::block_bytes;
 use crate::blueprint::Blueprint;
 use crate::executor::Precision;
-use crate::plan::{KvLayer, Op};
+use crate::plan::{KvLayer, Op, op};
 
 /// Slots for ids selected on the GPU.
 pub const RING_LENGTH: usize = 64;
@@ -153,7 +153,7 @@ fn part_heads(blueprint: &Blueprint, kernels: &Kernels, numbers: fn(&KvLayer) ->
 
 fn expert_tile_bytes(blueprint: &Blueprint, kernels: &Kernels) -> u64 {
     let words = |op: &Op| match op {
-        Op::Route { routing, .. } => tile_words(blueprint.sizes.chunk, routing, kernels),
+        Op::Route(op::Route { routing, .. }) => tile_words(blueprint.sizes.chunk, routing, kernels),
         _ => 0,
     };
     blueprint.plan.ops.iter().map(words).max().unwrap_or(0) as u64 * 4
@@ -164,14 +164,16 @@ fn expert_tile_bytes(blueprint: &Blueprint, kernels: &Kernels) -> u64 {
 fn rounded_bytes(blueprint: &Blueprint, kernels: &Kernels) -> (u64, u64) {
     let Blueprint { plan, sizes, .. } = blueprint;
     let widest = |op: &Op| match op {
-        Op::Linear { input, .. } => Some(plan.value(*input).width),
+        Op::Linear(op::Linear { input, .. }) => Some(plan.value(*input).width),
         _ => None,
     };
     let widest = plan.ops.iter().filter_map(widest).max().unwrap_or(0);
     let tiled_rows = sizes.chunk.max(sizes.outputs).next_multiple_of(MOST_TILE_TOKENS);
     let of_experts = |op: &Op| match op {
-        Op::ExpertsGated { input, .. } => Some((plan.value(*input).width, 1)),
-        Op::ExpertsDown { input, routing, .. } => Some((plan.value(*input).width, routing.used)),
+        Op::ExpertsGated(op::ExpertsGated { input, .. }) => Some((plan.value(*input).width, 1)),
+        Op::ExpertsDown(op::ExpertsDown { input, routing, .. }) => {
+            Some((plan.value(*input).width, routing.used))
+        }
         _ => None,
     };
     let of_experts = plan.ops.iter().filter_map(of_experts);

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::blueprint::Blueprint;
 use crate::executor::Memory;
 use crate::kv::BLOCK;
-use crate::plan::{KvLayer, KvLayerId, Op, Plan, ValueId};
+use crate::plan::{KvLayer, KvLayerId, Op, Plan, ValueId, op};
 
 /// The buffers of a context, by size in bytes.
 pub(super) struct BufferSizes {
@@ -65,7 +65,7 @@ impl BufferSizes {
 /// whatever was waited for in between; the first use of a step is none.
 pub(super) fn values_apart(plan: &Plan) -> impl Iterator<Item = ValueId> {
     plan.ops.iter().filter_map(|op| match *op {
-        Op::QkRopeStore { v, .. } => v,
+        Op::QkRopeStore(op::QkRopeStore { v, .. }) => v,
         _ => None,
     })
 }

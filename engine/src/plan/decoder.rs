@@ -5,7 +5,7 @@ mod inputs;
 mod latent;
 mod recurrent;
 
-use super::{Epilogue, KvLayer, KvLayerId, Op, Parts, Plan, RopeId, Rows, Value, ValueId};
+use super::{Epilogue, KvLayer, KvLayerId, Op, Parts, Plan, RopeId, Rows, Value, ValueId, op};
 use crate::Error;
 use crate::Result;
 use crate::spec::ModelFile;
@@ -34,7 +34,7 @@ pub(super) fn plan(model: &ModelFile, positions: usize, weights: Vec<Weight>) ->
 
     let table = build.weights.require("token_embd.weight", spec.embedding, spec.vocabulary)?;
     let mut x = build.value("x", spec.embedding);
-    build.ops.push(Op::Embed { table, scale: spec.embedding_scale, out: x });
+    build.push(op::Embed { table, scale: spec.embedding_scale, out: x });
     if spec.norm_sums {
         x = build.finish_embedding(x)?;
     }
@@ -50,7 +50,7 @@ pub(super) fn plan(model: &ModelFile, positions: usize, weights: Vec<Weight>) ->
         let name = format!("blk.{index}.layer_output_scale.weight");
         if model.gguf.tensor(&name).is_some_and(|tensor| tensor.elements() == 1) {
             let factor = read_f32(&model.gguf, &name)?[0];
-            build.ops.push(Op::Scale { value: x, factor });
+            build.push(op::Scale { value: x, factor });
         }
     }
     if spec.pooling.is_some() {
@@ -67,7 +67,7 @@ pub(super) fn plan(model: &ModelFile, positions: usize, weights: Vec<Weight>) ->
     let head = build.weights.optional("output.weight", spec.embedding, spec.vocabulary)?;
     let bias = build.weights.optional("output.bias", spec.vocabulary, 1)?;
     let logits = build.output_value("logits", spec.vocabulary);
-    build.ops.push(Op::Linear {
+    build.push(op::Linear {
         input: last,
         weights: vec![head.unwrap_or(table)],
         biases: vec![bias],
@@ -76,7 +76,7 @@ pub(super) fn plan(model: &ModelFile, positions: usize, weights: Vec<Weight>) ->
         out: logits,
     });
     if let Some(cap) = spec.logit_softcap {
-        build.ops.push(Op::Softcap { value: logits, cap });
+        build.push(op::Softcap { value: logits, cap });
     }
     Ok(build.plan(ropes, logits))
 }
@@ -132,6 +132,10 @@ impl Builder<'_> {
         }
     }
 
+    fn push(&mut self, op: impl Into<Op>) {
+        self.ops.push(op.into());
+    }
+
     fn push_value(&mut self, name: &'static str, width: usize, rows: Rows) -> ValueId {
         self.values.push(Value { name, width, rows });
         ValueId(self.values.len() - 1)
@@ -158,7 +162,7 @@ impl Builder<'_> {
         };
         let (kind, epsilon) = (self.spec.norm, self.spec.norm_epsilon);
         let count = self.spec.embedding_numbers;
-        self.ops.push(Op::Norm { input, kind, weight, bias, epsilon, count, add, out });
+        self.push(op::Norm { input, kind, weight, bias, epsilon, count, add, out });
         Ok(())
     }
 
@@ -186,7 +190,7 @@ impl Builder<'_> {
             weights.push(weight);
             biases.push(bias);
         }
-        self.ops.push(Op::Linear { input, weights, biases, factor, epilogue, out });
+        self.push(op::Linear { input, weights, biases, factor, epilogue, out });
         Ok(())
     }
 
@@ -330,7 +334,7 @@ impl Builder<'_> {
             None
         };
         let (q_norm, k_norm) = self.qk_norms(index, (layer, &kv), (qkv, v), earlier.is_some())?;
-        self.ops.push(Op::QkRopeStore {
+        self.push(op::QkRopeStore {
             qkv,
             v,
             layer: kv_layer,
@@ -350,7 +354,7 @@ impl Builder<'_> {
         } else {
             None
         };
-        self.ops.push(Op::Attention {
+        self.push(op::Attention {
             qkv,
             layer: kv_layer,
             scale: layer.attention_scale,
@@ -365,7 +369,7 @@ impl Builder<'_> {
         };
         if let Some(gate) = gate {
             let plain = Parts { value: heads, offset: 0, stride: kv.value_length };
-            self.ops.push(Op::Gate {
+            self.push(op::Gate {
                 gate,
                 activation: Some(Activation::Sigmoid),
                 input: Some(plain),
@@ -430,7 +434,7 @@ impl Builder<'_> {
     }
 
     fn copy(&mut self, gate: Parts, shape: (usize, usize), out: Parts) {
-        self.ops.push(Op::Gate { gate, activation: None, input: None, shape, out });
+        self.push(op::Gate { gate, activation: None, input: None, shape, out });
     }
 
     /// Norms parts of rows in place.
@@ -454,7 +458,7 @@ impl Builder<'_> {
     ) {
         let Parts { value, offset, stride } = at;
         let epsilon = self.spec.norm_epsilon;
-        self.ops.push(Op::NormParts {
+        self.push(op::NormParts {
             value,
             offset,
             parts,

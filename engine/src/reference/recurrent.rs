@@ -1,7 +1,7 @@
 //! Ops whose layers carry a state from token to token.
 
 use super::{Reference, activate, softplus};
-use crate::plan::{Op, StateId};
+use crate::plan::{Op, StateId, op};
 use crate::spec::Activation;
 use crate::spec::weights::WeightId;
 use crate::step::StepToken;
@@ -10,7 +10,17 @@ impl Reference {
     /// Computes a convolution, Mamba 2 or a delta net; other ops have no state and are left alone.
     pub(super) fn recur(&mut self, op: &Op, tokens: &[StepToken], values: &mut [Vec<Vec<f64>>]) {
         match op {
-            Op::Conv { value, offset, channels, taps, ahead, weight, bias, activation, state } => {
+            Op::Conv(op::Conv {
+                value,
+                offset,
+                channels,
+                taps,
+                ahead,
+                weight,
+                bias,
+                activation,
+                state,
+            }) => {
                 for (token, row) in tokens.iter().zip(&mut values[value.0]) {
                     // The last inputs, the oldest first.
                     let mut before = self.take_state(token, *state);
@@ -33,7 +43,7 @@ impl Reference {
                     self.look_ahead(op, tokens, &mut values[value.0]);
                 }
             }
-            Op::Mamba2 { value, mamba, a, d, dt_bias, state, out } => {
+            Op::Mamba2(op::Mamba2 { value, mamba, a, d, dt_bias, state, out }) => {
                 let (inner, n, groups) = (mamba.inner(), mamba.state, mamba.groups);
                 let mut mixed = Vec::new();
                 for (token, row) in tokens.iter().zip(&values[value.0]) {
@@ -63,7 +73,16 @@ impl Reference {
                 }
                 values[out.0] = mixed;
             }
-            Op::DeltaNet { qkv, gates, gates_by_key_head, net, a, dt_bias, state, out } => {
+            Op::DeltaNet(op::DeltaNet {
+                qkv,
+                gates,
+                gates_by_key_head,
+                net,
+                a,
+                dt_bias,
+                state,
+                out,
+            }) => {
                 let size = net.size;
                 let per_key = net.value_heads / net.key_heads;
                 let mut mixed = Vec::new();
@@ -113,7 +132,17 @@ impl Reference {
     /// A sequence's state before a token, taken out: zeros at its start.
     /// Moves the sums of a convolution to the tokens `ahead` before; 0 comes after a text's last token.
     fn look_ahead(&self, op: &Op, tokens: &[StepToken], rows: &mut [Vec<f64>]) {
-        let Op::Conv { offset, channels, taps, ahead, weight, bias, activation, state, .. } = op
+        let Op::Conv(op::Conv {
+            offset,
+            channels,
+            taps,
+            ahead,
+            weight,
+            bias,
+            activation,
+            state,
+            ..
+        }) = op
         else {
             return;
         };

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::blueprint::Sizes;
 use crate::executor::Precision;
 use crate::kv::KvType;
-use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, ValueId};
+use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, ValueId, op};
 use crate::spec::rope::{Rope, RopeStyle};
 use crate::spec::weights::{WeightId, read_f32};
 use crate::spec::{Activation, NormKind, Routing};
@@ -131,17 +131,26 @@ impl Probe {
             other => other,
         };
         let (read, out) = (ValueId(if case.norm { 3 } else { 0 }), ValueId(1));
-        let linear = Op::Linear { input: read, weights: ids, biases, factor: 1.0, epilogue, out };
+        let linear = Op::Linear(op::Linear {
+            input: read,
+            weights: ids,
+            biases,
+            factor: 1.0,
+            epilogue,
+            out,
+        });
         let epsilon = 1e-5;
-        let norm = factors.map(|weight| Op::Norm {
-            input: ValueId(0),
-            kind: NormKind::Rms,
-            weight,
-            bias: None,
-            epsilon,
-            count: case.columns,
-            add: false,
-            out: ValueId(3),
+        let norm = factors.map(|weight| {
+            Op::Norm(op::Norm {
+                input: ValueId(0),
+                kind: NormKind::Rms,
+                weight,
+                bias: None,
+                epsilon,
+                count: case.columns,
+                add: false,
+                out: ValueId(3),
+            })
         });
         let input = floats(7, case.columns * case.tokens);
         let before = floats(8, out_width * case.tokens);
@@ -215,7 +224,7 @@ impl Probe {
         };
         let (file, list) = weights.finish()?;
         let (input, out) = (ValueId(0), ValueId(1));
-        let op = Op::Norm { input, kind, weight, bias, epsilon: 1e-5, count, add, out };
+        let op = Op::Norm(op::Norm { input, kind, weight, bias, epsilon: 1e-5, count, add, out });
         let plan = Plan {
             ops: vec![op],
             values: vec![value("input", width), value("out", width)],
@@ -238,7 +247,7 @@ impl Probe {
         let mut weights = Weights::new();
         let table = weights.add(format, columns, rows)?;
         let (file, list) = weights.finish()?;
-        let op = Op::Embed { table, scale: 1.5, out: ValueId(0) };
+        let op = Op::Embed(op::Embed { table, scale: 1.5, out: ValueId(0) });
         let plan = Plan {
             ops: vec![op],
             values: vec![value("out", columns)],
@@ -291,7 +300,7 @@ impl Probe {
         let layer = KvLayerId(0);
         let plan = Plan {
             ops: vec![
-                Op::QkRopeStore {
+                Op::QkRopeStore(op::QkRopeStore {
                     qkv: ValueId(0),
                     v,
                     layer,
@@ -303,8 +312,8 @@ impl Probe {
                     turn_from: 0,
                     store: true,
                     temperature: None,
-                },
-                Op::Attention {
+                }),
+                Op::Attention(op::Attention {
                     qkv: ValueId(0),
                     layer,
                     scale: case.scale,
@@ -312,7 +321,7 @@ impl Probe {
                     sinks,
                     causal: true,
                     out: ValueId(1),
-                },
+                }),
             ],
             values,
             weights: list,
@@ -363,8 +372,14 @@ impl Probe {
         let [input, logits, routes, both, hidden, parts, out] = [0, 1, 2, 3, 4, 5, 6].map(ValueId);
         let plan = Plan {
             ops: vec![
-                Op::Route { logits, bias: route_bias, routing, scales: None, out: routes },
-                Op::ExpertsGated {
+                Op::Route(op::Route {
+                    logits,
+                    bias: route_bias,
+                    routing,
+                    scales: None,
+                    out: routes,
+                }),
+                Op::ExpertsGated(op::ExpertsGated {
                     input,
                     routes,
                     routing,
@@ -373,8 +388,8 @@ impl Probe {
                     activation: case.activation,
                     both,
                     out: hidden,
-                },
-                Op::ExpertsDown {
+                }),
+                Op::ExpertsDown(op::ExpertsDown {
                     input: hidden,
                     routes,
                     routing,
@@ -383,7 +398,7 @@ impl Probe {
                     factor: 0.5,
                     parts,
                     out,
-                },
+                }),
             ],
             values: vec![
                 value("input", columns),

@@ -6,7 +6,7 @@ use super::{Probe, Weights, floats, sizes, value};
 use crate::Result;
 use crate::blueprint::Sizes;
 use crate::kv::KvType;
-use crate::plan::{Op, Parts, Plan, StateId, ValueId};
+use crate::plan::{Op, Parts, Plan, StateId, ValueId, op};
 use crate::spec::weights::{Weight, WeightId};
 
 /// The most rows of a table that are kept.
@@ -52,44 +52,46 @@ impl OpCase {
         let mut w = |id: &mut WeightId| *id = WeightId(weights.number(*id));
         let mut s = |id: &mut StateId| *id = StateId(states.number(*id));
         match &mut op {
-            Op::Scale { value, .. } | Op::Softcap { value, .. } => v(value),
-            Op::AddRow { table, out, .. } => {
+            Op::Scale(op::Scale { value, .. }) | Op::Softcap(op::Softcap { value, .. }) => v(value),
+            Op::AddRow(op::AddRow { table, out, .. }) => {
                 w(table);
                 v(out);
             }
-            Op::HeadLinear { input, weight, out, .. } => {
+            Op::HeadLinear(op::HeadLinear { input, weight, out, .. }) => {
                 w(weight);
                 v(input);
                 v(out);
             }
-            Op::NormParts { value, weight, .. } => {
+            Op::NormParts(op::NormParts { value, weight, .. }) => {
                 weight.iter_mut().for_each(w);
                 v(value);
             }
-            Op::AddGated { gate, input, out, .. } => [gate, input, out].into_iter().for_each(v),
-            Op::Gate { gate, input, out, .. } => {
+            Op::AddGated(op::AddGated { gate, input, out, .. }) => {
+                [gate, input, out].into_iter().for_each(v)
+            }
+            Op::Gate(op::Gate { gate, input, out, .. }) => {
                 let parts = [Some(gate), input.as_mut(), Some(out)];
                 parts.into_iter().flatten().for_each(|Parts { value, .. }| v(value));
             }
-            Op::Conv { value, weight, bias, state, .. } => {
+            Op::Conv(op::Conv { value, weight, bias, state, .. }) => {
                 w(weight);
                 bias.iter_mut().for_each(w);
                 v(value);
                 s(state);
             }
-            Op::Mamba2 { value, a, d, dt_bias, state, out, .. } => {
+            Op::Mamba2(op::Mamba2 { value, a, d, dt_bias, state, out, .. }) => {
                 [a, d, dt_bias].into_iter().for_each(w);
                 [value, out].into_iter().for_each(v);
                 s(state);
             }
-            Op::DeltaNet { qkv, gates, a, dt_bias, state, out, .. } => {
+            Op::DeltaNet(op::DeltaNet { qkv, gates, a, dt_bias, state, out, .. }) => {
                 [a, dt_bias].into_iter().for_each(w);
                 [qkv, gates, out].into_iter().for_each(v);
                 s(state);
             }
             _ => return None,
         }
-        let is_table = matches!(op, Op::AddRow { .. });
+        let is_table = matches!(op, Op::AddRow(_));
         let shape = |id: &WeightId| {
             let Weight { format, columns, rows, .. } = *plan.weight(*id);
             (format, columns, if is_table { rows.min(TABLE_ROWS) } else { rows })
@@ -122,11 +124,11 @@ impl OpCase {
     fn terms(&self) -> usize {
         let steps = STEPS * self.tokens;
         match self.op {
-            Op::HeadLinear { .. } => self.weights[0].1,
-            Op::NormParts { width, .. } => width,
-            Op::Conv { taps, .. } => taps,
-            Op::Mamba2 { mamba, .. } => mamba.state * steps,
-            Op::DeltaNet { net, .. } => 2 * net.size * steps,
+            Op::HeadLinear(_) => self.weights[0].1,
+            Op::NormParts(op::NormParts { width, .. }) => width,
+            Op::Conv(op::Conv { taps, .. }) => taps,
+            Op::Mamba2(op::Mamba2 { mamba, .. }) => mamba.state * steps,
+            Op::DeltaNet(op::DeltaNet { net, .. }) => 2 * net.size * steps,
             _ => 1,
         }
     }
@@ -134,8 +136,8 @@ impl OpCase {
     /// What inputs are multiplied by, from -1 to 1 before: logits are large, heads of a delta net normed.
     fn spread(&self) -> f32 {
         match self.op {
-            Op::Softcap { cap, .. } => 2.0 * cap,
-            Op::DeltaNet { net, .. } => (3.0 / net.size as f32).sqrt(),
+            Op::Softcap(op::Softcap { cap, .. }) => 2.0 * cap,
+            Op::DeltaNet(op::DeltaNet { net, .. }) => (3.0 / net.size as f32).sqrt(),
             _ => 1.0,
         }
     }
@@ -143,7 +145,7 @@ impl OpCase {
     /// Which of the weights are decays, which have to be negative.
     fn decays(&self) -> Option<WeightId> {
         match self.op {
-            Op::Mamba2 { a, .. } | Op::DeltaNet { a, .. } => Some(a),
+            Op::Mamba2(op::Mamba2 { a, .. }) | Op::DeltaNet(op::DeltaNet { a, .. }) => Some(a),
             _ => None,
         }
     }

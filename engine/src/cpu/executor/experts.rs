@@ -2,7 +2,7 @@
 
 use super::{CpuExecutor, Output, PlacedStep, Slots};
 use crate::cpu::math::{activate, exp_each, largest};
-use crate::plan::{Op, ValueId};
+use crate::plan::{Op, ValueId, op};
 use crate::spec::LEAST_SUM;
 use crate::spec::weights::WeightId;
 use crate::spec::{Activation, Gating, Routing};
@@ -92,8 +92,16 @@ fn pairs_of_experts(routes: &[f32], routing: &Routing) -> Vec<(usize, Vec<usize>
 
 impl CpuExecutor {
     pub(super) fn experts_gated(&mut self, op: &Op, step: &PlacedStep) {
-        let Op::ExpertsGated { input, routes, routing, weights, biases, activation, both, out } =
-            op
+        let Op::ExpertsGated(op::ExpertsGated {
+            input,
+            routes,
+            routing,
+            weights,
+            biases,
+            activation,
+            both,
+            out,
+        }) = op
         else {
             return;
         };
@@ -114,7 +122,16 @@ impl CpuExecutor {
     }
 
     pub(super) fn experts_down(&mut self, op: &Op, step: &PlacedStep) {
-        let &Op::ExpertsDown { input, routes, ref routing, weight, bias, factor, parts, out } = op
+        let &Op::ExpertsDown(op::ExpertsDown {
+            input,
+            routes,
+            ref routing,
+            weight,
+            bias,
+            factor,
+            parts,
+            out,
+        }) = op
         else {
             return;
         };
@@ -140,7 +157,7 @@ impl CpuExecutor {
 
     /// A matrix for each head: as experts, of which every token uses all in order.
     pub(super) fn head_linear(&mut self, op: &Op, step: &PlacedStep) {
-        let &Op::HeadLinear { input, heads, weight, out } = op else { return };
+        let &Op::HeadLinear(op::HeadLinear { input, heads, weight, out }) = op else { return };
         let rows = self.blueprint.plan.weight(weight).rows / heads;
         let tokens = step.tokens.len();
         let by_expert: Vec<(usize, Vec<usize>)> = (0..heads)

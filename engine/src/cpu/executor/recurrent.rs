@@ -3,7 +3,7 @@
 
 use super::{CpuExecutor, PlacedStep, Slots};
 use crate::cpu::math::{activate, exp};
-use crate::plan::{Op, Parts, StateId};
+use crate::plan::{Op, Parts, StateId, op};
 use crate::spec::Activation;
 
 /// ln(1 + e^x); x itself above 20, as llama.cpp has it.
@@ -33,7 +33,9 @@ impl CpuExecutor {
     }
 
     pub(super) fn gate_parts(&mut self, op: &Op, step: &PlacedStep) {
-        let &Op::Gate { gate, activation, input, shape: (parts, width), out } = op else { return };
+        let &Op::Gate(op::Gate { gate, activation, input, shape: (parts, width), out }) = op else {
+            return;
+        };
         let strides = |p: Parts| self.blueprint.plan.value(p.value).width;
         let (gate_row, out_row) = (strides(gate), strides(out));
         let input_row = input.map(strides);
@@ -63,8 +65,17 @@ impl CpuExecutor {
     }
 
     pub(super) fn conv(&mut self, op: &Op, step: &PlacedStep) {
-        let &Op::Conv { value, offset, channels, taps, ahead, weight, bias, activation, state } =
-            op
+        let &Op::Conv(op::Conv {
+            value,
+            offset,
+            channels,
+            taps,
+            ahead,
+            weight,
+            bias,
+            activation,
+            state,
+        }) = op
         else {
             return;
         };
@@ -132,7 +143,9 @@ impl CpuExecutor {
     }
 
     pub(super) fn mamba2(&mut self, op: &Op, step: &PlacedStep) {
-        let &Op::Mamba2 { value, mamba, a, d, dt_bias, state, out } = op else { return };
+        let &Op::Mamba2(op::Mamba2 { value, mamba, a, d, dt_bias, state, out }) = op else {
+            return;
+        };
         let mut result = self.take(out);
         let mut states = self.take_state(state);
         let (inner, n, length) = (mamba.inner(), mamba.state, mamba.head_size);
@@ -177,7 +190,16 @@ impl CpuExecutor {
     }
 
     pub(super) fn delta_net(&mut self, op: &Op, step: &PlacedStep) {
-        let &Op::DeltaNet { qkv, gates, gates_by_key_head, net, a, dt_bias, state, out } = op
+        let &Op::DeltaNet(op::DeltaNet {
+            qkv,
+            gates,
+            gates_by_key_head,
+            net,
+            a,
+            dt_bias,
+            state,
+            out,
+        }) = op
         else {
             return;
         };

@@ -9,7 +9,7 @@ use super::{Dispatch, Extent, Resource, Scratch};
 use crate::blueprint::Sizes;
 use crate::gpu::layout::Layout;
 use crate::kv::{BLOCK, PlacedStep};
-use crate::plan::{KvLayer, Op, Plan, Rows, ValueId};
+use crate::plan::{KvLayer, Op, Plan, Rows, ValueId, op};
 use crate::profile::Cost;
 
 /// Counts what the dispatches of a step cost.
@@ -76,8 +76,10 @@ impl Costs<'_> {
         let is_bytes = dispatch.bindings.iter().any(|(name, _)| *name == "bytes");
         let each = if is_bytes { 1 } else { 2 };
         match *op {
-            Op::Norm { out, .. } => self.rows(out) * self.plan.value(out).width as u64 * each,
-            Op::Linear { input, out, .. } => {
+            Op::Norm(op::Norm { out, .. }) => {
+                self.rows(out) * self.plan.value(out).width as u64 * each
+            }
+            Op::Linear(op::Linear { input, out, .. }) => {
                 self.rows(out) * self.plan.value(input).width as u64 * each
             }
             // Of experts rows are read by those that chose them.
@@ -106,10 +108,10 @@ impl Costs<'_> {
         })?;
         // How many experts there are, and how many of them a row of input meets.
         let (out, experts, used) = match *op {
-            Op::Linear { out, .. } => (out, 1, 1),
-            Op::HeadLinear { out, heads, .. } => (out, heads as u64, heads as u64),
-            Op::ExpertsGated { out, ref routing, .. }
-            | Op::ExpertsDown { out, ref routing, .. } => {
+            Op::Linear(op::Linear { out, .. }) => (out, 1, 1),
+            Op::HeadLinear(op::HeadLinear { out, heads, .. }) => (out, heads as u64, heads as u64),
+            Op::ExpertsGated(op::ExpertsGated { out, ref routing, .. })
+            | Op::ExpertsDown(op::ExpertsDown { out, ref routing, .. }) => {
                 (out, routing.count as u64, routing.used as u64)
             }
             _ => return None,
@@ -139,7 +141,7 @@ impl Costs<'_> {
         match (product, op) {
             (Some(product), _) => product.reads * product.rows * row,
             // A row a token; those of a table in pieces are shared out evenly.
-            (None, Op::Embed { table, .. } | Op::AddRow { table, .. }) => {
+            (None, Op::Embed(op::Embed { table, .. }) | Op::AddRow(op::AddRow { table, .. })) => {
                 let rows = self.plan.weight(*table).rows as u64;
                 let here = param(dispatch, "rows").map_or(rows, u64::from);
                 self.tokens() * row * here / rows.max(1)
@@ -182,8 +184,8 @@ impl Costs<'_> {
     /// Cells of a layer that the op reads or writes.
     fn cells(&self, op: &Op, kv: &KvLayer) -> u64 {
         match *op {
-            Op::Attention { causal, .. } => self.seen(kv.window, causal).1,
-            Op::QkRopeStore { store: true, .. } => self.tokens(),
+            Op::Attention(op::Attention { causal, .. }) => self.seen(kv.window, causal).1,
+            Op::QkRopeStore(op::QkRopeStore { store: true, .. }) => self.tokens(),
             _ => 0,
         }
     }
@@ -195,7 +197,7 @@ impl Costs<'_> {
         dispatch: &Dispatch,
         per_head: impl Fn(&KvLayer) -> usize,
     ) -> u64 {
-        let Op::Attention { layer, .. } = *op else { return 0 };
+        let Op::Attention(op::Attention { layer, .. }) = *op else { return 0 };
         let kv = self.plan.kv_layer(layer);
         let parts = match (dispatch.variant.numbers.get("PARTS"), dispatch.grid[2]) {
             (Some(&parts), _) | (None, Extent::Fixed(parts)) => u64::from(parts),
@@ -222,14 +224,14 @@ impl Costs<'_> {
         }
         let binds = |wanted| dispatch.bindings.iter().any(|(_, resource)| *resource == wanted);
         match *op {
-            Op::Attention { layer, causal, .. } if binds(Resource::Keys(layer)) => {
+            Op::Attention(op::Attention { layer, causal, .. }) if binds(Resource::Keys(layer)) => {
                 let kv = self.plan.kv_layer(layer);
                 let of_pair = kv.heads * (kv.key_length + kv.value_length);
                 self.seen(kv.window, causal).0 * of_pair as u64
             }
-            Op::Conv { channels, taps, .. } => self.tokens() * (channels * taps) as u64,
+            Op::Conv(op::Conv { channels, taps, .. }) => self.tokens() * (channels * taps) as u64,
             // Each number of the state decays, takes something in and is read.
-            Op::Mamba2 { state, .. } | Op::DeltaNet { state, .. } => {
+            Op::Mamba2(op::Mamba2 { state, .. }) | Op::DeltaNet(op::DeltaNet { state, .. }) => {
                 self.tokens() * self.plan.states[state.0] as u64 * 3
             }
             _ => 0,

@@ -4,7 +4,7 @@ use shaders::Variant;
 
 use super::{Dispatch, Extent, GROUP, LANES, Lowering, Resource, Scratch, activated};
 use crate::error::Advice;
-use crate::plan::{Op, RowOf, Rows, ValueId};
+use crate::plan::{Op, RowOf, Rows, ValueId, op};
 use crate::spec::rope::RopeStyle;
 use crate::spec::weights::WeightId;
 use crate::spec::{Activation, NormKind};
@@ -76,7 +76,8 @@ impl Lowering<'_> {
     }
 
     pub(super) fn norm(&self, op: &Op) -> Dispatch {
-        let &Op::Norm { input, kind, weight, bias, epsilon, count, add, out: value } = op else {
+        let &Op::Norm(op::Norm { input, kind, weight, bias, epsilon, count, add, out: value }) = op
+        else {
             unreachable!("called for norms")
         };
         let to = self.plan().value(value);
@@ -123,8 +124,17 @@ impl Lowering<'_> {
     }
 
     pub(super) fn norm_parts(&self, op: &Op) -> Dispatch {
-        let &Op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon, count } =
-            op
+        let &Op::NormParts(op::NormParts {
+            value,
+            offset,
+            parts,
+            width,
+            stride,
+            kind,
+            weight,
+            epsilon,
+            count,
+        }) = op
         else {
             unreachable!("called for norms of parts")
         };
@@ -162,7 +172,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn qk_rope_store(&self, op: &Op) -> Result<Dispatch> {
-        let &Op::QkRopeStore {
+        let &Op::QkRopeStore(op::QkRopeStore {
             qkv,
             v,
             layer,
@@ -174,7 +184,7 @@ impl Lowering<'_> {
             turn_from,
             store,
             temperature,
-        } = op
+        }) = op
         else {
             unreachable!("called for rope")
         };
@@ -259,7 +269,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn add_gated(&self, op: &Op) -> Dispatch {
-        let &Op::AddGated { gate, activation, input, factor, out } = op else {
+        let &Op::AddGated(op::AddGated { gate, activation, input, factor, out }) = op else {
             unreachable!("called for gated sums")
         };
         let width4 = self.plan().value(out).width as u32 / 4;
@@ -288,7 +298,7 @@ impl Lowering<'_> {
 
     /// Rows of a table added: the kernel of embeddings, which takes the table in pieces too.
     pub(super) fn add_row(&self, op: &Op, out: &mut Vec<Dispatch>) {
-        let &Op::AddRow { table, row, scale, out: value } = op else { return };
+        let &Op::AddRow(op::AddRow { table, row, scale, out: value }) = op else { return };
         let first = out.len();
         self.embed(table, scale, value, out);
         for dispatch in &mut out[first..] {

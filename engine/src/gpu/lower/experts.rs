@@ -9,7 +9,7 @@ use super::{
 use crate::executor::Precision;
 use crate::gpu::choice::{Count, Kernels};
 use crate::gpu::layout::{Part, VectorId};
-use crate::plan::{Op, Rows, ValueId};
+use crate::plan::{Op, Rows, ValueId, op};
 use crate::spec::{Gating, Routing};
 
 /// Rows of a workgroup for few tokens.
@@ -53,7 +53,7 @@ struct Product<'a> {
 
 impl Lowering<'_> {
     pub(super) fn route(&self, op: &Op) -> Dispatch {
-        let Op::Route { logits, bias, routing, scales, out } = op else {
+        let Op::Route(op::Route { logits, bias, routing, scales, out }) = op else {
             unreachable!("called for routes")
         };
         let mut bindings =
@@ -90,7 +90,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn experts_gated(&self, op: &Op, out: &mut Vec<Dispatch>) {
-        let &Op::ExpertsGated {
+        let &Op::ExpertsGated(op::ExpertsGated {
             input,
             routes,
             ref routing,
@@ -99,7 +99,7 @@ impl Lowering<'_> {
             activation,
             both,
             out: value,
-        } = op
+        }) = op
         else {
             return;
         };
@@ -156,7 +156,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn experts_down(&self, op: &Op, out: &mut Vec<Dispatch>) {
-        let &Op::ExpertsDown {
+        let &Op::ExpertsDown(op::ExpertsDown {
             input,
             routes,
             ref routing,
@@ -165,7 +165,7 @@ impl Lowering<'_> {
             factor,
             parts: products,
             out: value,
-        } = op
+        }) = op
         else {
             return;
         };
@@ -227,7 +227,9 @@ impl Lowering<'_> {
 
     /// A matrix for each head: as experts, of which every token uses all in order.
     pub(super) fn head_linear(&self, op: &Op, out: &mut Vec<Dispatch>) {
-        let &Op::HeadLinear { input, heads, weight, out: value } = op else { return };
+        let &Op::HeadLinear(op::HeadLinear { input, heads, weight, out: value }) = op else {
+            return;
+        };
         let rows = self.plan().weight(weight).rows / heads;
         let routing = &Routing {
             count: heads,

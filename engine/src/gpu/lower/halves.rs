@@ -3,13 +3,14 @@
 use shaders::Variant;
 
 use super::{Dispatch, Extent, Lowering, ProductKernel, Resource, Scratch};
-use crate::plan::{Op, ValueId};
+use crate::plan::{Op, ValueId, op};
 
 impl Lowering<'_> {
     /// Whether the norm whose result is `normed` puts it, as halves, where products with cooperative matrices read them: if
     /// the ops that follow are such products and nothing else reads it.
     pub(super) fn norms_to_halves(&self, normed: ValueId) -> bool {
-        let is_norm = |op: &Op| matches!(*op, Op::Norm { out, add: false, .. } if out == normed);
+        let is_norm =
+            |op: &Op| matches!(*op, Op::Norm(op::Norm { out, add: false, .. }) if out == normed);
         let Some(index) = self.plan().ops.iter().position(is_norm) else { return false };
         let reads = |op: &&Op| op.uses().0.contains(&normed);
         let products = self.plan().ops[index + 1..].iter().take_while(reads);
@@ -19,7 +20,7 @@ impl Lowering<'_> {
 
     /// Whether all products of an op are of halves of `input`, row by row.
     fn takes_halves(&self, op: &Op, input: ValueId) -> bool {
-        let Op::Linear { input: of, out, .. } = op else { return false };
+        let Op::Linear(op::Linear { input: of, out, .. }) = op else { return false };
         *of == input
             && self.plan().value(*out).rows == self.plan().value(input).rows
             && self.products_of(op).iter().all(|(_, kernel)| kernel.takes_halves())

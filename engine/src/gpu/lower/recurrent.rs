@@ -3,7 +3,7 @@
 use shaders::Variant;
 
 use super::{Dispatch, Extent, LANES, Lowering, Resource, Scratch, activated};
-use crate::plan::{Op, Parts, Rows};
+use crate::plan::{Op, Parts, Rows, op};
 
 impl Lowering<'_> {
     fn vector_named(
@@ -15,7 +15,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn gate_parts(&self, op: &Op) -> Dispatch {
-        let &Op::Gate { gate, activation, input, shape: (parts, width), out } = op else {
+        let &Op::Gate(op::Gate { gate, activation, input, shape: (parts, width), out }) = op else {
             unreachable!("called for products of parts")
         };
         let row = |p: Parts| self.plan().value(p.value).width as u32;
@@ -62,8 +62,17 @@ impl Lowering<'_> {
     }
 
     pub(super) fn conv(&self, op: &Op) -> Dispatch {
-        let &Op::Conv { value, offset, channels, taps, ahead, weight, bias, activation, state } =
-            op
+        let &Op::Conv(op::Conv {
+            value,
+            offset,
+            channels,
+            taps,
+            ahead,
+            weight,
+            bias,
+            activation,
+            state,
+        }) = op
         else {
             unreachable!("called for convolutions")
         };
@@ -105,7 +114,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn mamba2(&self, op: &Op) -> Dispatch {
-        let &Op::Mamba2 { value, mamba, a, d, dt_bias, state, out } = op else {
+        let &Op::Mamba2(op::Mamba2 { value, mamba, a, d, dt_bias, state, out }) = op else {
             unreachable!("called for Mamba 2")
         };
         Dispatch {
@@ -132,7 +141,16 @@ impl Lowering<'_> {
     }
 
     pub(super) fn delta_net(&self, op: &Op) -> Dispatch {
-        let &Op::DeltaNet { qkv, gates, gates_by_key_head, net, a, dt_bias, state, out } = op
+        let &Op::DeltaNet(op::DeltaNet {
+            qkv,
+            gates,
+            gates_by_key_head,
+            net,
+            a,
+            dt_bias,
+            state,
+            out,
+        }) = op
         else {
             unreachable!("called for delta nets")
         };

@@ -2,7 +2,7 @@
 
 use super::Builder;
 use crate::Result;
-use crate::plan::{Epilogue, Op, ValueId};
+use crate::plan::{Epilogue, ValueId, op};
 use crate::spec::{Activation, Experts, FeedForward, NormKind, SharedExpert};
 
 impl Builder<'_> {
@@ -68,7 +68,7 @@ impl Builder<'_> {
         let routes = self.value("routes", 2 * used);
         let name = format!("blk.{index}.ffn_down_exps.scale");
         let scales = self.weights.optional(&name, count, 1)?;
-        self.ops.push(Op::Route { logits, bias, routing, scales, out: routes });
+        self.push(op::Route { logits, bias, routing, scales, out: routes });
 
         let fused = [("ffn_gate_up_exps", 2 * width)];
         let split = [("ffn_gate_exps", width), ("ffn_up_exps", width)];
@@ -83,7 +83,7 @@ impl Builder<'_> {
         let hidden = self.value("hidden", used * width);
         let both = self.value("gate and up", used * 2 * width);
         let activation = self.spec.activation;
-        self.ops.push(Op::ExpertsGated {
+        self.push(op::ExpertsGated {
             input: read,
             routes,
             routing,
@@ -97,7 +97,7 @@ impl Builder<'_> {
             self.weight_and_bias(index, "ffn_down_exps", width, columns * count)?;
         let parts = self.value("expert products", used * columns);
         let factor = self.spec.residual_scale;
-        self.ops.push(Op::ExpertsDown {
+        self.push(op::ExpertsDown {
             input: hidden,
             routes,
             routing,
@@ -132,7 +132,7 @@ impl Builder<'_> {
         let part = [("ffn_gate_inp_shexp", 1)];
         self.linear(index, read, (None, &part), (1.0, Epilogue::Store), gate)?;
         let activation = Activation::Sigmoid;
-        self.ops.push(Op::AddGated { gate, activation, input: output, factor, out: x });
+        self.push(op::AddGated { gate, activation, input: output, factor, out: x });
         Ok(())
     }
 
@@ -159,11 +159,11 @@ impl Builder<'_> {
         let (kind, epsilon) = (NormKind::Rms, self.spec.norm_epsilon);
         let (input, bias, add) = (x, None, false);
         let count = self.spec.embedding_numbers;
-        self.ops.push(Op::Norm { input, kind, weight, bias, epsilon, count, add, out: routed });
+        self.push(op::Norm { input, kind, weight, bias, epsilon, count, add, out: routed });
         let read = self.open_branch(index, "pre_ffw_norm_2", x)?;
         // Experts add to what they are given: zeros.
         let of_experts = self.value("branch", embedding);
-        self.ops.push(Op::Scale { value: of_experts, factor: 0.0 });
+        self.push(op::Scale { value: of_experts, factor: 0.0 });
         let factor = 1.0 / (count as f32).sqrt();
         self.experts(index, experts, (routed, factor), read, of_experts)?;
         self.norm(of_experts, &name("post_ffw_norm_2"), true, sum)?;

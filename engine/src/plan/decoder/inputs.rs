@@ -1,7 +1,7 @@
 //! What goes into layers besides the stream, and what becomes of embeddings before the first.
 
 use super::Builder;
-use crate::plan::{Epilogue, Op, Parts, RowOf, ValueId};
+use crate::plan::{Epilogue, Parts, RowOf, ValueId, op};
 use crate::spec::{NormKind, PerLayerInput};
 use crate::{Error, Result};
 
@@ -19,7 +19,7 @@ impl Builder<'_> {
                 )));
             }
             let table = self.weights.require(&name, width, rows)?;
-            self.ops.push(Op::AddRow { table, row, scale: 1.0, out: x });
+            self.push(op::AddRow { table, row, scale: 1.0, out: x });
         }
         let normed = self.value("x", width);
         self.norm(x, "token_embd_norm", false, normed)?;
@@ -33,7 +33,7 @@ impl Builder<'_> {
         let all = self.value("layer inputs", layers * input.padded);
         let name = "per_layer_model_proj.weight";
         let project = self.weights.require(name, width, layers * input.padded)?;
-        self.ops.push(Op::Linear {
+        self.push(op::Linear {
             input: x,
             weights: vec![project],
             biases: vec![None],
@@ -47,7 +47,7 @@ impl Builder<'_> {
         let (rows, columns) = (self.spec.vocabulary, layers * input.padded);
         let table = self.weights.require("per_layer_token_embd.weight", columns, rows)?;
         let scale = (input.width as f32).sqrt();
-        self.ops.push(Op::AddRow { table, row: RowOf::Id, scale, out: all });
+        self.push(op::AddRow { table, row: RowOf::Id, scale, out: all });
         Ok(all)
     }
 
@@ -66,7 +66,7 @@ impl Builder<'_> {
         self.linear(index, x, (None, &part), (1.0, epilogue), gate)?;
         let whole = Parts { value: gate, offset: 0, stride: width };
         let of_layer = Parts { value: values, offset: index * width, stride: width };
-        self.ops.push(Op::Gate {
+        self.push(op::Gate {
             gate: whole,
             activation: None,
             input: Some(of_layer),

@@ -2,7 +2,7 @@
 
 use super::Builder;
 use crate::Result;
-use crate::plan::{Epilogue, KvLayer, Op, Parts, ValueId};
+use crate::plan::{Epilogue, KvLayer, Parts, ValueId, op};
 use crate::spec::{Latent, NormKind};
 
 impl Builder<'_> {
@@ -82,7 +82,7 @@ impl Builder<'_> {
         let name = format!("blk.{index}.{name}.weight");
         let weight = self.weights.require(&name, columns, rows * heads)?;
         let out = self.value("heads", heads * rows);
-        self.ops.push(Op::HeadLinear { input, heads, weight, out });
+        self.push(op::HeadLinear { input, heads, weight, out });
         Ok(out)
     }
 

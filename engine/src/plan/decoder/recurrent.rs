@@ -2,7 +2,7 @@
 
 use super::Builder;
 use crate::Result;
-use crate::plan::{Epilogue, Op, Parts, StateId, ValueId};
+use crate::plan::{Epilogue, Op, Parts, StateId, ValueId, op};
 use crate::spec::{Activation, DeltaNet, Mamba2, NormKind};
 
 impl Builder<'_> {
@@ -27,7 +27,7 @@ impl Builder<'_> {
             (weight, self.weights.optional(&format!("{name}.bias"), channels, 1)?)
         };
         let state = self.state((taps - 1) * channels);
-        self.ops.push(Op::Conv {
+        self.push(op::Conv {
             value,
             offset,
             channels,
@@ -57,8 +57,9 @@ impl Builder<'_> {
         let at = |number: usize| Parts { value: all, offset: number * width, stride: width };
         let (b, c, inner) = (at(0), at(1), at(2));
         let shape = (1, width);
-        let multiply =
-            |gate, out| Op::Gate { gate, activation: None, input: Some(inner), shape, out };
+        let multiply = |gate, out| {
+            Op::Gate(op::Gate { gate, activation: None, input: Some(inner), shape, out })
+        };
         self.ops.push(multiply(b, inner));
         self.conv((index, "shortconv.conv"), all, (2 * width, width), (taps, ahead), None)?;
         let mixed = self.value("mixed", width);
@@ -84,9 +85,9 @@ impl Builder<'_> {
         let (a, d, dt_bias) = (vector("ssm_a")?, vector("ssm_d")?, vector("ssm_dt.bias")?);
         let state = self.state(mamba.heads * mamba.state * mamba.head_size);
         let mixed = self.value("mixed", inner);
-        self.ops.push(Op::Mamba2 { value: all, mamba, a, d, dt_bias, state, out: mixed });
+        self.push(op::Mamba2 { value: all, mamba, a, d, dt_bias, state, out: mixed });
         let whole = Parts { value: mixed, offset: 0, stride: inner };
-        self.ops.push(Op::Gate {
+        self.push(op::Gate {
             gate: Parts { value: all, offset: 0, stride: inner },
             activation: silu,
             input: Some(whole),
@@ -130,7 +131,7 @@ impl Builder<'_> {
         let (a, dt_bias) = (vector("ssm_a")?, vector("ssm_dt.bias")?);
         let state = self.state(heads * net.size * net.size);
         let mixed = self.value("mixed", inner);
-        self.ops.push(Op::DeltaNet {
+        self.push(op::DeltaNet {
             qkv,
             gates,
             gates_by_key_head,
@@ -146,7 +147,7 @@ impl Builder<'_> {
         let z = self.value("z", inner);
         self.linear(index, read, (None, &[("attn_gate", inner)]), (1.0, Epilogue::Store), z)?;
         let whole = Parts { value: mixed, offset: 0, stride: inner };
-        self.ops.push(Op::Gate {
+        self.push(op::Gate {
             gate: Parts { value: z, offset: 0, stride: inner },
             activation: Some(Activation::Silu),
             input: Some(whole),
