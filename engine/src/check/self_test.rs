@@ -233,7 +233,8 @@ fn cases(blueprint: &Blueprint, kernels: &Kernels) -> Result<Vec<Case>> {
             Op::Norm(op::Norm { out, kind, count, add: added, .. }) => {
                 add(Case::Norm((plan.value(*out).width, *count), *kind, *added));
             }
-            Op::Linear(op::Linear { biases, epilogue, out, .. }) => {
+            Op::Linear(linear) => {
+                let op::Linear { biases, epilogue, out, .. } = linear;
                 let most = match plan.value(*out).rows {
                     Rows::Tokens => sizes.chunk,
                     Rows::Outputs => sizes.outputs,
@@ -246,7 +247,7 @@ fn cases(blueprint: &Blueprint, kernels: &Kernels) -> Result<Vec<Case>> {
                     }
                     other => other,
                 };
-                let all = products::of(&layout, op);
+                let all = products::of(&layout, linear);
                 for (product, tokens) in
                     all.iter().flat_map(|product| [1, 5, TOKENS].map(|tokens| (product, tokens)))
                 {

@@ -89,10 +89,10 @@ pub fn shapes(plan: &Plan, kernels: &Kernels) -> Result<Vec<ProductShape>> {
     let layout = Layout::new(plan, kernels)?;
     let mut shapes = Vec::new();
     for op in &plan.ops {
-        let Op::Linear(op::Linear { out, .. }) = op else { continue };
-        for product in products::of(&layout, op) {
+        let Op::Linear(linear) = op else { continue };
+        for product in products::of(&layout, linear) {
             for count in [Count::One, Count::Few, Count::Many] {
-                if count != Count::One && plan.value(*out).rows == Rows::Outputs {
+                if count != Count::One && plan.value(linear.out).rows == Rows::Outputs {
                     continue;
                 }
                 // Where the kernel does not gate, that which gates and that which does not are both to be measured.

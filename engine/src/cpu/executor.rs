@@ -173,7 +173,7 @@ impl CpuExecutor {
                 self.put(*value, buffer);
                 Ok(())
             }
-            Op::HeadLinear(_) => {
+            Op::HeadLinear(op) => {
                 self.head_linear(op, step);
                 Ok(())
             }
@@ -208,7 +208,7 @@ impl CpuExecutor {
                 self.put(*value, buffer);
                 Ok(())
             }
-            Op::Linear(_) => {
+            Op::Linear(op) => {
                 self.linear(op, step);
                 Ok(())
             }
@@ -225,27 +225,27 @@ impl CpuExecutor {
                 self.put(*out, result);
                 Ok(())
             }
-            Op::Gate(_) => {
+            Op::Gate(op) => {
                 self.gate_parts(op, step);
                 Ok(())
             }
-            Op::Conv(_) => {
+            Op::Conv(op) => {
                 self.conv(op, step);
                 Ok(())
             }
-            Op::Mamba2(_) => {
+            Op::Mamba2(op) => {
                 self.mamba2(op, step);
                 Ok(())
             }
-            Op::DeltaNet(_) => {
+            Op::DeltaNet(op) => {
                 self.delta_net(op, step);
                 Ok(())
             }
-            Op::ExpertsGated(_) => {
+            Op::ExpertsGated(op) => {
                 self.experts_gated(op, step);
                 Ok(())
             }
-            Op::ExpertsDown(_) => {
+            Op::ExpertsDown(op) => {
                 self.experts_down(op, step);
                 Ok(())
             }
@@ -431,11 +431,8 @@ impl CpuExecutor {
         Ok(())
     }
 
-    fn linear(&mut self, op: &Op, step: &PlacedStep) {
-        let &Op::Linear(op::Linear { input, ref weights, ref biases, factor, epilogue, out }) = op
-        else {
-            return;
-        };
+    fn linear(&mut self, op: &op::Linear, step: &PlacedStep) {
+        let &op::Linear { input, ref weights, ref biases, factor, epilogue, out } = op;
         let rows = self.rows(out, step);
         // Gate and up are both needed for an element: their products go to `both` first.
         let to = match epilogue {

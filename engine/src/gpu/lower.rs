@@ -218,8 +218,8 @@ impl<'a> Lowering<'a> {
     }
 
     /// An op's products with their kernels.
-    fn products_of(&self, op: &Op) -> Vec<(Product, ProductKernel)> {
-        let Op::Linear(op::Linear { out, .. }) = op else { return Vec::new() };
+    fn products_of(&self, op: &op::Linear) -> Vec<(Product, ProductKernel)> {
+        let op::Linear { out, .. } = op;
         let count = self.class.count(self.plan().value(*out).rows);
         let with_kernel = |product: Product| {
             let product = product.as_lowered(self.layout, self.kernels, count);
@@ -259,13 +259,14 @@ impl<'a> Lowering<'a> {
             return None;
         }
         let fuses = |op: &Op| {
-            let Op::Linear(op::Linear { input: read, out, .. }) = op else { return false };
+            let Op::Linear(linear) = op else { return false };
+            let op::Linear { input: read, out, .. } = linear;
             let count = self.class.count(self.plan().value(*out).rows);
             // A product must not write what its own norm still reads.
             let (_, written) = op.uses();
             *read == normed
                 && !written.contains(&input)
-                && products::of(self.layout, op).iter().all(|product| {
+                && products::of(self.layout, linear).iter().all(|product| {
                     let shape = product.shape(self.layout, count);
                     // Inputs that are rounded once are normed once.
                     let rounded =
@@ -283,32 +284,29 @@ impl<'a> Lowering<'a> {
             Op::Embed(op::Embed { table, scale, out: value }) => {
                 self.embed(*table, *scale, *value, out)
             }
-            Op::Norm(_) => out.push(self.norm(op)),
-            Op::AddRow(_) => self.add_row(op, out),
+            Op::Norm(op) => out.push(self.norm(op)),
+            Op::AddRow(op) => self.add_row(op, out),
             Op::Scale(op::Scale { value, factor }) => out.push(self.scale(*value, *factor)),
-            Op::HeadLinear(_) => self.head_linear(op, out),
-            Op::NormParts(_) => out.push(self.norm_parts(op)),
-            Op::Linear(_) => self.linear(op, norm, out),
-            Op::QkRopeStore(_) => out.push(self.qk_rope_store(op)?),
-            Op::Attention(_) => self.attention(op, out)?,
-            Op::Route(_) => out.push(self.route(op)),
-            Op::ExpertsGated(_) => self.experts_gated(op, out),
-            Op::ExpertsDown(_) => self.experts_down(op, out),
-            Op::AddGated(_) => out.push(self.add_gated(op)),
-            Op::Gate(_) => out.push(self.gate_parts(op)),
-            Op::Conv(_) => out.push(self.conv(op)),
-            Op::Mamba2(_) => out.push(self.mamba2(op)),
-            Op::DeltaNet(_) => out.push(self.delta_net(op)),
+            Op::HeadLinear(op) => self.head_linear(op, out),
+            Op::NormParts(op) => out.push(self.norm_parts(op)),
+            Op::Linear(op) => self.linear(op, norm, out),
+            Op::QkRopeStore(op) => out.push(self.qk_rope_store(op)?),
+            Op::Attention(op) => self.attention(op, out)?,
+            Op::Route(op) => out.push(self.route(op)),
+            Op::ExpertsGated(op) => self.experts_gated(op, out),
+            Op::ExpertsDown(op) => self.experts_down(op, out),
+            Op::AddGated(op) => out.push(self.add_gated(op)),
+            Op::Gate(op) => out.push(self.gate_parts(op)),
+            Op::Conv(op) => out.push(self.conv(op)),
+            Op::Mamba2(op) => out.push(self.mamba2(op)),
+            Op::DeltaNet(op) => out.push(self.delta_net(op)),
             Op::Softcap(op::Softcap { value, cap }) => out.push(self.softcap(*value, *cap)),
         }
         Ok(())
     }
 
-    fn linear(&self, op: &Op, norm: Option<Norm>, out: &mut Vec<Dispatch>) {
-        let Op::Linear(op::Linear { input, weights, biases, factor, epilogue, out: value }) = op
-        else {
-            return;
-        };
+    fn linear(&self, op: &op::Linear, norm: Option<Norm>, out: &mut Vec<Dispatch>) {
+        let op::Linear { input, weights, biases, factor, epilogue, out: value } = op;
         let bias = self.layout.biases_of(self.plan(), weights, biases);
         let from = Input { value: *input, norm };
         // Once for all the op's products that take bytes, or halves.

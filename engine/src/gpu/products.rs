@@ -2,7 +2,7 @@
 
 use super::choice::{Count, Kernels, ProductShape};
 use super::layout::{Layout, Part};
-use crate::plan::{Epilogue, Op, op};
+use crate::plan::{Epilogue, op};
 
 /// Rows of a buffer that an op multiplies with its input: of several weights where they lie side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +34,9 @@ impl Product {
     }
 }
 
-/// The products of an op; none of any other than [`Op::Linear`].
-pub fn of(layout: &Layout, op: &Op) -> Vec<Product> {
-    let Op::Linear(op::Linear { weights, epilogue, .. }) = op else { return Vec::new() };
+/// The products of an op.
+pub fn of(layout: &Layout, op: &op::Linear) -> Vec<Product> {
+    let op::Linear { weights, epilogue, .. } = op;
     let parts = layout.parts(weights);
     let gated = matches!(epilogue, Epilogue::Gated { .. }) && parts.len() == 1;
     parts.iter().map(|&part| Product { part, gated }).collect()

@@ -10,17 +10,18 @@ impl Reference {
     /// Computes a convolution, Mamba 2 or a delta net; other ops have no state and are left alone.
     pub(super) fn recur(&mut self, op: &Op, tokens: &[StepToken], values: &mut [Vec<Vec<f64>>]) {
         match op {
-            Op::Conv(op::Conv {
-                value,
-                offset,
-                channels,
-                taps,
-                ahead,
-                weight,
-                bias,
-                activation,
-                state,
-            }) => {
+            Op::Conv(conv) => {
+                let op::Conv {
+                    value,
+                    offset,
+                    channels,
+                    taps,
+                    ahead,
+                    weight,
+                    bias,
+                    activation,
+                    state,
+                } = conv;
                 for (token, row) in tokens.iter().zip(&mut values[value.0]) {
                     // The last inputs, the oldest first.
                     let mut before = self.take_state(token, *state);
@@ -40,7 +41,7 @@ impl Reference {
                     self.states.insert((token.sequence, state.0), before);
                 }
                 if *ahead > 0 {
-                    self.look_ahead(op, tokens, &mut values[value.0]);
+                    self.look_ahead(conv, tokens, &mut values[value.0]);
                 }
             }
             Op::Mamba2(op::Mamba2 { value, mamba, a, d, dt_bias, state, out }) => {
@@ -131,21 +132,8 @@ impl Reference {
 
     /// A sequence's state before a token, taken out: zeros at its start.
     /// Moves the sums of a convolution to the tokens `ahead` before; 0 comes after a text's last token.
-    fn look_ahead(&self, op: &Op, tokens: &[StepToken], rows: &mut [Vec<f64>]) {
-        let Op::Conv(op::Conv {
-            offset,
-            channels,
-            taps,
-            ahead,
-            weight,
-            bias,
-            activation,
-            state,
-            ..
-        }) = op
-        else {
-            return;
-        };
+    fn look_ahead(&self, op: &op::Conv, tokens: &[StepToken], rows: &mut [Vec<f64>]) {
+        let op::Conv { offset, channels, taps, ahead, weight, bias, activation, state, .. } = op;
         for (first, token) in tokens.iter().enumerate() {
             let is_of_text = |row: &usize| tokens[*row].sequence == token.sequence;
             if (0..first).any(|row| is_of_text(&row)) {

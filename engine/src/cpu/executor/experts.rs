@@ -2,7 +2,7 @@
 
 use super::{CpuExecutor, Output, PlacedStep, Slots};
 use crate::cpu::math::{activate, exp_each, largest};
-use crate::plan::{Op, ValueId, op};
+use crate::plan::{ValueId, op};
 use crate::spec::LEAST_SUM;
 use crate::spec::weights::WeightId;
 use crate::spec::{Activation, Gating, Routing};
@@ -91,20 +91,9 @@ fn pairs_of_experts(routes: &[f32], routing: &Routing) -> Vec<(usize, Vec<usize>
 }
 
 impl CpuExecutor {
-    pub(super) fn experts_gated(&mut self, op: &Op, step: &PlacedStep) {
-        let Op::ExpertsGated(op::ExpertsGated {
-            input,
-            routes,
-            routing,
-            weights,
-            biases,
-            activation,
-            both,
-            out,
-        }) = op
-        else {
-            return;
-        };
+    pub(super) fn experts_gated(&mut self, op: &op::ExpertsGated, step: &PlacedStep) {
+        let op::ExpertsGated { input, routes, routing, weights, biases, activation, both, out } =
+            op;
         let (used, width) = (routing.used, self.blueprint.plan.value(*out).width / routing.used);
         let pairs = step.tokens.len() * used;
         let by_expert = pairs_of_experts(&self.value(*routes)[..2 * pairs], routing);
@@ -121,20 +110,8 @@ impl CpuExecutor {
         self.put(*both, result);
     }
 
-    pub(super) fn experts_down(&mut self, op: &Op, step: &PlacedStep) {
-        let &Op::ExpertsDown(op::ExpertsDown {
-            input,
-            routes,
-            ref routing,
-            weight,
-            bias,
-            factor,
-            parts,
-            out,
-        }) = op
-        else {
-            return;
-        };
+    pub(super) fn experts_down(&mut self, op: &op::ExpertsDown, step: &PlacedStep) {
+        let &op::ExpertsDown { input, routes, ref routing, weight, bias, factor, parts, out } = op;
         let (used, width) = (routing.used, self.blueprint.plan.value(out).width);
         let pairs = step.tokens.len() * used;
         let by_expert = pairs_of_experts(&self.value(routes)[..2 * pairs], routing);
@@ -156,8 +133,8 @@ impl CpuExecutor {
     }
 
     /// A matrix for each head: as experts, of which every token uses all in order.
-    pub(super) fn head_linear(&mut self, op: &Op, step: &PlacedStep) {
-        let &Op::HeadLinear(op::HeadLinear { input, heads, weight, out }) = op else { return };
+    pub(super) fn head_linear(&mut self, op: &op::HeadLinear, step: &PlacedStep) {
+        let &op::HeadLinear { input, heads, weight, out } = op;
         let rows = self.blueprint.plan.weight(weight).rows / heads;
         let tokens = step.tokens.len();
         let by_expert: Vec<(usize, Vec<usize>)> = (0..heads)

@@ -3,7 +3,7 @@
 
 use super::{CpuExecutor, PlacedStep, Slots};
 use crate::cpu::math::{activate, exp};
-use crate::plan::{Op, Parts, StateId, op};
+use crate::plan::{Parts, StateId, op};
 use crate::spec::Activation;
 
 /// ln(1 + e^x); x itself above 20, as llama.cpp has it.
@@ -32,10 +32,8 @@ impl CpuExecutor {
         std::mem::take(&mut self.states[state.0])
     }
 
-    pub(super) fn gate_parts(&mut self, op: &Op, step: &PlacedStep) {
-        let &Op::Gate(op::Gate { gate, activation, input, shape: (parts, width), out }) = op else {
-            return;
-        };
+    pub(super) fn gate_parts(&mut self, op: &op::Gate, step: &PlacedStep) {
+        let &op::Gate { gate, activation, input, shape: (parts, width), out } = op;
         let strides = |p: Parts| self.blueprint.plan.value(p.value).width;
         let (gate_row, out_row) = (strides(gate), strides(out));
         let input_row = input.map(strides);
@@ -64,21 +62,9 @@ impl CpuExecutor {
         self.put(out.value, result);
     }
 
-    pub(super) fn conv(&mut self, op: &Op, step: &PlacedStep) {
-        let &Op::Conv(op::Conv {
-            value,
-            offset,
-            channels,
-            taps,
-            ahead,
-            weight,
-            bias,
-            activation,
-            state,
-        }) = op
-        else {
-            return;
-        };
+    pub(super) fn conv(&mut self, op: &op::Conv, step: &PlacedStep) {
+        let &op::Conv { value, offset, channels, taps, ahead, weight, bias, activation, state } =
+            op;
         let mut buffer = self.take(value);
         let mut states = self.take_state(state);
         let stride = self.blueprint.plan.value(value).width;
@@ -142,10 +128,8 @@ impl CpuExecutor {
         self.put(value, buffer);
     }
 
-    pub(super) fn mamba2(&mut self, op: &Op, step: &PlacedStep) {
-        let &Op::Mamba2(op::Mamba2 { value, mamba, a, d, dt_bias, state, out }) = op else {
-            return;
-        };
+    pub(super) fn mamba2(&mut self, op: &op::Mamba2, step: &PlacedStep) {
+        let &op::Mamba2 { value, mamba, a, d, dt_bias, state, out } = op;
         let mut result = self.take(out);
         let mut states = self.take_state(state);
         let (inner, n, length) = (mamba.inner(), mamba.state, mamba.head_size);
@@ -189,20 +173,8 @@ impl CpuExecutor {
         self.put(out, result);
     }
 
-    pub(super) fn delta_net(&mut self, op: &Op, step: &PlacedStep) {
-        let &Op::DeltaNet(op::DeltaNet {
-            qkv,
-            gates,
-            gates_by_key_head,
-            net,
-            a,
-            dt_bias,
-            state,
-            out,
-        }) = op
-        else {
-            return;
-        };
+    pub(super) fn delta_net(&mut self, op: &op::DeltaNet, step: &PlacedStep) {
+        let &op::DeltaNet { qkv, gates, gates_by_key_head, net, a, dt_bias, state, out } = op;
         let mut result = self.take(out);
         let mut states = self.take_state(state);
         let (size, heads) = (net.size, net.value_heads);

@@ -6,7 +6,7 @@ use super::{Dispatch, Extent, LANES, Lowering, Resource, Scratch};
 use crate::error::Advice;
 use crate::gpu::choice::{Count, Family, Kernels, MOST_PARTS};
 use crate::kv::{BLOCK, KvType};
-use crate::plan::{KvLayer, Op, Rows, op};
+use crate::plan::{KvLayer, Rows, op};
 use crate::{Error, Result};
 
 /// The most queries of a tile.
@@ -81,11 +81,12 @@ fn unrolled(
 
 impl Lowering<'_> {
     /// Attention in tiles of queries; over long contexts with few tokens in parts that are merged.
-    pub(super) fn attention(&self, op: &Op, dispatches: &mut Vec<Dispatch>) -> Result<()> {
-        let &Op::Attention(op::Attention { qkv, layer, scale, softcap, sinks, causal, out }) = op
-        else {
-            return Ok(());
-        };
+    pub(super) fn attention(
+        &self,
+        op: &op::Attention,
+        dispatches: &mut Vec<Dispatch>,
+    ) -> Result<()> {
+        let &op::Attention { qkv, layer, scale, softcap, sinks, causal, out } = op;
         let kv = self.plan().kv_layer(layer);
         if !(kv.key_length.is_multiple_of(8) && kv.value_length.is_multiple_of(8)) {
             let (keys, values) = (kv.key_length, kv.value_length);

@@ -4,7 +4,7 @@ use shaders::Variant;
 
 use super::{Dispatch, Extent, GROUP, LANES, Lowering, Resource, Scratch, activated};
 use crate::error::Advice;
-use crate::plan::{Op, RowOf, Rows, ValueId, op};
+use crate::plan::{RowOf, Rows, ValueId, op};
 use crate::spec::rope::RopeStyle;
 use crate::spec::weights::WeightId;
 use crate::spec::{Activation, NormKind};
@@ -75,11 +75,8 @@ impl Lowering<'_> {
         Shares { lanes, each, ragged: !(count as u32).is_multiple_of(lanes) }
     }
 
-    pub(super) fn norm(&self, op: &Op) -> Dispatch {
-        let &Op::Norm(op::Norm { input, kind, weight, bias, epsilon, count, add, out: value }) = op
-        else {
-            unreachable!("called for norms")
-        };
+    pub(super) fn norm(&self, op: &op::Norm) -> Dispatch {
+        let &op::Norm { input, kind, weight, bias, epsilon, count, add, out: value } = op;
         let to = self.plan().value(value);
         let gather = to.rows == Rows::Outputs;
         let halves = self.norms_to_halves(value);
@@ -123,21 +120,9 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn norm_parts(&self, op: &Op) -> Dispatch {
-        let &Op::NormParts(op::NormParts {
-            value,
-            offset,
-            parts,
-            width,
-            stride,
-            kind,
-            weight,
-            epsilon,
-            count,
-        }) = op
-        else {
-            unreachable!("called for norms of parts")
-        };
+    pub(super) fn norm_parts(&self, op: &op::NormParts) -> Dispatch {
+        let &op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon, count } =
+            op;
         let of_value = self.plan().value(value);
         let mut bindings = vec![("values", Resource::Value(value))];
         let mut factor_stride = 0;
@@ -171,8 +156,8 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn qk_rope_store(&self, op: &Op) -> Result<Dispatch> {
-        let &Op::QkRopeStore(op::QkRopeStore {
+    pub(super) fn qk_rope_store(&self, op: &op::QkRopeStore) -> Result<Dispatch> {
+        let &op::QkRopeStore {
             qkv,
             v,
             layer,
@@ -184,10 +169,7 @@ impl Lowering<'_> {
             turn_from,
             store,
             temperature,
-        }) = op
-        else {
-            unreachable!("called for rope")
-        };
+        } = op;
         let kv = self.plan().kv_layer(layer);
         let longest = kv.key_length.max(kv.value_length);
         if longest > LONGEST_HEAD {
@@ -268,10 +250,8 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn add_gated(&self, op: &Op) -> Dispatch {
-        let &Op::AddGated(op::AddGated { gate, activation, input, factor, out }) = op else {
-            unreachable!("called for gated sums")
-        };
+    pub(super) fn add_gated(&self, op: &op::AddGated) -> Dispatch {
+        let &op::AddGated { gate, activation, input, factor, out } = op;
         let width4 = self.plan().value(out).width as u32 / 4;
         Dispatch {
             variant: activated(Variant::new("add_gated"), activation).constant("LANES", LANES),
@@ -297,8 +277,8 @@ impl Lowering<'_> {
     }
 
     /// Rows of a table added: the kernel of embeddings, which takes the table in pieces too.
-    pub(super) fn add_row(&self, op: &Op, out: &mut Vec<Dispatch>) {
-        let &Op::AddRow(op::AddRow { table, row, scale, out: value }) = op else { return };
+    pub(super) fn add_row(&self, op: &op::AddRow, out: &mut Vec<Dispatch>) {
+        let &op::AddRow { table, row, scale, out: value } = op;
         let first = out.len();
         self.embed(table, scale, value, out);
         for dispatch in &mut out[first..] {

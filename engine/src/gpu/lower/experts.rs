@@ -9,7 +9,7 @@ use super::{
 use crate::executor::Precision;
 use crate::gpu::choice::{Count, Kernels};
 use crate::gpu::layout::{Part, VectorId};
-use crate::plan::{Op, Rows, ValueId, op};
+use crate::plan::{Rows, ValueId, op};
 use crate::spec::{Gating, Routing};
 
 /// Rows of a workgroup for few tokens.
@@ -52,10 +52,8 @@ struct Product<'a> {
 }
 
 impl Lowering<'_> {
-    pub(super) fn route(&self, op: &Op) -> Dispatch {
-        let Op::Route(op::Route { logits, bias, routing, scales, out }) = op else {
-            unreachable!("called for routes")
-        };
+    pub(super) fn route(&self, op: &op::Route) -> Dispatch {
+        let op::Route { logits, bias, routing, scales, out } = op;
         let mut bindings =
             vec![("logits", Resource::Value(*logits)), ("out", Resource::Value(*out))];
         if let Some(bias) = bias {
@@ -89,8 +87,8 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn experts_gated(&self, op: &Op, out: &mut Vec<Dispatch>) {
-        let &Op::ExpertsGated(op::ExpertsGated {
+    pub(super) fn experts_gated(&self, op: &op::ExpertsGated, out: &mut Vec<Dispatch>) {
+        let &op::ExpertsGated {
             input,
             routes,
             ref routing,
@@ -99,10 +97,7 @@ impl Lowering<'_> {
             activation,
             both,
             out: value,
-        }) = op
-        else {
-            return;
-        };
+        } = op;
         let bias = self.layout.biases_of(self.plan(), weights, biases);
         let parts = self.layout.parts(weights);
         let width = self.plan().value(value).width / routing.used;
@@ -155,8 +150,8 @@ impl Lowering<'_> {
         out.push(self.gate(activation, both, value, routing.used, pairs));
     }
 
-    pub(super) fn experts_down(&self, op: &Op, out: &mut Vec<Dispatch>) {
-        let &Op::ExpertsDown(op::ExpertsDown {
+    pub(super) fn experts_down(&self, op: &op::ExpertsDown, out: &mut Vec<Dispatch>) {
+        let &op::ExpertsDown {
             input,
             routes,
             ref routing,
@@ -165,10 +160,7 @@ impl Lowering<'_> {
             factor,
             parts: products,
             out: value,
-        }) = op
-        else {
-            return;
-        };
+        } = op;
         let bias = self.layout.biases_of(self.plan(), &[weight], &[bias]);
         let width = self.plan().value(value).width;
         let many = self.class.tokens == Count::Many;
@@ -226,10 +218,8 @@ impl Lowering<'_> {
     }
 
     /// A matrix for each head: as experts, of which every token uses all in order.
-    pub(super) fn head_linear(&self, op: &Op, out: &mut Vec<Dispatch>) {
-        let &Op::HeadLinear(op::HeadLinear { input, heads, weight, out: value }) = op else {
-            return;
-        };
+    pub(super) fn head_linear(&self, op: &op::HeadLinear, out: &mut Vec<Dispatch>) {
+        let &op::HeadLinear { input, heads, weight, out: value } = op;
         let rows = self.plan().weight(weight).rows / heads;
         let routing = &Routing {
             count: heads,

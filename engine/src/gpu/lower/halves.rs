@@ -20,10 +20,11 @@ impl Lowering<'_> {
 
     /// Whether all products of an op are of halves of `input`, row by row.
     fn takes_halves(&self, op: &Op, input: ValueId) -> bool {
-        let Op::Linear(op::Linear { input: of, out, .. }) = op else { return false };
+        let Op::Linear(linear) = op else { return false };
+        let op::Linear { input: of, out, .. } = linear;
         *of == input
             && self.plan().value(*out).rows == self.plan().value(input).rows
-            && self.products_of(op).iter().all(|(_, kernel)| kernel.takes_halves())
+            && self.products_of(linear).iter().all(|(_, kernel)| kernel.takes_halves())
     }
 
     /// Where the dispatches from `first` on begin by rounding what the one before made of gate and up, and nothing else

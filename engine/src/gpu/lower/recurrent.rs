@@ -3,7 +3,7 @@
 use shaders::Variant;
 
 use super::{Dispatch, Extent, LANES, Lowering, Resource, Scratch, activated};
-use crate::plan::{Op, Parts, Rows, op};
+use crate::plan::{Parts, Rows, op};
 
 impl Lowering<'_> {
     fn vector_named(
@@ -14,10 +14,8 @@ impl Lowering<'_> {
         (name, Resource::Vector(self.layout.vector_of(self.plan(), id)))
     }
 
-    pub(super) fn gate_parts(&self, op: &Op) -> Dispatch {
-        let &Op::Gate(op::Gate { gate, activation, input, shape: (parts, width), out }) = op else {
-            unreachable!("called for products of parts")
-        };
+    pub(super) fn gate_parts(&self, op: &op::Gate) -> Dispatch {
+        let &op::Gate { gate, activation, input, shape: (parts, width), out } = op;
         let row = |p: Parts| self.plan().value(p.value).width as u32;
         let mut variant = Variant::new("gate_parts").constant("LANES", LANES);
         if let Some(activation) = activation {
@@ -61,21 +59,9 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn conv(&self, op: &Op) -> Dispatch {
-        let &Op::Conv(op::Conv {
-            value,
-            offset,
-            channels,
-            taps,
-            ahead,
-            weight,
-            bias,
-            activation,
-            state,
-        }) = op
-        else {
-            unreachable!("called for convolutions")
-        };
+    pub(super) fn conv(&self, op: &op::Conv) -> Dispatch {
+        let &op::Conv { value, offset, channels, taps, ahead, weight, bias, activation, state } =
+            op;
         let mut variant = Variant::new("conv")
             .define_if(bias.is_some(), "BIAS")
             .define_if(activation.is_some(), "ACTIVATED")
@@ -113,10 +99,8 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn mamba2(&self, op: &Op) -> Dispatch {
-        let &Op::Mamba2(op::Mamba2 { value, mamba, a, d, dt_bias, state, out }) = op else {
-            unreachable!("called for Mamba 2")
-        };
+    pub(super) fn mamba2(&self, op: &op::Mamba2) -> Dispatch {
+        let &op::Mamba2 { value, mamba, a, d, dt_bias, state, out } = op;
         Dispatch {
             variant: Variant::new("mamba2").constant("LANES", LANES),
             bindings: vec![
@@ -140,20 +124,8 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn delta_net(&self, op: &Op) -> Dispatch {
-        let &Op::DeltaNet(op::DeltaNet {
-            qkv,
-            gates,
-            gates_by_key_head,
-            net,
-            a,
-            dt_bias,
-            state,
-            out,
-        }) = op
-        else {
-            unreachable!("called for delta nets")
-        };
+    pub(super) fn delta_net(&self, op: &op::DeltaNet) -> Dispatch {
+        let &op::DeltaNet { qkv, gates, gates_by_key_head, net, a, dt_bias, state, out } = op;
         Dispatch {
             variant: Variant::new("delta_net")
                 .define_if(net.grouped, "GROUPED")
