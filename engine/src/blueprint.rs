@@ -219,8 +219,7 @@ mod tests {
     fn names(plan: &Plan) -> Vec<Vec<String>> {
         let name = |id: &_| plan.weight(*id).name.clone();
         let of_op = |op: &crate::plan::Op| {
-            let matrices = op.matrices().into_iter().flat_map(|(ids, _)| ids.to_vec());
-            matrices.chain(op.vectors()).map(|id| name(&id)).collect()
+            op.matrices().0.into_iter().chain(op.vectors()).map(|id| name(&id)).collect()
         };
         plan.ops.iter().map(of_op).collect()
     }

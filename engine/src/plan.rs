@@ -10,6 +10,7 @@ mod operands;
 
 pub use liveness::{Buffers, place};
 pub use op::{Epilogue, KvLayerId, Op, Parts, RopeId, RowOf, StateId, ValueId};
+pub use operands::{Id, Operand, Role};
 
 use crate::Result;
 use crate::kv::KvType;

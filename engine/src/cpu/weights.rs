@@ -99,6 +99,6 @@ impl CpuWeights {
 fn vector_weights(plan: &Plan) -> Vec<WeightId> {
     plan.ops
         .iter()
-        .flat_map(|op| op.vectors().into_iter().chain(op.biases().1.iter().flatten().copied()))
+        .flat_map(|op| op.vectors().into_iter().chain(op.biases().into_iter().flatten()))
         .collect()
 }

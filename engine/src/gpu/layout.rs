@@ -108,16 +108,17 @@ impl Layout {
         };
         let limit = usize::try_from(kernels.adapter.max_binding_bytes).unwrap_or(usize::MAX);
         for op in &plan.ops {
-            for (weights, experts) in op.matrices() {
-                layout.matrix(plan, weights, experts, limit)?;
+            let (weights, experts) = op.matrices();
+            if !weights.is_empty() {
+                layout.matrix(plan, &weights, experts, limit)?;
             }
             for weight in op.vectors() {
                 layout.vector(plan, &[Some(weight)], &[0]);
             }
-            let (weights, biases) = op.biases();
+            let biases = op.biases();
             if biases.iter().any(Option::is_some) {
                 let rows: Vec<_> = weights.iter().map(|&w| plan.weight(w).rows).collect();
-                layout.vector(plan, biases, &rows);
+                layout.vector(plan, &biases, &rows);
             }
         }
         Ok(layout)

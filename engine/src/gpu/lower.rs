@@ -205,7 +205,7 @@ impl<'a> Lowering<'a> {
                 fused = Some(norm);
                 continue;
             }
-            let norm = fused.filter(|(normed, _)| op.uses().0.contains(normed));
+            let norm = fused.filter(|(normed, _)| op.reads(*normed));
             self.op(op, norm.map(|(_, norm)| norm), &mut dispatches)?;
             for dispatch in &mut dispatches[first..] {
                 dispatch.op = index;
@@ -244,11 +244,11 @@ impl<'a> Lowering<'a> {
         else {
             return None;
         };
-        let reads = |op: &&Op| op.uses().0.contains(&normed);
+        let reads = |op: &&Op| op.reads(normed);
         let products = self.plan().ops[index + 1..].iter().take_while(reads).count();
         let readers = self.plan().ops.iter().filter(reads).count();
         // Where nobody wants `input` any more, the second product may be written over it.
-        let lives = |op: &Op| op.uses().0.contains(&input);
+        let lives = |op: &Op| op.reads(input);
         if products == 0
             || (products > 1 && !self.plan().ops[index + 1 + products..].iter().any(lives))
             || readers != products
@@ -282,7 +282,7 @@ impl<'a> Lowering<'a> {
     fn op(&self, op: &Op, norm: Option<Norm>, out: &mut Vec<Dispatch>) -> Result<()> {
         match op {
             Op::Embed(op::Embed { table, scale, out: value }) => {
-                self.embed(*table, *scale, *value, out)
+                self.embed(*table, *scale, *value, out);
             }
             Op::Norm(op) => out.push(self.norm(op)),
             Op::AddRow(op) => self.add_row(op, out),

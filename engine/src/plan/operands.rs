@@ -1,99 +1,265 @@
-//! What ops read and write.
+//! What ops read and write: one list an op, from which everything that must know follows: lifetimes, layouts, probes.
 
-use super::op::{self, Epilogue, Op, ValueId};
+use super::op::{Epilogue, Op, Parts, StateId, ValueId};
 use crate::spec::weights::WeightId;
+
+/// What an op does with what an operand names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Reads a value.
+    Reads,
+    /// Writes all of a value, whatever it held.
+    Writes,
+    /// Reads a value and writes it, or leaves parts of it as they are.
+    Changes,
+    /// Multiplies rows with a matrix, of so many experts' rows (else 1), or takes rows of it. Several should lie side by side.
+    Matrix(usize),
+    /// Adds a vector to what comes of a matrix: of the matrix with the same place among the op's.
+    Bias,
+    /// Takes a weight for a vector of floats.
+    Vector,
+    /// Reads a state and writes it.
+    State,
+}
+
+/// What an operand names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Id {
+    /// A value.
+    Value(ValueId),
+    /// A weight.
+    Weight(WeightId),
+    /// A state.
+    State(StateId),
+}
+
+/// An operand of an op.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operand {
+    /// What is done with it.
+    pub role: Role,
+    /// Its place among those of its field.
+    pub place: usize,
+    /// What it names.
+    pub id: Id,
+}
+
+/// Fields that name things.
+trait Names {
+    /// Calls `f` with the place of each among the field's, and what it names.
+    fn each(&self, f: &mut dyn FnMut(usize, Id));
+
+    /// The same; what is named becomes what `f` answers.
+    fn rename(&mut self, f: &mut dyn FnMut(Id) -> Id);
+}
+
+macro_rules! names {
+    ($($name:ident $id:ident)*) => {
+        $(impl Names for $name {
+            fn each(&self, f: &mut dyn FnMut(usize, Id)) {
+                f(0, Id::$id(*self));
+            }
+
+            fn rename(&mut self, f: &mut dyn FnMut(Id) -> Id) {
+                if let Id::$id(id) = f(Id::$id(*self)) {
+                    *self = id;
+                }
+            }
+        })*
+    };
+}
+
+names! { ValueId Value WeightId Weight StateId State }
+
+impl Names for Parts {
+    fn each(&self, f: &mut dyn FnMut(usize, Id)) {
+        self.value.each(f);
+    }
+
+    fn rename(&mut self, f: &mut dyn FnMut(Id) -> Id) {
+        self.value.rename(f);
+    }
+}
+
+impl Names for Epilogue {
+    fn each(&self, f: &mut dyn FnMut(usize, Id)) {
+        if let Epilogue::Gated { both, .. } = self {
+            both.each(f);
+        }
+    }
+
+    fn rename(&mut self, f: &mut dyn FnMut(Id) -> Id) {
+        if let Epilogue::Gated { both, .. } = self {
+            both.rename(f);
+        }
+    }
+}
+
+impl<T: Names> Names for Option<T> {
+    fn each(&self, f: &mut dyn FnMut(usize, Id)) {
+        if let Some(one) = self {
+            one.each(f);
+        }
+    }
+
+    fn rename(&mut self, f: &mut dyn FnMut(Id) -> Id) {
+        if let Some(one) = self {
+            one.rename(f);
+        }
+    }
+}
+
+impl<T: Names> Names for Vec<T> {
+    fn each(&self, f: &mut dyn FnMut(usize, Id)) {
+        for (place, one) in self.iter().enumerate() {
+            one.each(&mut |_, id| f(place, id));
+        }
+    }
+
+    fn rename(&mut self, f: &mut dyn FnMut(Id) -> Id) {
+        for one in self {
+            one.rename(f);
+        }
+    }
+}
+
+/// The operands of each op: fields with their roles, in the order in which they are used.
+macro_rules! operands {
+    ($($op:ident($it:pat) { $($field:ident: $role:expr),* $(,)? })*) => {
+        impl Op {
+            /// Calls `f` with what the op reads and writes, in the order in which it does.
+            pub fn each_operand(&self, f: &mut dyn FnMut(Operand)) {
+                match self {
+                    $(Op::$op(op) => {
+                        let $it = op;
+                        $({
+                            let role = $role;
+                            op.$field.each(&mut |place, id| f(Operand { role, place, id }));
+                        })*
+                    })*
+                }
+            }
+
+            /// The op over other ids: what `new` makes of each.
+            #[must_use]
+            pub fn renumbered(&self, new: &mut dyn FnMut(Id) -> Id) -> Self {
+                let mut renumbered = self.clone();
+                match &mut renumbered {
+                    $(Op::$op(op) => {
+                        $(op.$field.rename(new);)*
+                    })*
+                }
+                renumbered
+            }
+        }
+    };
+}
+
+operands! {
+    Embed(_) { table: Role::Matrix(1), out: Role::Writes }
+    Norm(op) { input: Role::Reads, weight: Role::Vector, bias: Role::Vector, out: if op.add { Role::Changes } else { Role::Writes } }
+    AddRow(_) { table: Role::Matrix(1), out: Role::Changes }
+    Scale(_) { value: Role::Changes }
+    HeadLinear(op) { input: Role::Reads, weight: Role::Matrix(op.heads), out: Role::Writes }
+    NormParts(_) { value: Role::Changes, weight: Role::Vector }
+    Linear(op) {
+        input: Role::Reads,
+        weights: Role::Matrix(1),
+        biases: Role::Bias,
+        epilogue: Role::Writes,
+        out: if op.epilogue == Epilogue::AddTo { Role::Changes } else { Role::Writes },
+    }
+    QkRopeStore(_) { qkv: Role::Changes, v: Role::Reads, q_norm: Role::Vector, k_norm: Role::Vector }
+    Attention(_) { qkv: Role::Reads, sinks: Role::Vector, out: Role::Writes }
+    Route(_) { logits: Role::Reads, bias: Role::Vector, scales: Role::Vector, out: Role::Writes }
+    ExpertsGated(op) {
+        input: Role::Reads,
+        routes: Role::Reads,
+        weights: Role::Matrix(op.routing.count),
+        biases: Role::Bias,
+        both: Role::Writes,
+        out: Role::Writes,
+    }
+    ExpertsDown(op) {
+        input: Role::Reads,
+        routes: Role::Reads,
+        weight: Role::Matrix(op.routing.count),
+        bias: Role::Bias,
+        parts: Role::Writes,
+        out: Role::Changes,
+    }
+    AddGated(_) { gate: Role::Reads, input: Role::Reads, out: Role::Changes }
+    Gate(_) { gate: Role::Reads, input: Role::Reads, out: Role::Changes }
+    Conv(_) { value: Role::Changes, weight: Role::Vector, bias: Role::Vector, state: Role::State }
+    Mamba2(_) { value: Role::Reads, a: Role::Vector, d: Role::Vector, dt_bias: Role::Vector, state: Role::State, out: Role::Writes }
+    DeltaNet(_) {
+        qkv: Role::Reads,
+        gates: Role::Reads,
+        a: Role::Vector,
+        dt_bias: Role::Vector,
+        state: Role::State,
+        out: Role::Writes,
+    }
+    Softcap(_) { value: Role::Changes }
+}
 
 impl Op {
     /// The values that the op reads, and those that it writes (in-place ones are in both).
     pub fn uses(&self) -> (Vec<ValueId>, Vec<ValueId>) {
-        match *self {
-            Op::Embed(op::Embed { out, .. }) => (vec![], vec![out]),
-            Op::Norm(op::Norm { input, add, out, .. }) => {
-                (if add { vec![input, out] } else { vec![input] }, vec![out])
+        let (mut reads, mut writes) = (Vec::new(), Vec::new());
+        self.each_operand(&mut |Operand { role, id, .. }| {
+            let Id::Value(id) = id else { return };
+            if matches!(role, Role::Reads | Role::Changes) {
+                reads.push(id);
             }
-            Op::Linear(op::Linear { input, epilogue, out, .. }) => match epilogue {
-                Epilogue::Store | Epilogue::Activated(_) => (vec![input], vec![out]),
-                Epilogue::AddTo => (vec![input, out], vec![out]),
-                Epilogue::Gated { both, .. } => (vec![input], vec![both, out]),
-            },
-            Op::QkRopeStore(op::QkRopeStore { qkv, v, .. }) => {
-                (std::iter::once(qkv).chain(v).collect(), vec![qkv])
+            if matches!(role, Role::Writes | Role::Changes) {
+                writes.push(id);
             }
-            Op::Attention(op::Attention { qkv, out, .. }) => (vec![qkv], vec![out]),
-            Op::NormParts(op::NormParts { value, .. })
-            | Op::Softcap(op::Softcap { value, .. })
-            | Op::Scale(op::Scale { value, .. }) => (vec![value], vec![value]),
-            Op::AddRow(op::AddRow { out, .. }) => (vec![out], vec![out]),
-            Op::HeadLinear(op::HeadLinear { input, out, .. }) => (vec![input], vec![out]),
-            Op::Route(op::Route { logits, out, .. }) => (vec![logits], vec![out]),
-            Op::ExpertsGated(op::ExpertsGated { input, routes, both, out, .. }) => {
-                (vec![input, routes], vec![both, out])
-            }
-            Op::ExpertsDown(op::ExpertsDown { input, routes, parts, out, .. }) => {
-                (vec![input, routes, out], vec![parts, out])
-            }
-            Op::AddGated(op::AddGated { gate, input, out, .. }) => {
-                (vec![gate, input, out], vec![out])
-            }
-            // Parts of `out` that are not written stay: it is read too.
-            Op::Gate(op::Gate { gate, input, out, .. }) => (
-                [Some(gate), input, Some(out)].into_iter().flatten().map(|p| p.value).collect(),
-                vec![out.value],
-            ),
-            Op::Conv(op::Conv { value, .. }) => (vec![value], vec![value]),
-            Op::Mamba2(op::Mamba2 { value, out, .. }) => (vec![value], vec![out]),
-            Op::DeltaNet(op::DeltaNet { qkv, gates, out, .. }) => (vec![qkv, gates], vec![out]),
-        }
+        });
+        (reads, writes)
     }
 
-    /// The matrices that rows are multiplied with, and how many experts' rows they are (else 1); those of a list
-    /// should lie side by side.
-    pub fn matrices(&self) -> Vec<(&[WeightId], usize)> {
-        match self {
-            Op::Embed(op::Embed { table, .. }) | Op::AddRow(op::AddRow { table, .. }) => {
-                vec![(std::slice::from_ref(table), 1)]
+    /// Whether the op reads a value.
+    pub fn reads(&self, value: ValueId) -> bool {
+        let mut found = false;
+        self.each_operand(&mut |Operand { role, id, .. }| {
+            let reads = matches!(role, Role::Reads | Role::Changes);
+            found |= reads && id == Id::Value(value);
+        });
+        found
+    }
+
+    /// The matrices that rows are multiplied with, which should lie side by side, and how many experts' rows they are (else 1).
+    pub fn matrices(&self) -> (Vec<WeightId>, usize) {
+        let (mut all, mut experts) = (Vec::new(), 1);
+        self.each_operand(&mut |Operand { role, id, .. }| {
+            if let (Role::Matrix(of), Id::Weight(id)) = (role, id) {
+                all.push(id);
+                experts = of;
             }
-            Op::HeadLinear(op::HeadLinear { weight, heads, .. }) => {
-                vec![(std::slice::from_ref(weight), *heads)]
-            }
-            Op::Linear(op::Linear { weights, .. }) => vec![(weights, 1)],
-            Op::ExpertsGated(op::ExpertsGated { weights, routing, .. }) => {
-                vec![(weights, routing.count)]
-            }
-            Op::ExpertsDown(op::ExpertsDown { weight, routing, .. }) => {
-                vec![(std::slice::from_ref(weight), routing.count)]
-            }
-            _ => vec![],
-        }
+        });
+        (all, experts)
     }
 
     /// The weights used as vectors of floats, but for biases.
     pub fn vectors(&self) -> Vec<WeightId> {
-        match *self {
-            Op::Norm(op::Norm { weight, bias, .. }) | Op::Conv(op::Conv { weight, bias, .. }) => {
-                std::iter::once(weight).chain(bias).collect()
+        let mut all = Vec::new();
+        self.each_operand(&mut |Operand { role, id, .. }| {
+            if let (Role::Vector, Id::Weight(id)) = (role, id) {
+                all.push(id);
             }
-            Op::NormParts(op::NormParts { weight, .. }) => weight.into_iter().collect(),
-            Op::QkRopeStore(op::QkRopeStore { q_norm, k_norm, .. }) => {
-                q_norm.into_iter().chain(k_norm).collect()
-            }
-            Op::Attention(op::Attention { sinks, .. }) => sinks.into_iter().collect(),
-            Op::Route(op::Route { bias, scales, .. }) => bias.into_iter().chain(scales).collect(),
-            Op::Mamba2(op::Mamba2 { a, d, dt_bias, .. }) => vec![a, d, dt_bias],
-            Op::DeltaNet(op::DeltaNet { a, dt_bias, .. }) => vec![a, dt_bias],
-            _ => vec![],
-        }
+        });
+        all
     }
 
-    /// The matrices that have biases, and these, one for each matrix.
-    pub fn biases(&self) -> (&[WeightId], &[Option<WeightId>]) {
-        match self {
-            Op::Linear(op::Linear { weights, biases, .. })
-            | Op::ExpertsGated(op::ExpertsGated { weights, biases, .. }) => (weights, biases),
-            Op::ExpertsDown(op::ExpertsDown { weight, bias, .. }) => {
-                (std::slice::from_ref(weight), std::slice::from_ref(bias))
+    /// The bias of each of the [`Op::matrices`], where it has one.
+    pub fn biases(&self) -> Vec<Option<WeightId>> {
+        let mut all = vec![None; self.matrices().0.len()];
+        self.each_operand(&mut |Operand { role, place, id }| {
+            if let (Role::Bias, Id::Weight(id)) = (role, id) {
+                all[place] = Some(id);
             }
-            _ => (&[], &[]),
-        }
+        });
+        all
     }
 }

@@ -6,7 +6,7 @@ use super::{Probe, Weights, floats, sizes, value};
 use crate::Result;
 use crate::blueprint::Sizes;
 use crate::kv::KvType;
-use crate::plan::{Op, Parts, Plan, StateId, ValueId, op};
+use crate::plan::{Id, Op, Plan, StateId, ValueId, op};
 use crate::spec::weights::{Weight, WeightId};
 
 /// The most rows of a table that are kept.
@@ -44,53 +44,31 @@ impl<T: Copy + PartialEq> Renumbered<T> {
 impl OpCase {
     /// An op of a plan; none for those that have cases of their own.
     pub fn of(plan: &Plan, op: &Op, tokens: usize) -> Option<Self> {
-        let mut op = op.clone();
+        // The others' cases are LinearCase, ExpertsCase, AttentionCase and those of norms and embeddings.
+        let is_small = matches!(
+            op,
+            Op::Scale(_)
+                | Op::Softcap(_)
+                | Op::AddRow(_)
+                | Op::HeadLinear(_)
+                | Op::NormParts(_)
+                | Op::AddGated(_)
+                | Op::Gate(_)
+                | Op::Conv(_)
+                | Op::Mamba2(_)
+                | Op::DeltaNet(_)
+        );
+        if !is_small {
+            return None;
+        }
         let mut values = Renumbered::<ValueId>(Vec::new());
         let mut weights = Renumbered::<WeightId>(Vec::new());
         let mut states = Renumbered::<StateId>(Vec::new());
-        let mut v = |id: &mut ValueId| *id = ValueId(values.number(*id));
-        let mut w = |id: &mut WeightId| *id = WeightId(weights.number(*id));
-        let mut s = |id: &mut StateId| *id = StateId(states.number(*id));
-        match &mut op {
-            Op::Scale(op::Scale { value, .. }) | Op::Softcap(op::Softcap { value, .. }) => v(value),
-            Op::AddRow(op::AddRow { table, out, .. }) => {
-                w(table);
-                v(out);
-            }
-            Op::HeadLinear(op::HeadLinear { input, weight, out, .. }) => {
-                w(weight);
-                v(input);
-                v(out);
-            }
-            Op::NormParts(op::NormParts { value, weight, .. }) => {
-                weight.iter_mut().for_each(w);
-                v(value);
-            }
-            Op::AddGated(op::AddGated { gate, input, out, .. }) => {
-                [gate, input, out].into_iter().for_each(v)
-            }
-            Op::Gate(op::Gate { gate, input, out, .. }) => {
-                let parts = [Some(gate), input.as_mut(), Some(out)];
-                parts.into_iter().flatten().for_each(|Parts { value, .. }| v(value));
-            }
-            Op::Conv(op::Conv { value, weight, bias, state, .. }) => {
-                w(weight);
-                bias.iter_mut().for_each(w);
-                v(value);
-                s(state);
-            }
-            Op::Mamba2(op::Mamba2 { value, a, d, dt_bias, state, out, .. }) => {
-                [a, d, dt_bias].into_iter().for_each(w);
-                [value, out].into_iter().for_each(v);
-                s(state);
-            }
-            Op::DeltaNet(op::DeltaNet { qkv, gates, a, dt_bias, state, out, .. }) => {
-                [a, dt_bias].into_iter().for_each(w);
-                [qkv, gates, out].into_iter().for_each(v);
-                s(state);
-            }
-            _ => return None,
-        }
+        let op = op.renumbered(&mut |id| match id {
+            Id::Value(id) => Id::Value(ValueId(values.number(id))),
+            Id::Weight(id) => Id::Weight(WeightId(weights.number(id))),
+            Id::State(id) => Id::State(StateId(states.number(id))),
+        });
         let is_table = matches!(op, Op::AddRow(_));
         let shape = |id: &WeightId| {
             let Weight { format, columns, rows, .. } = *plan.weight(*id);

@@ -12,7 +12,7 @@ impl Lowering<'_> {
         let is_norm =
             |op: &Op| matches!(*op, Op::Norm(op::Norm { out, add: false, .. }) if out == normed);
         let Some(index) = self.plan().ops.iter().position(is_norm) else { return false };
-        let reads = |op: &&Op| op.uses().0.contains(&normed);
+        let reads = |op: &&Op| op.reads(normed);
         let products = self.plan().ops[index + 1..].iter().take_while(reads);
         let count = products.clone().filter(|op| self.takes_halves(op, normed)).count();
         count > 0 && count == self.plan().ops.iter().filter(reads).count()
@@ -39,7 +39,7 @@ impl Lowering<'_> {
         };
         let value = bound(gate, "out")?;
         let Resource::Value(id) = value else { return None };
-        let readers = self.plan().ops.iter().filter(|op| op.uses().0.contains(&id)).count();
+        let readers = self.plan().ops.iter().filter(|op| op.reads(id)).count();
         if (gate.variant.kernel, rounding.variant.kernel) != ("gate", "round_halves")
             || bound(rounding, "input") != Some(value)
             || readers != 1
