@@ -11,11 +11,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use engine::cpu::default_threads;
-use engine::executor::Precision;
-use engine::kv::KvType;
-use engine::spec::ModelFile;
-use engine::{ContextOptions, Device, synthetic};
+use engine::KvType;
+use engine::ModelFile;
+use engine::Precision;
+use engine::internals::cpu::default_threads;
+use engine::internals::synthetic;
+use engine::{ContextOptions, Device};
 use serde_json::{Value, json};
 
 use crate::models::ModelName;
@@ -316,7 +317,10 @@ fn wanted_devices(given: &[String]) -> Result<Vec<Wanted>> {
         return Ok(vec![Wanted::from_option(None)?]);
     }
     let known: Vec<String> = if given.iter().any(|text| text.contains([',', '/'])) {
-        engine::gpu::list().into_iter().map(|adapter| adapter.name.to_lowercase()).collect()
+        engine::internals::gpu::list()
+            .into_iter()
+            .map(|adapter| adapter.name.to_lowercase())
+            .collect()
     } else {
         Vec::new()
     };

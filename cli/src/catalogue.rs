@@ -74,7 +74,7 @@ pub fn find(name: &str) -> Result<Option<Entry>> {
 
 /// Where fetched models lie: in the engine's cache folder.
 fn folder() -> Result<PathBuf> {
-    let folder = engine::cache::folder();
+    let folder = engine::internals::cache::folder();
     Ok(folder.context("no place for models: set ENGINE_HOME to a folder")?.join("models"))
 }
 

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use engine::cpu::{self, InstructionSet};
-use engine::gpu::{AdapterInfo, list};
+use engine::internals::cpu::{self, InstructionSet};
+use engine::internals::gpu::{AdapterInfo, list};
 use serde_json::{Value, json};
 
 use crate::{options, output};
@@ -105,7 +105,7 @@ fn features(adapter: &AdapterInfo) -> Vec<String> {
 }
 
 /// wgpu's features by the engine's door.
-use engine::gpu::adapter::Features as wgpu_features;
+use engine::internals::gpu::adapter::Features as wgpu_features;
 
 fn describe(adapter: &AdapterInfo) -> Value {
     let limits = &adapter.limits;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use engine::embed::{dimensions, embed, normalized};
-use engine::tokenizer::EncodeOptions;
+use engine::EncodeOptions;
+use engine::internals::embed::{dimensions, embed, normalized};
 use engine::{ContextOptions, LoadOptions};
 use serde_json::json;
 

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use engine::ContextOptions;
-use engine::executor::Precision;
-use engine::model::{parameters, predict};
-use engine::spec::ModelFile;
+use engine::ModelFile;
+use engine::Precision;
+use engine::internals::model::{parameters, predict};
 use gguf::Gguf;
 use serde_json::{Map, Value, json};
 

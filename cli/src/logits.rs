@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use engine::select::{log_softmax, top};
-use engine::step::{SequenceId, StepToken};
+use engine::internals::select::{log_softmax, top};
 use engine::{ContextOptions, LoadOptions};
+use engine::{SequenceId, StepToken};
 use serde_json::{Value, json};
 
 use crate::models::ModelName;
@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     file.language_model()?;
     let device = args.device.open_for(args.precision.class(), Some(file.spec.layers.len()))?;
     // Where no context is asked for, the tokens need one that holds them.
-    let default = file.spec.context_length.min(engine::blueprint::DEFAULT_POSITIONS);
+    let default = file.spec.context_length.min(engine::internals::blueprint::DEFAULT_POSITIONS);
     let fitting = ids.len().max(default).min(file.spec.context_length.max(default));
     let asked = args.context.options(&file.spec);
     let options = ContextOptions { positions: asked.positions.or(Some(fitting)), ..asked };

@@ -86,7 +86,7 @@ pub fn size_label(file: &Gguf) -> String {
     if let Ok(Some(label)) = file.metadata.str("general.size_label") {
         return label.into();
     }
-    let parameters = engine::model::parameters(file) as f64;
+    let parameters = engine::internals::model::parameters(file) as f64;
     if parameters >= 1e9 {
         format!("{:.0}B", parameters / 1e9)
     } else {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use engine::spec::ModelFile;
+use engine::ModelFile;
 use engine::{Device, LoadOptions, Model};
 use gguf::{Gguf, Value};
 use indicatif::{ProgressBar, ProgressStyle};

@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
-use engine::executor::Precision;
-use engine::gpu::GpuOptions;
-use engine::kv::KvType;
-use engine::spec::Spec;
+use engine::GpuOptions;
+use engine::KvType;
+use engine::Precision;
+use engine::internals::spec::Spec;
 use engine::{ContextOptions, Device, DeviceOptions};
 
 use crate::output;
@@ -230,7 +230,7 @@ impl Wanted {
 
 /// Why no GPU was found, as far as it can be told: the environment asks for some APIs only, else what a GPU needs.
 pub fn why_no_gpu() -> Cow<'static, str> {
-    match engine::gpu::apis_by_environment() {
+    match engine::internals::gpu::apis_by_environment() {
         Some(apis) => {
             format!("WGPU_BACKEND is {apis:?}: of vulkan, metal and dx12 no other is asked").into()
         }

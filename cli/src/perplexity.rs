@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use engine::tokenizer::EncodeOptions;
+use engine::EncodeOptions;
 use engine::{ContextOptions, LoadOptions};
 use serde_json::json;
 
@@ -34,10 +34,10 @@ pub struct Args {
     chunks: Option<Limit>,
     /// The type of keys in the cache: f32, f16, bf16, q8_0 or q4_0 (also -ctk)
     #[arg(long, default_value = "f16", value_parser = kv_type)]
-    cache_type_k: engine::kv::KvType,
+    cache_type_k: engine::KvType,
     /// The type of values in the cache: f32, f16, bf16, q8_0 or q4_0 (also -ctv)
     #[arg(long, default_value = "f16", value_parser = kv_type)]
-    cache_type_v: engine::kv::KvType,
+    cache_type_v: engine::KvType,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let ids = tokenizer.encode(&text, EncodeOptions { add_special: true, parse_special: false })?;
     let mut context = model.context(&options)?;
     let most = args.chunks.and_then(Limit::most);
-    let measured = engine::perplexity::measure(
+    let measured = engine::internals::perplexity::measure(
         &model,
         &mut context,
         &ids,

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use engine::chat::Message;
-use engine::chat::parts::{Marks, Part};
-use engine::executor::Precision;
-use engine::select::Sampling;
+use engine::Message;
+use engine::Precision;
+use engine::Sampling;
+use engine::internals::chat::parts::{Marks, Part};
 use engine::{ContextOptions, GenerateOptions, Generation, LoadOptions, Session, Stop};
 use serde_json::json;
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use engine::synthetic;
+use engine::internals::synthetic;
 use gguf::Source as _;
 
 use crate::{models, output};

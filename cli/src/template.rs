@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use engine::chat::{Template, TemplateInputs};
-use engine::tokenizer::Tokenizer;
+use engine::Tokenizer;
+use engine::internals::chat::{Template, TemplateInputs};
 use serde_json::Value;
 
 use crate::{models, output};

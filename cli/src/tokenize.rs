@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Read as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use engine::tokenizer::{EncodeOptions, Tokenizer};
+use engine::{EncodeOptions, Tokenizer};
 use serde_json::json;
 
 use crate::models::ModelName;

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use engine::check::tune::{self, Measurement};
-use engine::gpu::choice::{Kernels, ProductKernel, ProductShape, Take};
-use engine::plan::Plan;
-use engine::{ContextOptions, Device, synthetic};
+use engine::internals::check::tune::{self, Measurement};
+use engine::internals::gpu::choice::{Kernels, ProductKernel, ProductShape, Take};
+use engine::internals::plan::Plan;
+use engine::internals::synthetic;
+use engine::{ContextOptions, Device};
 
 use crate::models::ModelName;
 use crate::options::{DeviceArgs, PrecisionArgs};

@@ -4,10 +4,10 @@
 //! cargo run --release -p engine --example batch -- MODEL.gguf "Once upon a time" "The capital of France is"
 //! ```
 
-use engine::select::Sampling;
-use engine::step::{Input, SequenceId, StepToken};
-use engine::tokenizer::EncodeOptions;
+use engine::EncodeOptions;
+use engine::Sampling;
 use engine::{ContextOptions, Device, DeviceOptions, LoadOptions, Model};
+use engine::{Input, SequenceId, StepToken};
 
 /// Tokens that each text is continued by.
 const COUNT: usize = 24;

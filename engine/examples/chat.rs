@@ -8,7 +8,7 @@ use std::io::{BufRead as _, Write as _};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use engine::chat::Message;
+use engine::Message;
 use engine::{Device, DeviceOptions, GenerateOptions, LoadOptions, Model, Session};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -4,8 +4,8 @@
 //! cargo run --release -p engine --example embed -- MODEL.gguf "a cat" "a kitten" "a truck"
 //! ```
 
-use engine::embed::{embed, normalized};
-use engine::tokenizer::EncodeOptions;
+use engine::EncodeOptions;
+use engine::internals::embed::{embed, normalized};
 use engine::{ContextOptions, Device, DeviceOptions, LoadOptions, Model};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

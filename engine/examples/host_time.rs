@@ -5,12 +5,14 @@
 
 use std::time::{Duration, Instant};
 
-use engine::executor::Executor as _;
-use engine::gpu::adapter::without_driver;
-use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights};
-use engine::spec::ModelFile;
-use engine::step::{SequenceId, StepToken};
-use engine::{Blueprint, ContextOptions, Device, DeviceOptions, Error, Result};
+use engine::GpuOptions;
+use engine::ModelFile;
+use engine::internals::blueprint::Blueprint;
+use engine::internals::executor::Executor as _;
+use engine::internals::gpu::adapter::without_driver;
+use engine::internals::gpu::{Gpu, GpuExecutor, GpuWeights};
+use engine::{ContextOptions, Device, DeviceOptions, Error, Result};
+use engine::{SequenceId, StepToken};
 
 const STEPS: u32 = 200;
 

@@ -1,6 +1,6 @@
 //! The table of tensor types, and the formats whose blocks this engine decodes.
 //!
-//! A format is added by its file in `format/`, one line in [`formats!`] and `Some` in its row of
+//! A format is added by its file in `format/`, one line in `formats!` and `Some` in its row of
 //! [`TYPES`]; kernels, tests and benchmarks iterate the table.
 
 use bytemuck::Pod;
@@ -115,7 +115,7 @@ pub trait Block: Pod + Send + Sync {
     ///
     /// In planes, 4-bit codes of 32 weights take 16 bytes, byte j holding weight j in its low half and
     /// weight j + 16 in its high half, whatever the order in the block: one kernel fits all. So do two bits
-    /// ([`pack_two_bits`]) and one ([`spread_high_bits`]).
+    /// (`pack_two_bits`) and one (`spread_high_bits`).
     fn repack(&self, planes: &mut [&mut [u8]]);
 }
 

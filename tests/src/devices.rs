@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use engine::cpu::{CpuExecutor, CpuLoops, CpuWeights, InstructionSet};
-use engine::executor::Precision;
-use engine::gpu::choice::{Adapter, Family, Kernels};
-use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights, list_all};
-use engine::spec::ModelFile;
-use engine::{Blueprint, Context, ContextOptions};
+use engine::GpuOptions;
+use engine::ModelFile;
+use engine::Precision;
+use engine::internals::blueprint::Blueprint;
+use engine::internals::cpu::{CpuExecutor, CpuLoops, CpuWeights, InstructionSet};
+use engine::internals::gpu::choice::{Adapter, Family, Kernels};
+use engine::internals::gpu::{Gpu, GpuExecutor, GpuWeights, list_all};
+use engine::{Context, ContextOptions};
 
 /// Opens the tests' GPU.
 ///
@@ -83,7 +85,7 @@ pub fn cpu_context(
     let blueprint = Blueprint::new(model, options).unwrap_or_else(|error| panic!("{error}"));
     let weights =
         CpuWeights::load(&model.gguf, &blueprint.plan).unwrap_or_else(|error| panic!("{error}"));
-    let threads = engine::cpu::default_threads();
+    let threads = engine::internals::cpu::default_threads();
     let precision = precision.in_model(&model.spec);
     let loops = CpuLoops { threads, set, precision };
     let executor = CpuExecutor::new(weights, blueprint.clone(), loops);

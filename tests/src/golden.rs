@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine::kv::KvType;
+use engine::KvType;
 use serde::Deserialize;
 
 /// The folder of this repository's goldens; `ENGINE_TEST_GOLDENS` names it where a test runs on another machine than

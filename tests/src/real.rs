@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use engine::kv::KvType;
-use engine::select::{log_softmax, top};
-use engine::step::{SequenceId, StepToken};
-use engine::tokenizer::{EncodeOptions, Tokenizer};
+use engine::KvType;
+use engine::internals::select::{log_softmax, top};
+use engine::{EncodeOptions, Tokenizer};
+use engine::{SequenceId, StepToken};
 use serde::Deserialize;
 
 use crate::golden::folder;
@@ -94,7 +94,7 @@ pub struct Tokenize {
 #[derive(Debug, Deserialize)]
 pub struct Chat {
     /// The messages.
-    pub messages: Vec<engine::chat::Message>,
+    pub messages: Vec<engine::Message>,
     /// The text that the template makes of them.
     pub prompt: String,
 }
@@ -117,7 +117,7 @@ impl RealModel {
     /// # Panics
     /// If it is not there: `tests/run` fetches it.
     pub fn path(&self) -> PathBuf {
-        let home = engine::cache::folder().expect("a home folder");
+        let home = engine::internals::cache::folder().expect("a home folder");
         let path = home.join("models").join(self.file);
         assert!(path.exists(), "{} is missing: tests/run fetches it", path.display());
         path

@@ -1,11 +1,11 @@
 //! One face for every executor, and the check of a tiny golden against it.
 
 use engine::Context;
-use engine::kv::KvType;
-use engine::reference::Reference;
-use engine::spec::FeedForward;
-use engine::spec::ModelFile;
-use engine::step::{SequenceId, StepToken};
+use engine::KvType;
+use engine::ModelFile;
+use engine::internals::reference::Reference;
+use engine::internals::spec::FeedForward;
+use engine::{SequenceId, StepToken};
 
 use crate::golden::{Sequence, Tiny, tolerance};
 

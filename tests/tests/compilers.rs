@@ -11,10 +11,10 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use engine::check::tune;
-use engine::gpu::choice::{Kernels, ProductKernel};
-use engine::kv::KvType;
-use engine::plan::Plan;
+use engine::KvType;
+use engine::internals::check::tune;
+use engine::internals::gpu::choice::{Kernels, ProductKernel};
+use engine::internals::plan::Plan;
 use engine_tests::compilers::slots::{Slots, measure};
 use engine_tests::compilers::{
     CHIPS, Compiled, Driver, INTELS_CHIPS, NEWER_CHIPS, browsers, plans,

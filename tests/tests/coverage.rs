@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use engine::spec::known_architectures;
+use engine::internals::spec::known_architectures;
 use engine_tests::golden::folder;
 use gguf::{Format, Gguf};
 use serde::Deserialize;

@@ -1,13 +1,13 @@
 //! Embedding models against llama.cpp's vectors, on every executor.
 
-use engine::embed::embed;
-use engine::gpu::GpuOptions;
-use engine::kv::KvType;
-use engine::reference::Reference;
-use engine::spec::ModelFile;
-use engine::spec::Pooling;
-use engine::step::{SequenceId, StepToken};
+use engine::GpuOptions;
+use engine::KvType;
+use engine::ModelFile;
+use engine::internals::embed::embed;
+use engine::internals::reference::Reference;
+use engine::internals::spec::Pooling;
 use engine::{ContextOptions, Device, LoadOptions, Model};
+use engine::{SequenceId, StepToken};
 use engine_tests::devices::{cpu_device, gpu};
 use engine_tests::golden::{Embedding, embedding_names};
 

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use engine::select::Sampling;
+use engine::Sampling;
 use engine::{
     Advice, ContextOptions, Device, GenerateOptions, Generation, LoadOptions, Model, Session, Stop,
 };
@@ -23,7 +23,7 @@ fn load(device: Device, name: &str) -> Arc<Model> {
 }
 
 fn gpu_device() -> Device {
-    Device::Gpu(gpu(&engine::gpu::GpuOptions::default()))
+    Device::Gpu(gpu(&engine::GpuOptions::default()))
 }
 
 fn options(sampling: Sampling, max_tokens: usize) -> GenerateOptions {

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use engine::cpu::{CpuExecutor, CpuLoops, CpuWeights, InstructionSet};
-use engine::executor::Precision;
-use engine::spec::ModelFile;
-use engine::step::{SequenceId, StepToken};
-use engine::tokenizer::{EncodeOptions, Tokenizer};
-use engine::{Blueprint, Context, ContextOptions};
+use engine::ModelFile;
+use engine::Precision;
+use engine::internals::blueprint::Blueprint;
+use engine::internals::cpu::{CpuExecutor, CpuLoops, CpuWeights, InstructionSet};
+use engine::{Context, ContextOptions};
+use engine::{EncodeOptions, Tokenizer};
+use engine::{SequenceId, StepToken};
 use engine_tests::golden::Tiny;
 use engine_tests::random::Random;
 use gguf::{BytesSource, Gguf, Header};
@@ -27,7 +28,8 @@ fn use_file(bytes: Vec<u8>) -> Result<(), String> {
     let blueprint = Blueprint::new(&model, &options).map_err(text)?;
     let device =
         engine::Device::Cpu { threads: 1, set: InstructionSet::detect(), memory_limit: None };
-    let memory = engine::model::predict(&model, &device, &options, Precision::F32).map_err(text)?;
+    let memory = engine::internals::model::predict(&model, &device, &options, Precision::F32)
+        .map_err(text)?;
     // What a mutated size asks for is refused where it does not fit; here anything large is.
     if memory.total() > 1 << 28 {
         return Err("would not fit".into());

@@ -3,19 +3,26 @@
 
 use std::collections::HashMap;
 
-use engine::check::tune::shapes;
-use engine::executor::{Executor as _, Precision, Selection};
-use engine::gpu::adapter::without_driver;
-use engine::gpu::choice::{Adapter, Count, Family, Kernels, ProductKernel, ProductShape};
-use engine::gpu::layout::Layout;
-use engine::gpu::lower::{Dispatch, Extent, Lowering, Resource, StepClass, lower_selection};
-use engine::gpu::{Gpu, GpuExecutor, GpuOptions, GpuWeights, predict};
-use engine::kv::KvType;
-use engine::plan::{Op, Rows, ValueId, op};
-use engine::select::Sampling;
-use engine::spec::ModelFile;
-use engine::step::{SequenceId, StepToken};
-use engine::{Blueprint, ContextOptions, synthetic};
+use engine::ContextOptions;
+use engine::GpuOptions;
+use engine::KvType;
+use engine::ModelFile;
+use engine::Precision;
+use engine::Sampling;
+use engine::internals::check::tune::shapes;
+use engine::internals::executor::{Executor as _, Selection};
+use engine::internals::gpu::adapter::without_driver;
+use engine::internals::gpu::choice::{
+    Adapter, Count, Family, Kernels, ProductKernel, ProductShape,
+};
+use engine::internals::gpu::layout::Layout;
+use engine::internals::gpu::lower::{
+    Dispatch, Extent, Lowering, Resource, StepClass, lower_selection,
+};
+use engine::internals::gpu::{Gpu, GpuExecutor, GpuWeights, predict};
+use engine::internals::plan::{Op, Rows, ValueId, op};
+use engine::internals::{blueprint::Blueprint, synthetic};
+use engine::{SequenceId, StepToken};
 use engine_tests::golden::{Tiny, tiny_names};
 use gguf::Format;
 use shaders::{BindingKind, Kernel, Multiplies, Variant};

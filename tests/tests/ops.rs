@@ -4,16 +4,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::check::probe::{AttentionCase, ExpertsCase, LinearCase, OpCase, Probe};
-use engine::cpu::InstructionSet;
-use engine::executor::Precision;
-use engine::gpu::choice::{Adapter, Count, Kernels, ProductKernel, ProductShape};
-use engine::gpu::{Gpu, GpuOptions, Handicap};
-use engine::kv::KvType;
-use engine::plan::{Epilogue, KvLayer, Plan, ValueId};
-use engine::spec::ModelFile;
-use engine::spec::rope::RopeStyle;
-use engine::spec::{Activation, Gating, NormKind, Routing};
+use engine::GpuOptions;
+use engine::KvType;
+use engine::ModelFile;
+use engine::Precision;
+use engine::internals::check::probe::{AttentionCase, ExpertsCase, LinearCase, OpCase, Probe};
+use engine::internals::cpu::InstructionSet;
+use engine::internals::gpu::choice::{Adapter, Count, Kernels, ProductKernel, ProductShape};
+use engine::internals::gpu::{Gpu, Handicap};
+use engine::internals::plan::{Epilogue, KvLayer, Plan, ValueId};
+use engine::internals::spec::rope::RopeStyle;
+use engine::internals::spec::{Activation, Gating, NormKind, Routing};
 use engine_tests::devices::{card, gpu};
 use engine_tests::golden::{Embedding, Tiny, embedding_names, tiny_names};
 use engine_tests::real::full_tier;

@@ -1,14 +1,15 @@
 //! The precision classes that round, each by its own goldens: f16-tiles by the tolerance of an F16 cache, int8 by
 //! llama.cpp's own distance from the exact computation.
 
-use engine::cpu::InstructionSet;
-use engine::executor::Precision;
-use engine::gpu::choice::Kernels;
-use engine::gpu::{Gpu, GpuOptions};
-use engine::kv::KvType;
-use engine::spec::ModelFile;
-use engine::step::{SequenceId, StepToken};
+use engine::GpuOptions;
+use engine::KvType;
+use engine::ModelFile;
+use engine::Precision;
+use engine::internals::cpu::InstructionSet;
+use engine::internals::gpu::Gpu;
+use engine::internals::gpu::choice::Kernels;
 use engine::{Context, ContextOptions, Device, LoadOptions, Model};
+use engine::{SequenceId, StepToken};
 use engine_tests::devices::{cpu_context, cpu_device, gpu, gpu_context_with};
 use engine_tests::golden::{Tiny, tiny_names, tolerance_f16_tiles};
 use engine_tests::real::{

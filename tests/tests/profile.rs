@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::check::tune;
-use engine::gpu::choice::{Count, ProductShape};
-use engine::gpu::{Gpu, GpuOptions, Handicap, roofline};
-use engine::profile::{Roof, by_variant};
-use engine::spec::ModelFile;
-use engine::step::{SequenceId, StepToken};
+use engine::GpuOptions;
+use engine::ModelFile;
+use engine::internals::check::tune;
+use engine::internals::gpu::choice::{Count, ProductShape};
+use engine::internals::gpu::{Gpu, Handicap, roofline};
+use engine::internals::profile::{Roof, by_variant};
 use engine::{Advice, Context, ContextOptions};
+use engine::{SequenceId, StepToken};
 use engine_tests::devices::{gpu, gpu_context};
 use engine_tests::golden::Tiny;
 
@@ -112,7 +113,7 @@ fn experts_count_where_they_are_used() {
 
 /// A device whose clock cannot be read.
 fn untimed() -> Arc<Gpu> {
-    let without = engine::gpu::adapter::Features::TIMESTAMP_QUERY;
+    let without = engine::internals::gpu::adapter::Features::TIMESTAMP_QUERY;
     let handicap = Handicap { without, ..Handicap::default() };
     gpu(&GpuOptions { handicap, timestamps: true, ..GpuOptions::default() })
 }

@@ -3,13 +3,13 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use engine::chat::{Template, TemplateInputs};
-use engine::kv::KvType;
-use engine::perplexity::measure;
-use engine::select::Sampling;
-use engine::step::SequenceId;
-use engine::tokenizer::{EncodeOptions, Tokenizer};
+use engine::KvType;
+use engine::Sampling;
+use engine::SequenceId;
+use engine::internals::chat::{Template, TemplateInputs};
+use engine::internals::perplexity::measure;
 use engine::{Context, ContextOptions, Device, GenerateOptions, LoadOptions, Model, Session};
+use engine::{EncodeOptions, Tokenizer};
 use engine_tests::devices::{cpu_device, gpu};
 use engine_tests::real::{
     Allowed, Distance, GEMMA3, RealModel, SMOLLM2, check_teacher_forced, check_tokenizer, full_tier,
@@ -127,12 +127,12 @@ fn gpu_prompts() -> Option<&'static [&'static str]> {
 
 #[test]
 fn smollm2_on_the_gpu() {
-    check(&SMOLLM2, Device::Gpu(gpu(&engine::gpu::GpuOptions::default())), gpu_prompts());
+    check(&SMOLLM2, Device::Gpu(gpu(&engine::GpuOptions::default())), gpu_prompts());
 }
 
 #[test]
 fn gemma3_on_the_gpu() {
-    check(&GEMMA3, Device::Gpu(gpu(&engine::gpu::GpuOptions::default())), gpu_prompts());
+    check(&GEMMA3, Device::Gpu(gpu(&engine::GpuOptions::default())), gpu_prompts());
 }
 
 /// The exact perplexities of gpl-3.txt, chunks of 512, and how far a cache of bytes may be from them.

@@ -1,11 +1,13 @@
 //! The self-test: a faulty kernel is caught, named and replaced.
 
-use engine::check::self_test;
-use engine::gpu::choice::{Family, Kernels};
-use engine::gpu::{GpuOptions, Handicap};
-use engine::spec::ModelFile;
-use engine::step::{SequenceId, StepToken};
-use engine::{Advice, Blueprint, ContextOptions, Device, LoadOptions, Model, model::SelfTest};
+use engine::GpuOptions;
+use engine::ModelFile;
+use engine::internals::blueprint::Blueprint;
+use engine::internals::check::self_test;
+use engine::internals::gpu::Handicap;
+use engine::internals::gpu::choice::{Family, Kernels};
+use engine::{Advice, ContextOptions, Device, LoadOptions, Model, SelfTest};
+use engine::{SequenceId, StepToken};
 use engine_tests::devices::{card, gpu, with_family};
 use engine_tests::golden::Tiny;
 

@@ -1,13 +1,14 @@
 //! Several sequences in a context, and a sequence cut, copied, saved: always as if computed alone and afresh.
 
-use engine::cpu::InstructionSet;
-use engine::executor::Precision;
-use engine::gpu::{GpuOptions, Handicap};
-use engine::kv::KvType;
-use engine::model::predict;
-use engine::spec::ModelFile;
-use engine::step::{Input, SequenceId, StepToken};
+use engine::GpuOptions;
+use engine::KvType;
+use engine::ModelFile;
+use engine::Precision;
+use engine::internals::cpu::InstructionSet;
+use engine::internals::gpu::Handicap;
+use engine::internals::model::predict;
 use engine::{Advice, Context, ContextOptions, Device, Error, LoadOptions, Model};
+use engine::{Input, SequenceId, StepToken};
 use engine_tests::devices::{cpu_context, cpu_device, gpu, gpu_context};
 use engine_tests::golden::Tiny;
 use engine_tests::real::full_tier;
@@ -209,7 +210,10 @@ fn masked_features_and_tiny_bindings_make_no_difference() {
     let mut rows = Vec::new();
     for handicap in [
         Handicap::default(),
-        Handicap { without: engine::gpu::adapter::Features::SUBGROUP, ..Handicap::default() },
+        Handicap {
+            without: engine::internals::gpu::adapter::Features::SUBGROUP,
+            ..Handicap::default()
+        },
         Handicap { max_binding_bytes: Some(300 << 10), ..Handicap::default() },
     ] {
         let gpu = gpu(&GpuOptions { handicap, ..GpuOptions::default() });

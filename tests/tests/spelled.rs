@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use engine::chat::{Rendered, Template, TemplateInputs};
-use engine::tokenizer::{DecodeOptions, EncodeOptions, TokenType, Tokenizer};
+use engine::internals::chat::{Rendered, Template, TemplateInputs};
+use engine::internals::tokenizer::{DecodeOptions, TokenType};
+use engine::{EncodeOptions, Tokenizer};
 use engine_tests::random::Random;
 use gguf::{Array, BytesSource, Gguf, StringArray, Value, Writer};
 use serde_json::{Value as Json, json};

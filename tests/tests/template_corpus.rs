@@ -4,8 +4,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use engine::chat::{Message, Template, TemplateInputs};
-use engine::spec::ModelFile;
+use engine::Message;
+use engine::ModelFile;
+use engine::internals::chat::{Template, TemplateInputs};
 use engine::{Advice, ContextOptions, LoadOptions, Model, Session};
 use engine_tests::devices::cpu_device;
 use engine_tests::golden::{Tiny, folder};

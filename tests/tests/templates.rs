@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine::chat::{Template, TemplateInputs};
+use engine::internals::chat::{Template, TemplateInputs};
 use serde_json::Value;
 
 /// Conversations, with tools and without, rendered by known models' templates, where `ENGINE_GOLDENS` names the folder.

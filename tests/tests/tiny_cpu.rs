@@ -1,11 +1,11 @@
 //! The CPU executor against llama.cpp, on every tiny model.
 
 use engine::ContextOptions;
-use engine::cpu::InstructionSet;
-use engine::executor::Precision;
-use engine::kv::KvType;
-use engine::spec::ModelFile;
-use engine::step::SequenceId;
+use engine::KvType;
+use engine::ModelFile;
+use engine::Precision;
+use engine::SequenceId;
+use engine::internals::cpu::InstructionSet;
 use engine_tests::devices::cpu_context;
 use engine_tests::golden::{Tiny, tiny_names};
 use engine_tests::stepper::{Cut, check_sequence};

@@ -1,10 +1,10 @@
 //! The GPU executor against llama.cpp, on every tiny model.
 
 use engine::ContextOptions;
-use engine::gpu::GpuOptions;
-use engine::kv::KvType;
-use engine::spec::ModelFile;
-use engine::step::SequenceId;
+use engine::GpuOptions;
+use engine::KvType;
+use engine::ModelFile;
+use engine::SequenceId;
 use engine_tests::devices::{card, gpu, gpu_context_with};
 use engine_tests::golden::{Tiny, tiny_names};
 use engine_tests::stepper::{Cut, check_sequence};

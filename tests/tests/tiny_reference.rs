@@ -1,7 +1,7 @@
 //! The reference against llama.cpp, on every tiny model.
 
-use engine::kv::KvType;
-use engine::step::SequenceId;
+use engine::KvType;
+use engine::SequenceId;
 use engine_tests::golden::{Tiny, tiny_names};
 use engine_tests::stepper::{Cut, check_sequence, reference};
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine::tokenizer::{EncodeOptions, Tokenizer};
+use engine::{EncodeOptions, Tokenizer};
 use engine_tests::golden::{Tiny, tiny_names};
 use gguf::Gguf;
 

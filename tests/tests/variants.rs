@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use engine::ContextOptions;
-use engine::cpu::InstructionSet;
-use engine::executor::Precision;
-use engine::gpu::GpuOptions;
-use engine::kv::KvType;
-use engine::plan::Plan;
-use engine::spec::ModelFile;
-use engine::step::SequenceId;
+use engine::GpuOptions;
+use engine::KvType;
+use engine::ModelFile;
+use engine::Precision;
+use engine::SequenceId;
+use engine::internals::cpu::InstructionSet;
+use engine::internals::plan::Plan;
 use engine_tests::devices::{cpu_context, gpu, gpu_context};
 use engine_tests::golden::Tiny;
 use engine_tests::stepper::{Cut, check_sequence};

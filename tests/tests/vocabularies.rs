@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use engine::tokenizer::{DecodeOptions, EncodeOptions, TokenType, Tokenizer};
+use engine::internals::tokenizer::{DecodeOptions, TokenType};
+use engine::{EncodeOptions, Tokenizer};
 use gguf::{Array, BytesSource, Gguf, StringArray, Value, Writer};
 use serde::Deserialize;
 use serde_json::Value as Json;

@@ -3,18 +3,18 @@
 
 use std::sync::Arc;
 
-use engine::cpu::InstructionSet;
-use engine::embed::embed;
-use engine::executor::Precision;
-use engine::gpu::GpuOptions;
-use engine::kv::KvType;
-use engine::reference::{Reference, multiply};
-use engine::select::log_softmax;
-use engine::spec::ModelFile;
-use engine::spec::weights::read_f32;
-use engine::spec::{Activation, Pooling};
-use engine::step::{SequenceId, StepToken};
+use engine::GpuOptions;
+use engine::KvType;
+use engine::ModelFile;
+use engine::Precision;
+use engine::internals::cpu::InstructionSet;
+use engine::internals::embed::embed;
+use engine::internals::reference::{Reference, multiply};
+use engine::internals::select::log_softmax;
+use engine::internals::spec::weights::read_f32;
+use engine::internals::spec::{Activation, Pooling};
 use engine::{ContextOptions, Device, LoadOptions, Model};
+use engine::{SequenceId, StepToken};
 use engine_tests::devices::{cpu_context, cpu_device, gpu, gpu_context};
 use engine_tests::made::{Made, Recipe, Widths, golden};
 use gguf::{Array, BytesSource, Format, Gguf, Value};

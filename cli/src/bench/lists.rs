@@ -1,6 +1,6 @@
 //! llama-bench's values: lists, ranges, pairs. An option may be given several times; its lists are joined.
 
-use engine::kv::KvType;
+use engine::KvType;
 
 use crate::options::{GpuLayers, kv_type};
 use crate::values;

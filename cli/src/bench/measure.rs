@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
-use engine::executor::Precision;
-use engine::kv::KvType;
-use engine::select::Sampling;
-use engine::spec::ModelFile;
-use engine::step::{SequenceId, StepToken};
+use engine::KvType;
+use engine::ModelFile;
+use engine::Precision;
+use engine::Sampling;
 use engine::{Advice, Context, ContextOptions, Device, LoadOptions, Model, RunAhead};
+use engine::{SequenceId, StepToken};
 
 use super::row::Row;
 use crate::model_info::{quantization, size_label, tensor_bytes};
@@ -164,7 +164,7 @@ pub fn measure(
         let mut row = Row {
             name: format!("{} {} {}", spec.architecture, size_label(gguf), quantization(gguf)),
             size: tensor_bytes(gguf),
-            parameters: engine::model::parameters(gguf),
+            parameters: engine::internals::model::parameters(gguf),
             device: setting.device.clone(),
             file: path.into(),
             threads: setting.threads,
@@ -219,7 +219,8 @@ fn load(file: &ModelFile, setting: &Setting, tests: &[Test]) -> Result<Arc<Model
     for positions in sizes.into_iter().rev() {
         let context = options(setting, positions);
         let is_refused =
-            engine::model::predict(file, &setting.device, &context, setting.precision).is_err();
+            engine::internals::model::predict(file, &setting.device, &context, setting.precision)
+                .is_err();
         let load = LoadOptions {
             precision: setting.precision,
             map: setting.map,

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
-use engine::check::tune::{self, Measurement};
-use engine::executor::Precision;
-use engine::gpu::Gpu;
-use engine::gpu::choice::{Count, Family, Kernels, ProductShape};
-use engine::profile::Roof;
+use engine::Precision;
+use engine::internals::check::tune::{self, Measurement};
+use engine::internals::gpu::Gpu;
+use engine::internals::gpu::choice::{Count, Family, Kernels, ProductShape};
+use engine::internals::profile::Roof;
 use gguf::Format;
 use serde_json::{Value, json};
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use engine::executor::Precision;
-use engine::gpu::roofline::{self, Roofline};
-use engine::gpu::{Gpu, GpuOptions};
-use engine::profile::{Roof, StepProfile, VariantTime, by_variant, median};
-use engine::spec::ModelFile;
-use engine::step::{SequenceId, StepToken};
+use engine::GpuOptions;
+use engine::ModelFile;
+use engine::Precision;
+use engine::internals::gpu::Gpu;
+use engine::internals::gpu::roofline::{self, Roofline};
+use engine::internals::profile::{Roof, StepProfile, VariantTime, by_variant, median};
 use engine::{Context, ContextOptions, Device, LoadOptions};
+use engine::{SequenceId, StepToken};
 use serde_json::{Value, json};
 
 use super::measure::{Test, made_up_ids};

@@ -1,9 +1,9 @@
 //! One result: the parameters of a test and what was measured.
 
 use engine::Device;
-use engine::cpu;
-use engine::executor::Precision;
-use engine::kv::KvType;
+use engine::KvType;
+use engine::Precision;
+use engine::internals::cpu;
 use serde_json::{Map, Value, json};
 
 use super::measure::Test;

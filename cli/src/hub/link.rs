@@ -59,8 +59,8 @@ pub fn get(link: &str) -> Result<PathBuf> {
 
 /// The file of a URL, in the folder that `of` names.
 fn file(client: &Client, url: &str, of: &str, name: &str) -> Result<PathBuf> {
-    let cache =
-        engine::cache::folder().context("no place for models: set ENGINE_HOME to a folder")?;
+    let cache = engine::internals::cache::folder()
+        .context("no place for models: set ENGINE_HOME to a folder")?;
     let folder = cache.join("links").join(digest(of));
     let plain = |c: char| !c.is_control() && !"/\\:*?\"<>|".contains(c);
     let name: String = name.chars().map(|c| if plain(c) { c } else { '_' }).collect();

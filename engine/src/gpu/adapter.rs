@@ -201,7 +201,7 @@ pub struct GpuOptions {
     /// Whether cooperative matrices may be used where the adapter has them: experimental in wgpu, and only class
     /// f16-tiles has a use for them.
     pub cooperative: bool,
-    /// Whether the device is to be measured: its clock is read where it can be, as [`crate::profile`] wants it, and its
+    /// Whether the device is to be measured: its clock is read where it can be, as `engine bench --profile` wants it, and its
     /// arithmetic in f16 is open to [`super::roofline`].
     pub timestamps: bool,
     /// What tests take from it.

@@ -1,4 +1,4 @@
-//! The products that a plan's [`Op::Linear`]s become: the one list that [`super::lower`] and [`crate::check`] go by.
+//! The products that the linear ops of a plan become: the one list that lowering and `check` go by.
 
 use super::choice::{Count, Kernels, ProductShape};
 use super::layout::{Layout, Part};

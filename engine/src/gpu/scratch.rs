@@ -19,7 +19,7 @@ pub(super) const SELECTIONS_IN_FLIGHT: usize = 2;
 /// A buffer that a context has once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scratch {
-    /// The numbers of a step, as [`Numbers`] lays them out.
+    /// The numbers of a step, as `Numbers` lays them out.
     Numbers,
     /// Which blocks hold the sequences' positions.
     Tables,

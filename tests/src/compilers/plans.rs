@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use engine::blueprint::{Blueprint, Sizes};
-use engine::executor::Precision;
-use engine::gpu::choice::{Adapter, Family, Kernels};
-use engine::gpu::layout::Layout;
-use engine::gpu::lower::{Lowering, StepClass, lower_selection};
-use engine::kv::KvType;
-use engine::plan::Plan;
-use engine::spec::ModelFile;
+use engine::KvType;
+use engine::ModelFile;
+use engine::Precision;
+use engine::internals::blueprint::{Blueprint, Sizes};
+use engine::internals::gpu::choice::{Adapter, Family, Kernels};
+use engine::internals::gpu::layout::Layout;
+use engine::internals::gpu::lower::{Lowering, StepClass, lower_selection};
+use engine::internals::plan::Plan;
 use shaders::Variant;
 
 use crate::golden::{embedding_names, folder, tiny_names};
@@ -37,7 +37,7 @@ pub const MODELS: [&str; 11] = [
 /// If there is none of this name.
 pub fn open(name: &str) -> ModelFile {
     match name.strip_prefix("synthetic ") {
-        Some(name) => engine::synthetic::open(name),
+        Some(name) => engine::internals::synthetic::open(name),
         None => ModelFile::open(folder().join("tiny").join(format!("{name}.gguf"))),
     }
     .unwrap_or_else(|error| panic!("{name}: {error}"))
