@@ -70,6 +70,8 @@ pub struct Template {
     marks: parts::Marks,
 }
 
+crate::opaque::opaque_debug!(Template { marks });
+
 impl Template {
     /// The template of a file, if it has one. Bytes that are no UTF-8 become U+FFFD.
     pub fn from_metadata(metadata: &Metadata) -> Result<Option<Self>> {

@@ -44,6 +44,8 @@ pub struct Context {
     dropped: Dropped,
 }
 
+crate::opaque::opaque_debug!(Context { sizes, vocabulary, handles });
+
 impl Context {
     /// A context of a model with this spec, over an executor made by this blueprint.
     pub fn new(spec: &Spec, blueprint: &Blueprint, executor: Box<dyn Executor>) -> Self {
@@ -279,6 +281,8 @@ pub struct RunAhead<'a> {
     /// Where the next id is kept on the device.
     ring: u32,
 }
+
+crate::opaque::opaque_debug!(RunAhead<'_> { sequence, sampling, ring });
 
 impl<'a> RunAhead<'a> {
     /// For a sampling that the device [can choose by](Context::can_select), behind the ids `recent`.

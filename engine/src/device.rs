@@ -20,7 +20,7 @@ pub struct DeviceOptions {
 }
 
 /// An opened device.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub enum Device {
     /// A GPU.
     Gpu(Arc<Gpu>),

@@ -43,6 +43,7 @@ mod generate;
 mod gpu;
 mod kv;
 mod model;
+mod opaque;
 mod perplexity;
 mod plan;
 mod profile;

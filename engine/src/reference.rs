@@ -40,6 +40,8 @@ pub struct Reference {
     states: HashMap<(SequenceId, usize), Vec<f64>>,
 }
 
+crate::opaque::opaque_debug!(Reference { kv_types, margin });
+
 impl Reference {
     /// Prepares a model: all its weights are decoded, so it should be a small one.
     pub fn new(

@@ -83,6 +83,8 @@ pub struct Session {
     prompt_end: String,
 }
 
+crate::opaque::opaque_debug!(Session { sequence, trained, prompt });
+
 impl Session {
     /// A conversation in a sequence of its own of a context, free again when the session is dropped. A chat template that cannot
     /// be used is no error here: texts and ids need none.

@@ -53,6 +53,8 @@ pub struct Synthetic {
     stretches: BTreeMap<Format, Vec<u8>>,
 }
 
+crate::opaque::opaque_debug!(Synthetic { name, length });
+
 /// Weights of a stretch.
 const STRETCH: usize = 1 << 20;
 /// Where tensors' data is aligned.

@@ -24,6 +24,17 @@ pub struct Gguf {
     by_name: HashMap<String, usize>,
 }
 
+impl std::fmt::Debug for Gguf {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Gguf")
+            .field("file", &self.file())
+            .field("version", &self.version)
+            .field("tensors", &self.tensors.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Gguf {
     /// Opens the model at `path`: a `.gguf` file, or any part of a split model (the other parts are
     /// looked for beside it).

@@ -26,6 +26,16 @@ pub struct Writer {
     tensors: Vec<Tensor>,
 }
 
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Writer")
+            .field("version", &self.version)
+            .field("tensors", &self.tensors.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Default for Writer {
     fn default() -> Self {
         Self::new()

@@ -230,6 +230,16 @@ pub struct Kernel {
     pub params: Params,
 }
 
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Kernel")
+            .field("variant", &self.variant)
+            .field("bindings", &self.bindings)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Kernel {
     /// The module with its constants set, as back ends want it.
     fn resolved(

@@ -1,6 +1,7 @@
 //! Numbers that are the same each time.
 
 /// A generator (xorshift64*), begun with any number but 0.
+#[derive(Debug)]
 pub struct Random(pub u64);
 
 impl Random {

@@ -12,6 +12,7 @@ use crate::golden::folder;
 use crate::stepper::{Stepper, argmax};
 
 /// A real model: golden and file.
+#[derive(Debug)]
 pub struct RealModel {
     /// The golden's name in `real/`.
     pub golden: &'static str,

@@ -45,6 +45,8 @@ pub struct Probe {
     pub precision: Precision,
 }
 
+crate::opaque::opaque_debug!(Probe { tokens, history, steps, precision });
+
 /// The sequence that probes compute.
 const SEQUENCE: SequenceId = SequenceId(0);
 

@@ -75,6 +75,8 @@ pub struct CpuExecutor {
     name: String,
 }
 
+crate::opaque::opaque_debug!(CpuExecutor { name, set, precision, memory });
+
 impl CpuExecutor {
     /// Allocates a context's memory.
     pub fn new(weights: Arc<CpuWeights>, blueprint: Blueprint, loops: CpuLoops) -> Self {

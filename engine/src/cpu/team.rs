@@ -41,6 +41,8 @@ pub struct Team {
     helpers: Vec<JoinHandle<()>>,
 }
 
+crate::opaque::opaque_debug!(Team { helpers });
+
 impl Team {
     /// A team of `threads` threads, the caller's included.
     pub fn new(threads: usize) -> Self {

@@ -46,6 +46,8 @@ pub struct CpuWeights {
     total: u64,
 }
 
+crate::opaque::opaque_debug!(CpuWeights { total });
+
 impl CpuWeights {
     /// Maps the files.
     pub fn load(file: &Gguf, plan: &Plan) -> Result<Arc<Self>> {

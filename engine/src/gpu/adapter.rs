@@ -40,6 +40,8 @@ pub struct AdapterInfo {
     adapter: wgpu::Adapter,
 }
 
+crate::opaque::opaque_debug!(AdapterInfo { id, name, driver });
+
 impl AdapterInfo {
     /// Whether this is a software driver, which `auto` does not choose.
     pub fn is_software(&self) -> bool {
@@ -255,6 +257,8 @@ pub struct Gpu {
     memory_limit: Option<u64>,
     fault: Arc<Mutex<Option<String>>>,
 }
+
+crate::opaque::opaque_debug!(Gpu { id, name, driver, kernels });
 
 impl Gpu {
     /// Refuses a device whose clock cannot be read: one that has none, or was opened without

@@ -111,6 +111,8 @@ pub struct GpuExecutor {
     counts: StepCounts,
 }
 
+crate::opaque::opaque_debug!(GpuExecutor { gpu, memory, counts });
+
 impl GpuExecutor {
     /// Allocates a context's buffers.
     pub fn new(weights: Arc<GpuWeights>, blueprint: Blueprint) -> Result<Self> {

@@ -146,6 +146,7 @@ impl StepClass {
 }
 
 /// What lowering needs to know.
+#[derive(Debug)]
 pub struct Lowering<'a> {
     /// What is computed, in steps of which sizes.
     pub blueprint: &'a Blueprint,

@@ -23,6 +23,8 @@ pub struct GpuWeights {
     pub(super) kernels: Kernels,
 }
 
+crate::opaque::opaque_debug!(GpuWeights { gpu, kernels });
+
 impl GpuWeights {
     /// Allocates and fills the buffers; for these kernels. `progress` is called with bytes done and bytes in all.
     pub fn load(

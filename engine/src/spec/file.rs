@@ -9,7 +9,7 @@ use super::{Spec, arch, pad};
 use crate::{Error, Result};
 
 /// A model's file, opened and understood. Immutable; cheap to clone.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ModelFile {
     /// The file or files.
     pub gguf: Arc<Gguf>,

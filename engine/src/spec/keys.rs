@@ -5,6 +5,7 @@ use gguf::Gguf;
 use crate::{Error, Result};
 
 /// The metadata of a file, seen by one architecture.
+#[derive(Debug)]
 pub struct Keys<'a> {
     file: &'a Gguf,
     architecture: &'static str,

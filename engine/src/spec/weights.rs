@@ -39,6 +39,7 @@ impl Weight {
 const FACTORS_OF_THEIR_OWN: [&str; 2] = ["ffn_down_exps.scale", "ffn_gate_inp.scale"];
 
 /// Finds weights in a file and numbers them in the order of use.
+#[derive(Debug)]
 pub struct WeightFinder<'a> {
     file: &'a Gguf,
     found: Vec<Weight>,

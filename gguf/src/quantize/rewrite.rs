@@ -9,6 +9,7 @@ use crate::{Error, Format, Gguf, Result, TensorInfo, TensorType, Value, Writer};
 const STRETCH: usize = 4 << 20;
 
 /// What [`Gguf::quantize`] will write.
+#[derive(Debug)]
 pub struct Rewrite<'a> {
     file: &'a Gguf,
     /// For each tensor the format it has and gets; none where its bytes are copied.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use shaders::Kernel;
 
 /// A kernel as the script reads it.
-#[derive(Serialize)]
+#[derive(Serialize, Debug)]
 pub struct Text {
     /// The variant.
     pub name: String,

@@ -25,6 +25,12 @@ pub struct Compiler {
     pub driver: String,
 }
 
+impl std::fmt::Debug for Compiler {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Compiler").finish_non_exhaustive()
+    }
+}
+
 /// What wgpu would use where the driver has it, and what this program is for.
 const EXTENSIONS: [&CStr; 4] = [
     ash::khr::pipeline_executable_properties::NAME,

@@ -13,6 +13,7 @@ use crate::plan::{KvLayer, Op, Plan, Rows, ValueId, op};
 use crate::profile::Cost;
 
 /// Counts what the dispatches of a step cost.
+#[derive(Debug)]
 pub struct Costs<'a> {
     /// The plan.
     pub plan: &'a Plan,
