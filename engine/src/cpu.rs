@@ -17,6 +17,7 @@ mod panels;
 mod product;
 mod slots;
 mod team;
+mod tile;
 mod vector;
 mod weights;
 

@@ -7,27 +7,10 @@ use std::ops::Range;
 
 use gguf::{Block, Codes};
 
-use super::panels::{Panels, round};
-use super::product::{GROUP, HALF, Output, Products, decode};
-use super::vector::{InstructionSet, Vector, with_set};
+use super::tile::{GROUP, HALF, Output, Products, decode, round};
+use super::vector::{ByteVector, InstructionSet, Vector, with_set};
 #[cfg(target_arch = "x86_64")]
 use super::vector::{V256, V512};
-
-/// A [`Vector`] whose processor multiplies bytes. Methods must be inlined into a function that has the instructions for
-/// that (AVX-VNNI, AVX-512 VNNI) enabled too.
-pub(super) trait ByteVector: Vector {
-    /// As many whole numbers of 32 bits.
-    type Whole: Copy;
-
-    /// The first numbers of a slice, which holds at least [`Vector::LANES`].
-    fn load_whole(numbers: &[i32]) -> Self::Whole;
-    /// Bytes, four to a lane, of a slice which holds that many.
-    fn load_bytes(bytes: &[i8]) -> Self::Whole;
-    /// Adds the products of four codes with the four bytes of each lane.
-    fn add_products(sums: Self::Whole, codes: [u8; 4], bytes: Self::Whole) -> Self::Whole;
-    /// Whole numbers as floats.
-    fn from_whole(numbers: Self::Whole) -> Self;
-}
 
 /// Inputs of as many tokens as a vector has lanes, 16 columns ("a half" of a group) after 16 columns. Lanes without
 /// a token are zeros.
@@ -123,21 +106,21 @@ impl ByteTile {
         }
     }
 
-    /// Multiplies `rows`, decoded, with all tokens.
+    /// Multiplies `rows`, decoded, with so many tokens in panels.
     #[inline(always)]
     pub fn multiply<V: Vector>(
         &self,
         kernel: ByteKernel,
         offsets: bool,
         rows: Range<usize>,
-        x: &Panels,
+        (panels, tokens): (&[BytePanel], usize),
         out: &Output,
     ) {
         let mut sums = Products::default();
-        for (index, panel) in x.byte_panels[..x.tokens.div_ceil(V::LANES)].iter().enumerate() {
+        for (index, panel) in panels[..tokens.div_ceil(V::LANES)].iter().enumerate() {
             kernel.run(self, panel, offsets, &mut sums);
             let first = index * V::LANES;
-            let tokens = first..x.tokens.min(first + V::LANES);
+            let tokens = first..tokens.min(first + V::LANES);
             out.put_tile(rows.clone(), tokens, &sums);
         }
     }

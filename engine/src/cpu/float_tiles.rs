@@ -5,7 +5,7 @@ use std::ops::Range;
 use gguf::{Block, Codes};
 
 use super::panels::Panels;
-use super::product::{GROUP, Output, Products, decode, floats_of};
+use super::tile::{GROUP, Output, Products, decode, floats_of};
 use super::vector::Vector;
 
 /// Decoded rows of a tile, a group of each after another.

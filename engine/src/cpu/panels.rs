@@ -1,10 +1,10 @@
 //! Activations made ready for products.
 
 use super::byte_tiles::{ByteKernel, BytePanel};
-use super::product::{GROUP, HALF};
 use super::slots::Slots;
 use super::team::Team;
-use super::vector::{InstructionSet, Plain, Vector};
+use super::tile::{GROUP, HALF, round};
+use super::vector::{InstructionSet, Plain};
 
 /// From this many tokens on, tokens are multiplied by tiles.
 const TILED_FROM: usize = 7;
@@ -143,15 +143,4 @@ fn fill_floats(rows: &[f32], columns: usize, lanes: usize, rounded: bool, panel:
             }
         }
     }
-}
-
-/// Inputs rounded to bytes, and the scale of these.
-#[inline(always)]
-pub(super) fn round<V: Vector>(inputs: &[f32; HALF]) -> ([i8; HALF], f32) {
-    // Without their signs floats are ordered as their bits are; the largest of whole numbers is vector code.
-    let largest = inputs.iter().map(|x| x.abs().to_bits()).max().unwrap_or(0);
-    let largest = f32::from_bits(largest);
-    let (factor, scale) =
-        if largest < 1e-30 { (0.0, 0.0) } else { (127.0 / largest, largest / 127.0) };
-    (V::to_bytes(inputs, factor), scale)
 }

@@ -5,81 +5,13 @@
 //! the cache, as floats or bytes, and multiplied with tokens that lie side by side in vectors ([`Panels`]), so that no
 //! sum crosses lanes.
 
-use std::ops::Range;
-
 use gguf::{Block, Codes, Format, with_block};
 
 use super::byte_tiles::ByteTile;
 use super::float_tiles::FloatTile;
 use super::panels::{Layout, Panels};
-use super::slots::Slots;
+use super::tile::{GROUP, Output, decode, floats_of};
 use super::vector::{InstructionSet, Vector, with_set};
-
-/// Weights of a group, the unit of all loops.
-pub(super) const GROUP: usize = 32;
-/// Weights that share a scale.
-pub(super) const HALF: usize = GROUP / 2;
-/// The most rows of a tile.
-pub(super) const MOST_TILE_ROWS: usize = 12;
-/// The most lanes of a vector.
-pub(super) const MOST_LANES: usize = 16;
-
-/// Where products go.
-pub(super) struct Output<'a> {
-    /// All outputs, in runs of one.
-    pub cells: Slots<'a, f32>,
-    /// From a token's outputs to the next token's.
-    pub stride: usize,
-    /// Where the first row's output is.
-    pub offset: usize,
-    /// What each row's product is multiplied by.
-    pub scale: f32,
-    /// Added to each row's product.
-    pub bias: Option<&'a [f32]>,
-    /// What both are multiplied by.
-    pub factor: f32,
-    /// Whether the result is added to what is there.
-    pub add: bool,
-}
-
-impl Output<'_> {
-    /// Puts a token's products with rows from `row` on.
-    #[inline(always)]
-    fn put(&self, row: usize, token: usize, products: &[f32]) {
-        let start = token * self.stride + self.offset + row;
-        self.cells.with_range(start..start + products.len(), |cells| {
-            // Four by four: less than calls to copy so little would take.
-            let (fours, rest) = cells.as_chunks_mut::<4>();
-            let (products, last) = products.as_chunks::<4>();
-            for (cells, y) in fours.iter_mut().zip(products) {
-                let sums = std::array::from_fn(|i| cells[i] + y[i]);
-                *cells = if self.add { sums } else { *y };
-            }
-            for (cell, y) in rest.iter_mut().zip(last) {
-                *cell = if self.add { *cell + y } else { *y };
-            }
-        });
-    }
-
-    /// Puts the products of a tile's rows with some tokens, both counted from their first.
-    #[inline(always)]
-    pub fn put_tile(&self, rows: Range<usize>, tokens: Range<usize>, products: &Products) {
-        let mut biases = [0.0; MOST_TILE_ROWS];
-        if let Some(bias) = self.bias {
-            biases[..rows.len()].copy_from_slice(&bias[rows.clone()]);
-        }
-        for (index, token) in tokens.enumerate() {
-            let mut outputs = [0.0; MOST_TILE_ROWS];
-            for ((out, products), bias) in outputs.iter_mut().zip(products).zip(biases) {
-                *out = (products[index] * self.scale + bias) * self.factor;
-            }
-            self.put(rows.start, token, &outputs[..rows.len()]);
-        }
-    }
-}
-
-/// What a tile's rows multiplied with tokens give.
-pub(super) type Products = [[f32; 2 * MOST_LANES]; MOST_TILE_ROWS];
 
 /// A thread's decoded rows; it keeps its memory between products.
 #[derive(Default)]
@@ -145,7 +77,8 @@ fn multiply_rows<V: Vector, B: Block>(
             let rows = row..row + blocks.len() / row_blocks;
             if let Layout::Bytes(kernel) = x.layout {
                 scratch.bytes.decode::<V, B>(blocks, x.columns);
-                scratch.bytes.multiply::<V>(kernel, B::OFFSETS, rows, x, out);
+                let panels = (x.byte_panels.as_slice(), x.tokens);
+                scratch.bytes.multiply::<V>(kernel, B::OFFSETS, rows, panels, out);
             } else {
                 scratch.floats.decode::<V, B>(blocks, x.columns);
                 scratch.floats.multiply::<V>(rows, x, out);
@@ -171,42 +104,6 @@ fn multiply_rows<V: Vector, B: Block>(
             put(token, a);
         }
     }
-}
-
-/// The most groups of a block.
-const MOST_GROUPS: usize = 8;
-
-/// All groups of a block; those past its end are of no meaning.
-#[inline(always)]
-pub(super) fn decode<V: Vector, B: Block>(block: &B) -> [Codes; MOST_GROUPS] {
-    let mut groups = [Codes { codes: [0; GROUP], scale: [0.0; 2], offset: [0.0; 2] }; MOST_GROUPS];
-    if !V::UNROLLED {
-        for (group, codes) in groups[..B::WEIGHTS / GROUP].iter_mut().enumerate() {
-            *codes = block.codes::<V>(group);
-        }
-        return groups;
-    }
-    // Each group is code of its own, its number a constant: what a superblock keeps packed is then taken apart
-    // once, and all shifts are constants.
-    macro_rules! decode_groups {
-        ($($group:literal)*) => {
-            $(if $group < B::WEIGHTS / GROUP {
-                groups[$group] = block.codes::<V>($group);
-            })*
-        };
-    }
-    decode_groups!(0 1 2 3 4 5 6 7);
-    groups
-}
-
-/// A group of weights that are floats.
-#[inline(always)]
-pub(super) fn floats_of<V: Vector, B: Block>(blocks: &[B; GROUP]) -> [f32; GROUP] {
-    let mut floats = [0.0; GROUP];
-    for (out, blocks) in floats.as_chunks_mut().0.iter_mut().zip(blocks.as_chunks().0) {
-        *out = B::floats::<V>(blocks);
-    }
-    floats
 }
 
 /// What a row's products with a token have added up to so far.

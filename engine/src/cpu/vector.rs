@@ -171,6 +171,22 @@ pub(super) trait Vector: Copy + Instructions {
     }
 }
 
+/// A [`Vector`] whose processor multiplies bytes. Methods must be inlined into a function that has the instructions for
+/// that (AVX-VNNI, AVX-512 VNNI) enabled too.
+pub(super) trait ByteVector: Vector {
+    /// As many whole numbers of 32 bits.
+    type Whole: Copy;
+
+    /// The first numbers of a slice, which holds at least [`Vector::LANES`].
+    fn load_whole(numbers: &[i32]) -> Self::Whole;
+    /// Bytes, four to a lane, of a slice which holds that many.
+    fn load_bytes(bytes: &[i8]) -> Self::Whole;
+    /// Adds the products of four codes with the four bytes of each lane.
+    fn add_products(sums: Self::Whole, codes: [u8; 4], bytes: Self::Whole) -> Self::Whole;
+    /// Whole numbers as floats.
+    fn from_whole(numbers: Self::Whole) -> Self;
+}
+
 /// Four floats by plain code, which compilers turn into SSE2 or NEON.
 #[derive(Clone, Copy)]
 pub(super) struct Plain([f32; 4]);

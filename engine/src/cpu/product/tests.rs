@@ -5,8 +5,9 @@ use gguf::Format;
 use super::super::panels::{Panels, Rounding};
 use super::super::slots::Slots;
 use super::super::team::Team;
+use super::super::tile::Output;
 use super::super::vector::InstructionSet;
-use super::{Output, Scratch, multiply};
+use super::{Scratch, multiply};
 
 const ROWS: usize = 29;
 const COLUMNS: usize = 512;

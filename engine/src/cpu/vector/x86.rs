@@ -3,8 +3,7 @@
 #[allow(clippy::wildcard_imports, reason = "the instructions' own names")]
 use std::arch::x86_64::*;
 
-use super::{Instructions, Vector};
-use crate::cpu::byte_tiles::ByteVector;
+use super::{ByteVector, Instructions, Vector};
 
 /// The bytes of a register.
 #[inline(always)]
