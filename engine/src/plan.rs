@@ -1,7 +1,8 @@
 //! What is to be computed: a list of [`Op`]s over named values, in the order of the mathematics.
 //!
 //! An op is a step at the coarsest grain that all executors share. The reference computes it naively in
-//! f64, the CPU executor by loops, the GPU executor lowers it to dispatches.
+//! f64, the CPU executor by loops, the GPU executor lowers it to dispatches. A value is written once: an op that changes
+//! one reads it and writes another, and [`place`] lets both share a buffer where nothing needs the first any more.
 
 mod decoder;
 mod liveness;
@@ -28,7 +29,7 @@ pub enum Rows {
 }
 
 /// An activation: `rows` rows of `width` floats.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Value {
     /// What it is, for readers and traces.
     pub name: &'static str,
@@ -125,6 +126,12 @@ impl Plan {
         &self.values[id.0]
     }
 
+    /// A value and what it was before ops changed it, the newest first.
+    pub fn versions(&self, id: ValueId) -> Vec<ValueId> {
+        let written = |id: &ValueId| self.ops.iter().find(|op| op.result() == *id);
+        std::iter::successors(Some(id), |id| written(id)?.before()).collect()
+    }
+
     /// A layer's cache by its id.
     pub fn kv_layer(&self, id: KvLayerId) -> &KvLayer {
         &self.kv_layers[id.0]
@@ -133,5 +140,28 @@ impl Plan {
     /// Tokens in the vocabulary: the width of the logits.
     pub fn vocabulary(&self) -> usize {
         self.value(self.logits).width
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blueprint::{Blueprint, ContextOptions};
+
+    #[test]
+    fn versions_go_back_to_what_was_changed_first() {
+        let model = crate::synthetic::open("llama-1b/2:q4_0").unwrap();
+        let plan = Blueprint::new(&model, &ContextOptions::default()).unwrap().plan;
+        // The stream into the last norm: the embedding, to which two layers have added twice.
+        let last = plan.ops.iter().rev().find_map(|op| match op {
+            Op::Norm(op) => Some(op.input),
+            _ => None,
+        });
+        let versions = plan.versions(last.unwrap());
+        assert_eq!(versions.len(), 5);
+        assert!(versions.iter().all(|&id| plan.value(id).name == "x"));
+        let Op::Embed(embed) = &plan.ops[0] else { panic!("{:?}", plan.ops[0]) };
+        assert_eq!(versions.last(), Some(&embed.out));
+        assert_eq!(plan.versions(embed.out), [embed.out]);
     }
 }

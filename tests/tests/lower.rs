@@ -23,7 +23,7 @@ use engine::internals::gpu::{Gpu, GpuExecutor, GpuWeights, predict};
 use engine::internals::plan::{Op, Rows, ValueId, op};
 use engine::internals::{blueprint::Blueprint, synthetic};
 use engine::{SequenceId, StepToken};
-use engine_tests::golden::{Tiny, tiny_names};
+use engine_tests::golden::{Embedding, Tiny, embedding_names, tiny_names};
 use gguf::Format;
 use shaders::{BindingKind, Kernel, Multiplies, Variant};
 
@@ -169,15 +169,14 @@ fn every_dispatch_is_complete_and_within_limits() {
                 for (index, op) in plan.ops.iter().enumerate() {
                     let of_op: Vec<_> = dispatches.iter().filter(|d| d.op == index).collect();
                     // A norm may be part of the products that follow.
-                    let products = plan.ops[index + 1..]
-                        .iter()
-                        .take_while(|after| after.uses().0.contains(&op.uses().1[0]));
+                    let products =
+                        plan.ops[index + 1..].iter().take_while(|after| after.reads(op.result()));
                     let products = index + 1..=index + products.count();
                     let fused = dispatches.iter().any(|d| {
                         products.contains(&d.op)
                             && d.bindings.iter().any(|(n, _)| *n == "norm_weight")
                     });
-                    let may_fuse = matches!(op, Op::Norm(op::Norm { add: false, .. }));
+                    let may_fuse = matches!(op, Op::Norm(op::Norm { add_to: None, .. }));
                     let here = !of_op.is_empty();
                     assert!(here != (may_fuse && fused), "{name}: op {index}: {}", of_op.len());
                     let Op::Linear(op::Linear { weights, out, .. }) = op else { continue };
@@ -205,6 +204,34 @@ fn every_dispatch_is_complete_and_within_limits() {
     // A variant's name says all of it.
     for variant in built.keys() {
         assert_eq!(variant.to_string().parse::<Variant>().unwrap(), *variant);
+    }
+}
+
+/// Each value is written by one op, before others read it; and what ops change of a model's they change in place.
+#[test]
+fn values_are_written_once_and_changed_in_place() {
+    let generating = tiny_names().into_iter().map(|name| Tiny::load(&name).path());
+    let embedding = embedding_names().into_iter().map(|name| Embedding::load(&name).path());
+    for path in generating.chain(embedding) {
+        let name = path.display();
+        let model = ModelFile::open(&path).unwrap();
+        let blueprint = Blueprint::new(&model, &ContextOptions::default()).unwrap();
+        let Blueprint { plan, buffers, .. } = &blueprint;
+        let mut written = vec![false; plan.values.len()];
+        for (index, op) in plan.ops.iter().enumerate() {
+            let (reads, writes) = op.uses();
+            let unwritten = reads.iter().find(|value| !written[value.0]);
+            assert_eq!(unwritten, None, "{name}: op {index}, {op:?}");
+            for value in writes {
+                let again = std::mem::replace(&mut written[value.0], true);
+                assert!(!again, "{name}: op {index} writes {value:?} again: {op:?}");
+            }
+            if let Some(before) = op.before() {
+                let [from, to] = [before, op.result()].map(|id| buffers.buffer_of[id.0]);
+                assert_eq!(from, to, "{name}: op {index} needs a copy: {op:?}");
+            }
+        }
+        assert!(written[plan.logits.0], "{name}");
     }
 }
 
@@ -278,9 +305,10 @@ fn a_decode_step_is_few_dispatches() {
 fn waits(dispatches: &[Dispatch], blueprint: &Blueprint) -> usize {
     let Blueprint { plan, buffers, .. } = blueprint;
     let apart = |id: &ValueId| {
-        plan.ops
-            .iter()
-            .any(|op| matches!(op, Op::QkRopeStore(op::QkRopeStore { v: Some(v), .. }) if v == id))
+        plan.ops.iter().any(|op| {
+            matches!(op, Op::QkRopeStore(op::QkRopeStore { v: Some(v), .. })
+                if plan.versions(*v).contains(id))
+        })
     };
     // Whether each buffer was last written.
     let mut used: HashMap<String, bool> = HashMap::new();

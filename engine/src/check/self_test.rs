@@ -225,13 +225,13 @@ fn cases(blueprint: &Blueprint, kernels: &Kernels) -> Result<Vec<Case>> {
             _ => false,
         };
         let before = plan.ops[..index].iter().rev().find(|other| !beside(other));
-        let normed = matches!(before, Some(Op::Norm(op::Norm { add: false, .. })));
+        let normed = matches!(before, Some(Op::Norm(op::Norm { add_to: None, .. })));
         match op {
             Op::Embed(op::Embed { table, out, .. }) => {
                 add(Case::Embed(plan.weight(*table).format, plan.value(*out).width));
             }
-            Op::Norm(op::Norm { out, kind, count, add: added, .. }) => {
-                add(Case::Norm((plan.value(*out).width, *count), *kind, *added));
+            Op::Norm(op::Norm { out, kind, count, add_to, .. }) => {
+                add(Case::Norm((plan.value(*out).width, *count), *kind, add_to.is_some()));
             }
             Op::Linear(linear) => {
                 let op::Linear { biases, epilogue, out, .. } = linear;

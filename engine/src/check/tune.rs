@@ -177,6 +177,8 @@ impl Bench {
                 weights: ids,
                 factor: 1.0,
                 epilogue,
+                before: None,
+                offset: 0,
                 out,
             }));
         }

@@ -147,8 +147,8 @@ impl GpuExecutor {
         let executor = Self {
             values: with("value", &bytes.values, storage),
             apart: values_apart(&blueprint.plan)
-                .map(|id| id.0)
                 .zip(many("v", &bytes.apart))
+                .flat_map(|(ids, buffer)| ids.into_iter().map(move |id| (id.0, buffer.clone())))
                 .collect(),
             keys: many("keys", &bytes.keys),
             kv_values: many("values", &bytes.kv_values),

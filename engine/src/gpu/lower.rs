@@ -5,6 +5,7 @@ pub mod cost;
 mod elementwise;
 mod experts;
 mod halves;
+mod linear;
 mod recurrent;
 mod selection;
 
@@ -13,17 +14,17 @@ use shaders::Variant;
 pub use self::attention::attention_parts;
 pub use self::experts::tile_words;
 use self::halves::{cooperative, round_halves};
+use self::linear::Norm;
 pub use self::selection::{MOST_CANDIDATES, candidate_room, kept_candidates, lower_selection};
 use super::choice::ProductKernel;
 pub use super::choice::{Count, Family, Kernels};
 use super::layout::{Layout, Part, VectorId};
-use super::products::{self, Product};
 pub use super::scratch::Scratch;
 use crate::Result;
 use crate::blueprint::{Blueprint, Sizes};
 use crate::kv::{KvType, Placed, PlacedStep};
-use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, Rows, StateId, ValueId, op};
-use crate::spec::{Activation, NormKind};
+use crate::plan::{KvLayer, KvLayerId, Op, Parts, Plan, RopeId, Rows, StateId, ValueId, op};
+use crate::spec::Activation;
 
 /// What a dispatch binds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -158,29 +159,6 @@ pub struct Lowering<'a> {
     pub class: StepClass,
 }
 
-/// A norm that the products of its result apply themselves.
-#[derive(Debug, Clone, Copy)]
-struct Norm {
-    /// What is normed.
-    input: ValueId,
-    weight: VectorId,
-    epsilon: f32,
-}
-
-/// The rows that a product multiplies: a value, or what its norm would be computed from.
-#[derive(Debug, Clone, Copy)]
-struct Input {
-    value: ValueId,
-    norm: Option<Norm>,
-}
-
-impl Input {
-    /// What a kernel reads that norms its input itself.
-    fn value_read(&self) -> ValueId {
-        self.norm.map_or(self.value, |norm| norm.input)
-    }
-}
-
 /// Weights of a group, the unit of all kernels.
 const GROUP: usize = 32;
 /// Invocations of element-wise kernels and of attention.
@@ -206,6 +184,7 @@ impl<'a> Lowering<'a> {
                 fused = Some(norm);
                 continue;
             }
+            dispatches.extend(self.copy_before(op));
             let norm = fused.filter(|(normed, _)| op.reads(*normed));
             self.op(op, norm.map(|(_, norm)| norm), &mut dispatches)?;
             for dispatch in &mut dispatches[first..] {
@@ -218,76 +197,30 @@ impl<'a> Lowering<'a> {
         Ok(dispatches)
     }
 
-    /// An op's products with their kernels.
-    fn products_of(&self, op: &op::Linear) -> Vec<(Product, ProductKernel)> {
-        let op::Linear { out, .. } = op;
-        let count = self.class.count(self.plan().value(*out).rows);
-        let with_kernel = |product: Product| {
-            let product = product.as_lowered(self.layout, self.kernels, count);
-            (product, self.kernels.product(&product.shape(self.layout, count)))
-        };
-        products::of(self.layout, op).into_iter().map(with_kernel).collect()
-    }
-
-    /// The norm of op `index`, with its result, if the products of the ops that follow can norm their input themselves,
-    /// and nothing else reads it.
-    fn fused_norm(&self, index: usize) -> Option<(ValueId, Norm)> {
-        let Op::Norm(op::Norm {
-            input,
-            kind: NormKind::Rms,
-            weight,
-            bias: None,
-            epsilon,
-            count,
-            add: false,
-            out: normed,
-        }) = self.plan().ops[index]
-        else {
-            return None;
-        };
-        let reads = |op: &&Op| op.reads(normed);
-        let products = self.plan().ops[index + 1..].iter().take_while(reads).count();
-        let readers = self.plan().ops.iter().filter(reads).count();
-        // Where nobody wants `input` any more, the second product may be written over it.
-        let lives = |op: &Op| op.reads(input);
-        if products == 0
-            || (products > 1 && !self.plan().ops[index + 1 + products..].iter().any(lives))
-            || readers != products
-            || self.plan().value(input).rows != self.plan().value(normed).rows
-            // Products take all columns for numbers.
-            || count < self.plan().value(normed).width
-        {
-            return None;
-        }
-        let fuses = |op: &Op| {
-            let Op::Linear(linear) = op else { return false };
-            let op::Linear { input: read, out, .. } = linear;
-            let count = self.class.count(self.plan().value(*out).rows);
-            // A product must not write what its own norm still reads.
-            let (_, written) = op.uses();
-            *read == normed
-                && !written.contains(&input)
-                && products::of(self.layout, linear).iter().all(|product| {
-                    let shape = product.shape(self.layout, count);
-                    // Inputs that are rounded once are normed once.
-                    let rounded =
-                        self.is_rounded(self.kernels.product(&shape), &product.part, *out);
-                    rounded || self.kernels.fuses_norm(&shape)
-                })
-        };
-        let weight = self.layout.vector_of(self.plan(), weight);
-        let all = self.plan().ops[index + 1..][..products].iter().all(fuses);
-        all.then_some((normed, Norm { input, weight, epsilon }))
+    /// The copy that an op needs of what it changes, where that lives on, so that its result has a buffer of its own.
+    fn copy_before(&self, op: &Op) -> Option<Dispatch> {
+        let (before, result) = (op.before()?, op.result());
+        let buffer_of = &self.blueprint.buffers.buffer_of;
+        let width = self.plan().value(result).width;
+        let whole = |value| Parts { value, offset: 0, stride: width };
+        (buffer_of[before.0] != buffer_of[result.0]).then(|| {
+            self.gate(&op::Gate {
+                gate: whole(before),
+                activation: None,
+                input: None,
+                shape: (1, width),
+                before: None,
+                out: whole(result),
+            })
+        })
     }
 
     fn op(&self, op: &Op, norm: Option<Norm>, out: &mut Vec<Dispatch>) -> Result<()> {
         match op {
-            Op::Embed(op::Embed { table, scale, out: value }) => {
-                self.embed(*table, *scale, *value, out);
-            }
+            Op::Embed(op) => self.embed(op, out),
             Op::Norm(op) => out.push(self.norm(op)),
             Op::AddRow(op) => self.add_row(op, out),
-            Op::Scale(op::Scale { value, factor }) => out.push(self.scale(*value, *factor)),
+            Op::Scale(op) => out.push(self.scale(op)),
             Op::HeadLinear(op) => self.head_linear(op, out),
             Op::NormParts(op) => out.push(self.norm_parts(op)),
             Op::Linear(op) => self.linear(op, norm, out),
@@ -297,50 +230,13 @@ impl<'a> Lowering<'a> {
             Op::ExpertsGated(op) => self.experts_gated(op, out),
             Op::ExpertsDown(op) => self.experts_down(op, out),
             Op::AddGated(op) => out.push(self.add_gated(op)),
-            Op::Gate(op) => out.push(self.gate_parts(op)),
+            Op::Gate(op) => out.push(self.gate(op)),
             Op::Conv(op) => out.push(self.conv(op)),
             Op::Mamba2(op) => out.push(self.mamba2(op)),
             Op::DeltaNet(op) => out.push(self.delta_net(op)),
-            Op::Softcap(op::Softcap { value, cap }) => out.push(self.softcap(*value, *cap)),
+            Op::Softcap(op) => out.push(self.softcap(op)),
         }
         Ok(())
-    }
-
-    fn linear(&self, op: &op::Linear, norm: Option<Norm>, out: &mut Vec<Dispatch>) {
-        let op::Linear { input, weights, biases, factor, epilogue, out: value } = op;
-        let bias = self.layout.biases_of(self.plan(), weights, biases);
-        let from = Input { value: *input, norm };
-        // Once for all the op's products that take bytes, or halves.
-        let all = self.products_of(op);
-        if all.iter().any(|(product, kernel)| self.is_rounded(*kernel, &product.part, *value)) {
-            out.push(self.round_input(from, *value));
-        }
-        let takes_halves = all.iter().any(|(_, kernel)| kernel.takes_halves());
-        if takes_halves && !self.norms_to_halves(*input) {
-            let rows = Extent::Per(self.plan().value(*value).rows, 1);
-            out.push(round_halves(*input, self.plan().value(*input).width, rows));
-        }
-        let linear = |(product, kernel): &(Product, ProductKernel), value: ValueId, add: bool| {
-            self.product(*kernel, from, &product.part, (bias, *factor), add, value)
-        };
-        match *epilogue {
-            Epilogue::Store => out.extend(all.iter().map(|one| linear(one, *value, false))),
-            Epilogue::AddTo => out.extend(all.iter().map(|one| linear(one, *value, true))),
-            Epilogue::Activated(activation) => out.extend(all.iter().map(|one| {
-                let mut dispatch = linear(one, *value, false);
-                dispatch.variant = activated(dispatch.variant.define("ACTIVATED"), activation);
-                dispatch
-            })),
-            Epilogue::Gated { activation, both } => {
-                if let [(Product { part, gated: true }, kernel)] = all.as_slice() {
-                    out.push(self.gated(*kernel, from, part, bias, activation, *value));
-                } else {
-                    out.extend(all.iter().map(|one| linear(one, both, false)));
-                    let rows = Extent::Per(self.plan().value(*value).rows, 1);
-                    out.push(self.gate(activation, both, *value, 1, rows));
-                }
-            }
-        }
     }
 
     fn kv_types(&self, variant: Variant) -> Variant {
@@ -397,159 +293,11 @@ impl<'a> Lowering<'a> {
         ["weights", "weight_words"].map(|name| (name, Resource::Matrix(part.buffer)))
     }
 
-    /// The product of a part's rows.
-    fn product(
-        &self,
-        kernel: ProductKernel,
-        input: Input,
-        part: &Part,
-        (bias, factor): (Option<VectorId>, f32),
-        add: bool,
-        out: ValueId,
-    ) -> Dispatch {
-        let matrix = &self.layout.matrices[part.buffer];
-        let value = self.plan().value(out);
-        let (variant, mut params) = self.matrix(kernel.name(), part);
-        params.extend([
-            ("rows", part.rows as u32),
-            ("groups", (matrix.columns / GROUP) as u32),
-            ("out_stride", value.width as u32),
-            ("out_offset", part.first_row as u32),
-            ("per_output", u32::from(value.rows == Rows::Outputs)),
-        ]);
-        let rounded = self.is_rounded(kernel, part, out);
-        // The norm of rounded inputs is done.
-        let input = if rounded { Input { norm: None, ..input } } else { input };
-        let mut bindings = Self::weights_of(part).to_vec();
-        bindings.push(("out", Resource::Value(out)));
-        if rounded {
-            bindings.extend([
-                ("bytes", Resource::Scratch(Scratch::Rounded)),
-                ("x_scales", Resource::Scratch(Scratch::RoundedScales)),
-            ]);
-        } else if kernel.takes_halves() {
-            bindings.extend([
-                ("input", Resource::Scratch(Scratch::Rounded)),
-                ("largest", Resource::Scratch(Scratch::RoundedScales)),
-            ]);
-        } else {
-            bindings.push(("input", Resource::Value(input.value_read())));
-        }
-        if let Some(id) = bias {
-            bindings.push(("bias", Resource::Vector(id)));
-        }
-        if let Some(norm) = input.norm {
-            bindings.push(("norm_weight", Resource::Vector(norm.weight)));
-        }
-        params.extend([
-            ("epsilon", input.norm.map_or(0, |norm| norm.epsilon.to_bits())),
-            ("scale", self.scale_of(part).to_bits()),
-            ("factor", factor.to_bits()),
-        ]);
-        let variant = variant
-            .define_if(bias.is_some(), "BIAS")
-            .define_if(add, "ADD")
-            .define_if(input.norm.is_some(), "NORM");
-        let variant = match self.kernels.precision_define(matrix.format) {
-            Some(name) => variant.define(name),
-            None => variant,
-        };
-        let variant = variant.define_if(rounded, "ROUNDED");
-        let (variant, needs_step) = match kernel {
-            ProductKernel::Matvec { lanes, rows, tokens, take } => {
-                let variant = take.define().into_iter().fold(variant, Variant::define);
-                let variant = variant
-                    .define_if(self.kernels.subgroups, "SUBGROUP")
-                    .define_if(tokens > 1, "SEVERAL")
-                    .number("MATRICES", 1)
-                    .number("ROWS", rows)
-                    .number("TOKENS", tokens)
-                    .constant("LANES", lanes);
-                (variant, tokens > 1)
-            }
-            ProductKernel::Lanewise { lanes, rows, tokens } => {
-                let variant = variant
-                    .number("MATRICES", 1)
-                    .number("ROWS", rows)
-                    .number("TOKENS", tokens)
-                    .constant("LANES", lanes);
-                (variant, true)
-            }
-            ProductKernel::Matmul { tokens } => (variant.number("TOKENS", tokens), true),
-            ProductKernel::Cooperative { .. } => (cooperative(variant, kernel), true),
-        };
-        if needs_step {
-            bindings.push(("step", Resource::Scratch(Scratch::Step)));
-        }
-        let grid = self.product_grid(kernel, part.rows, value.rows);
-        Dispatch { variant, bindings, params, grid, op: 0 }
-    }
-
-    /// Whether a product takes inputs that were rounded before, instead of rounding them in every workgroup.
-    fn is_rounded(&self, kernel: ProductKernel, part: &Part, out: ValueId) -> bool {
-        let format = self.layout.matrices[part.buffer].format;
-        matches!(kernel, ProductKernel::Matvec { .. })
-            && self.kernels.precision.rounds_inputs(format)
-            && self.class.count(self.plan().value(out).rows) != Count::Many
-    }
-
-    /// The input of a product that writes `out` rounded to bytes, with its norm if it has one.
-    fn round_input(&self, input: Input, out: ValueId) -> Dispatch {
-        let width = self.plan().value(input.value).width as u32;
-        let mut bindings = vec![
-            ("input", Resource::Value(input.value_read())),
-            ("bytes", Resource::Scratch(Scratch::Rounded)),
-            ("scales", Resource::Scratch(Scratch::RoundedScales)),
-        ];
-        bindings.extend(input.norm.map(|norm| ("norm_weight", Resource::Vector(norm.weight))));
-        Dispatch {
-            variant: Variant::new("round_input")
-                .define_if(input.norm.is_some(), "NORM")
-                .define_if(self.kernels.subgroups, "SUBGROUP")
-                .constant("LANES", (width / 16).next_power_of_two().clamp(32, 256)),
-            bindings,
-            params: vec![
-                ("groups", width / GROUP as u32),
-                ("epsilon", input.norm.map_or(0, |norm| norm.epsilon.to_bits())),
-            ],
-            grid: [Extent::Per(self.plan().value(out).rows, 1), Extent::Fixed(1), Extent::Fixed(1)],
-            op: 0,
-        }
-    }
-
-    fn product_grid(&self, kernel: ProductKernel, rows: usize, of: Rows) -> [Extent; 3] {
-        let workgroups = (rows as u32).div_ceil(kernel.workgroup_rows());
-        let tokens = Extent::Per(of, kernel.workgroup_tokens());
-        if !kernel.can_fuse() {
-            return self.tiled_grid(tokens, workgroups);
-        }
-        // As few rows of workgroups as there may be, all alike, so that few workgroups find nothing to do.
-        let y = workgroups.div_ceil(self.kernels.adapter.max_workgroups);
-        [Extent::Fixed(workgroups.div_ceil(y)), Extent::Fixed(y), tokens]
-    }
-
     /// A grid whose neighbouring workgroups, which run at the same time, multiply the same rows with other tokens: tiles
     /// of tokens on x, of rows on y and, beyond its limit, on z.
     fn tiled_grid(&self, tokens: Extent, row_tiles: u32) -> [Extent; 3] {
         let y = row_tiles.min(self.kernels.adapter.max_workgroups);
         [tokens, Extent::Fixed(y), Extent::Fixed(row_tiles.div_ceil(y))]
-    }
-
-    /// Gate and up of a part, with their activation.
-    fn gated(
-        &self,
-        kernel: ProductKernel,
-        input: Input,
-        part: &Part,
-        bias: Option<VectorId>,
-        activation: Activation,
-        out: ValueId,
-    ) -> Dispatch {
-        let half = Part { rows: part.rows / 2, ..*part };
-        let mut dispatch = self.product(kernel, input, &half, (bias, 1.0), false, out);
-        let gated = dispatch.variant.define("GATED").number("MATRICES", 2);
-        dispatch.variant = activated(gated, activation);
-        dispatch
     }
 
     /// What products with a part's rows are multiplied by.

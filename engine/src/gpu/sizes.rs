@@ -34,7 +34,7 @@ impl BufferSizes {
         Self {
             values: buffers.floats.iter().map(|&floats| floats as u64 * 4).collect(),
             apart: values_apart(plan)
-                .map(|id| (plan.value(id).width * sizes.chunk.min(FEW) * 4) as u64)
+                .map(|v| (plan.value(v[0]).width * sizes.chunk.min(FEW) * 4) as u64)
                 .collect(),
             keys: of_layers(&|layer| layer.key_bytes(sizes.key_type)),
             kv_values: of_layers(&|layer| layer.value_bytes(sizes.value_type)),
@@ -61,11 +61,11 @@ impl BufferSizes {
 }
 
 /// Values that steps of few tokens keep in buffers of their own, which nothing else is ever in: each v whose product
-/// stands beside that of q and k. A buffer that was read before is, to wgpu, one to wait for before it is written,
+/// stands beside that of q and k, with what it was before it was normed. A buffer that was read before is, to wgpu, one to wait for before it is written,
 /// whatever was waited for in between; the first use of a step is none.
-pub(super) fn values_apart(plan: &Plan) -> impl Iterator<Item = ValueId> {
+pub(super) fn values_apart(plan: &Plan) -> impl Iterator<Item = Vec<ValueId>> {
     plan.ops.iter().filter_map(|op| match *op {
-        Op::QkRopeStore(op::QkRopeStore { v, .. }) => v,
+        Op::QkRopeStore(op::QkRopeStore { v, .. }) => v.map(|v| plan.versions(v)),
         _ => None,
     })
 }

@@ -45,12 +45,14 @@ pub(super) fn plan(model: &ModelFile, positions: usize, weights: Vec<Weight>) ->
     for (index, layer) in spec.layers.iter().enumerate() {
         x = build.layer(index, layer, x)?;
         if let Some((input, values)) = layer_inputs {
-            build.layer_input(index, input, values, x)?;
+            x = build.layer_input(index, input, values, x)?;
         }
         let name = format!("blk.{index}.layer_output_scale.weight");
         if model.gguf.tensor(&name).is_some_and(|tensor| tensor.elements() == 1) {
             let factor = read_f32(&model.gguf, &name)?[0];
-            build.push(op::Scale { value: x, factor });
+            let out = build.next(x);
+            build.push(op::Scale { input: x, factor, out });
+            x = out;
         }
     }
     if spec.pooling.is_some() {
@@ -58,25 +60,29 @@ pub(super) fn plan(model: &ModelFile, positions: usize, weights: Vec<Weight>) ->
         let mut out = x;
         if !spec.norm_sums {
             out = build.output_value("last", spec.embedding);
-            build.norm(x, spec.output_norm, false, out)?;
+            build.norm(x, spec.output_norm, None, out)?;
         }
         return Ok(build.plan(ropes, out));
     }
     let last = build.output_value("last", spec.embedding);
-    build.norm(x, spec.output_norm, false, last)?;
+    build.norm(x, spec.output_norm, None, last)?;
     let head = build.weights.optional("output.weight", spec.embedding, spec.vocabulary)?;
     let bias = build.weights.optional("output.bias", spec.vocabulary, 1)?;
-    let logits = build.output_value("logits", spec.vocabulary);
+    let mut logits = build.output_value("logits", spec.vocabulary);
     build.push(op::Linear {
         input: last,
         weights: vec![head.unwrap_or(table)],
         biases: vec![bias],
         factor: spec.logit_scale,
         epilogue: Epilogue::Store,
+        before: None,
+        offset: 0,
         out: logits,
     });
     if let Some(cap) = spec.logit_softcap {
-        build.push(op::Softcap { value: logits, cap });
+        let out = build.next(logits);
+        build.push(op::Softcap { input: logits, cap, out });
+        logits = out;
     }
     Ok(build.plan(ropes, logits))
 }
@@ -104,6 +110,14 @@ fn build_rope(model: &ModelFile, spec: &RopeSpec, positions: usize) -> Result<Ro
         });
     }
     Ok(Rope::new(spec, Some(&factors)))
+}
+
+/// Matrices of a layer by their names and rows; or, where a file has that instead, the one of the name `fused`, which holds
+/// all their rows.
+#[derive(Clone, Copy)]
+struct Matrices<'a> {
+    fused: Option<&'a str>,
+    names_and_rows: &'a [(&'a str, usize)],
 }
 
 struct Builder<'a> {
@@ -136,6 +150,12 @@ impl Builder<'_> {
         self.ops.push(op.into());
     }
 
+    /// What a value becomes.
+    fn next(&mut self, value: ValueId) -> ValueId {
+        let Value { name, width, rows } = self.values[value.0];
+        self.push_value(name, width, rows)
+    }
+
     fn push_value(&mut self, name: &'static str, width: usize, rows: Rows) -> ValueId {
         self.values.push(Value { name, width, rows });
         ValueId(self.values.len() - 1)
@@ -150,7 +170,13 @@ impl Builder<'_> {
     }
 
     /// A norm between branches: `NAME.weight`, and `NAME.bias` where the file has one.
-    fn norm(&mut self, input: ValueId, name: &str, add: bool, out: ValueId) -> Result<()> {
+    fn norm(
+        &mut self,
+        input: ValueId,
+        name: &str,
+        add_to: Option<ValueId>,
+        out: ValueId,
+    ) -> Result<()> {
         let width = self.values[input.0].width;
         // One family's files lack the suffix.
         let with_suffix = format!("{name}.weight");
@@ -162,19 +188,68 @@ impl Builder<'_> {
         };
         let (kind, epsilon) = (self.spec.norm, self.spec.norm_epsilon);
         let count = self.spec.embedding_numbers;
-        self.push(op::Norm { input, kind, weight, bias, epsilon, count, add, out });
+        self.push(op::Norm { input, kind, weight, bias, epsilon, count, add_to, out });
         Ok(())
     }
 
-    /// The matrices `names` of layer `index` and their biases, applied side by side. If the file has one matrix
-    /// of the name `fused` instead, that one.
+    /// A stream with a norm of a branch added.
+    fn add_norm(&mut self, input: ValueId, name: &str, x: ValueId) -> Result<ValueId> {
+        let out = self.next(x);
+        self.norm(input, name, Some(x), out)?;
+        Ok(out)
+    }
+
+    /// The products of `input` with matrices of layer `index` side by side, in a value of that name.
+    fn products(
+        &mut self,
+        index: usize,
+        input: ValueId,
+        matrices: Matrices,
+        (factor, epilogue): (f32, Epilogue),
+        name: &'static str,
+    ) -> Result<ValueId> {
+        let rows: usize = matrices.names_and_rows.iter().map(|(_, rows)| rows).sum();
+        let gated = matches!(epilogue, Epilogue::Gated { .. });
+        let out = self.value(name, if gated { rows / 2 } else { rows });
+        self.linear(index, input, matrices, (factor, epilogue), (None, out))?;
+        Ok(out)
+    }
+
+    /// The same with the products as they are.
+    fn plain_products(
+        &mut self,
+        index: usize,
+        input: ValueId,
+        names_and_rows: &[(&str, usize)],
+        name: &'static str,
+    ) -> Result<ValueId> {
+        let matrices = Matrices { fused: None, names_and_rows };
+        self.products(index, input, matrices, (1.0, Epilogue::Store), name)
+    }
+
+    /// The stream `x` with a product added.
+    fn add_product(
+        &mut self,
+        index: usize,
+        input: ValueId,
+        part: (&str, usize),
+        factor: f32,
+        x: ValueId,
+    ) -> Result<ValueId> {
+        let out = self.next(x);
+        let matrices = Matrices { fused: None, names_and_rows: &[part] };
+        self.linear(index, input, matrices, (factor, Epilogue::AddTo), (Some(x), out))?;
+        Ok(out)
+    }
+
+    /// Matrices of layer `index` and their biases, applied side by side.
     fn linear(
         &mut self,
         index: usize,
         input: ValueId,
-        (fused, names_and_rows): (Option<&str>, &[(&str, usize)]),
+        Matrices { fused, names_and_rows }: Matrices,
         (factor, epilogue): (f32, Epilogue),
-        out: ValueId,
+        (before, out): (Option<ValueId>, ValueId),
     ) -> Result<()> {
         let columns = self.values[input.0].width;
         let rows = names_and_rows.iter().map(|(_, rows)| rows).sum();
@@ -190,7 +265,8 @@ impl Builder<'_> {
             weights.push(weight);
             biases.push(bias);
         }
-        self.push(op::Linear { input, weights, biases, factor, epilogue, out });
+        let offset = 0;
+        self.push(op::Linear { input, weights, biases, factor, epilogue, before, offset, out });
         Ok(())
     }
 
@@ -213,7 +289,7 @@ impl Builder<'_> {
     }
 
     /// A branch's last product: added to the residual stream `x`, through a norm where the Spec has
-    /// one there.
+    /// one there. Answers the stream from there on, as all below that are given it.
     fn close_branch(
         &mut self,
         index: usize,
@@ -221,15 +297,14 @@ impl Builder<'_> {
         name: &str,
         post_norm: &str,
         x: ValueId,
-    ) -> Result<()> {
-        let width = self.spec.embedding;
-        let (part, factor) = ([(name, width)], self.spec.residual_scale);
+    ) -> Result<ValueId> {
+        let (part, factor) = ((name, self.spec.embedding), self.spec.residual_scale);
         if !self.spec.post_norms {
-            return self.linear(index, input, (None, &part), (factor, Epilogue::AddTo), x);
+            return self.add_product(index, input, part, factor, x);
         }
-        let branch = self.value("branch", width);
-        self.linear(index, input, (None, &part), (factor, Epilogue::Store), branch)?;
-        self.norm(branch, &format!("blk.{index}.{post_norm}"), true, x)
+        let matrices = Matrices { fused: None, names_and_rows: &[part] };
+        let branch = self.products(index, input, matrices, (factor, Epilogue::Store), "branch")?;
+        self.add_norm(branch, &format!("blk.{index}.{post_norm}"), x)
     }
 
     /// What a branch reads: the stream, normed where the Spec norms it there.
@@ -238,46 +313,43 @@ impl Builder<'_> {
             return Ok(x);
         }
         let normed = self.value("normed", self.spec.embedding);
-        self.norm(x, &format!("blk.{index}.{name}"), false, normed)?;
+        self.norm(x, &format!("blk.{index}.{name}"), None, normed)?;
         Ok(normed)
     }
 
     /// One block: attention and feed-forward network, each added to the stream.
-    /// Answers the stream from there on.
-    fn layer(&mut self, index: usize, layer: &LayerSpec, x: ValueId) -> Result<ValueId> {
+    fn layer(&mut self, index: usize, layer: &LayerSpec, mut x: ValueId) -> Result<ValueId> {
         let read = self.open_branch(index, "attn_norm", x)?;
         self.kv_layer_of.push(None);
         if layer.attention {
-            self.attention(index, layer, read, x)?;
+            x = self.attention(index, layer, read, x)?;
         }
-        match layer.recurrent {
-            None => {}
+        x = match layer.recurrent {
+            None => x,
             Some(Recurrent::ShortConv { taps }) => self.short_conv(index, taps, read, x)?,
             Some(Recurrent::Mamba2(mamba)) => self.mamba2(index, mamba, read, x)?,
             Some(Recurrent::DeltaNet(net)) => self.delta_net(index, net, read, x)?,
-        }
+        };
         if layer.feed_forward == FeedForward::None {
             return Ok(x);
         }
         if self.spec.norm_sums {
             let x = self.norm_sum(index, "attn_output_norm", x)?;
-            self.feed_forward(index, &layer.feed_forward, x, x)?;
+            let x = self.feed_forward(index, &layer.feed_forward, x, x)?;
             return self.norm_sum(index, "layer_output_norm", x);
         }
         if let FeedForward::GatedAndExperts { width, experts } = &layer.feed_forward {
-            self.gated_and_experts(index, *width, experts, x)?;
-            return Ok(x);
+            return self.gated_and_experts(index, *width, experts, x);
         }
         let read =
             if self.spec.parallel { read } else { self.open_branch(index, self.spec.ffn_norm, x)? };
-        self.feed_forward(index, &layer.feed_forward, read, x)?;
-        Ok(x)
+        self.feed_forward(index, &layer.feed_forward, read, x)
     }
 
-    /// The norm of a stream to which a branch was added: the stream from there on.
+    /// The norm of a stream to which a branch was added.
     fn norm_sum(&mut self, index: usize, name: &str, x: ValueId) -> Result<ValueId> {
-        let normed = self.value("x", self.spec.embedding);
-        self.norm(x, &format!("blk.{index}.{name}"), false, normed)?;
+        let normed = self.next(x);
+        self.norm(x, &format!("blk.{index}.{name}"), None, normed)?;
         Ok(normed)
     }
 
@@ -287,7 +359,7 @@ impl Builder<'_> {
         layer: &LayerSpec,
         read: ValueId,
         x: ValueId,
-    ) -> Result<()> {
+    ) -> Result<ValueId> {
         let kv = KvLayer {
             heads: layer.heads,
             kv_heads: layer.kv_heads,
@@ -302,38 +374,35 @@ impl Builder<'_> {
         }
         self.kv_layer_of[index] = Some(kv_layer);
         let epsilon = self.spec.norm_epsilon;
-        let v = self.has_values_apart(index, layer).then(|| self.value("v", kv.value_width()));
-        let apart = v.map_or(0, |v| self.values[v.0].width);
-        let qkv = self.value("qkv", kv.qkv_width() - apart);
         let parts = [
             ("attn_q", kv.query_width()),
             ("attn_k", kv.key_width()),
             ("attn_v", kv.value_width()),
         ];
-        let mut turn_from = 0;
-        let gate = if layer.query_gate {
-            Some(self.gated_qkv(index, &kv, read, qkv)?)
+        let (mut gate, mut v, mut turn_from) = (None, None, 0);
+        let qkv = if layer.query_gate {
+            let (qkv, of_q) = self.gated_qkv(index, &kv, read)?;
+            gate = Some(of_q);
+            qkv
         } else if let Some(latent) = layer.latent {
             turn_from = if latent.compressed { latent.rank } else { latent.plain };
-            self.latent_qkv(index, &kv, latent, read, qkv)?;
-            None
+            self.latent_qkv(index, &kv, latent, read)?
         } else if earlier.is_some() {
-            self.query_alone(index, &kv, read, qkv)?;
-            None
+            self.query_alone(index, &kv, read)?
         } else if self.lacks_values(index) {
             // v is k before its norm and rope.
-            let q_and_k = &parts[..2];
-            self.keys_as_values(index, &kv, (q_and_k, read), qkv)?;
-            None
-        } else if let Some(v) = v {
-            self.linear(index, read, (None, &parts[..2]), (1.0, Epilogue::Store), qkv)?;
-            self.linear(index, read, (None, &parts[2..]), (1.0, Epilogue::Store), v)?;
-            None
+            self.keys_as_values(index, &kv, &parts[..2], read)?
+        } else if self.has_values_apart(index, layer) {
+            let qk = self.plain_products(index, read, &parts[..2], "qkv")?;
+            v = Some(self.plain_products(index, read, &parts[2..], "v")?);
+            qk
         } else {
-            self.linear(index, read, (Some("attn_qkv"), &parts), (1.0, Epilogue::Store), qkv)?;
-            None
+            let matrices = Matrices { fused: Some("attn_qkv"), names_and_rows: &parts };
+            self.products(index, read, matrices, (1.0, Epilogue::Store), "qkv")?
         };
-        let (q_norm, k_norm) = self.qk_norms(index, (layer, &kv), (qkv, v), earlier.is_some())?;
+        let (qkv, v) = self.value_norm(layer, &kv, (qkv, v), earlier.is_some());
+        let (qkv, [q_norm, k_norm]) = self.qk_norms(index, (layer, &kv), qkv, earlier.is_some())?;
+        let turned = self.next(qkv);
         self.push(op::QkRopeStore {
             qkv,
             v,
@@ -346,6 +415,7 @@ impl Builder<'_> {
             turn_from,
             store: earlier.is_none(),
             temperature: layer.temperature,
+            out: turned,
         });
         let heads = self.value("heads", layer.heads * layer.value_length);
         let sinks = if layer.sinks {
@@ -355,7 +425,7 @@ impl Builder<'_> {
             None
         };
         self.push(op::Attention {
-            qkv,
+            qkv: turned,
             layer: kv_layer,
             scale: layer.attention_scale,
             softcap: layer.softcap,
@@ -363,19 +433,14 @@ impl Builder<'_> {
             causal: layer.causal,
             out: heads,
         });
-        let heads = match layer.latent.filter(|latent| latent.compressed) {
+        let mut heads = match layer.latent.filter(|latent| latent.compressed) {
             Some(latent) => self.head_linear(index, "attn_v_b", heads, (kv.heads, latent.value))?,
             None => heads,
         };
         if let Some(gate) = gate {
             let plain = Parts { value: heads, offset: 0, stride: kv.value_length };
-            self.push(op::Gate {
-                gate,
-                activation: Some(Activation::Sigmoid),
-                input: Some(plain),
-                shape: (kv.heads, kv.value_length),
-                out: plain,
-            });
+            let shape = (kv.heads, kv.value_length);
+            heads = self.gate_parts((gate, Some(Activation::Sigmoid)), plain, shape);
         }
         self.close_branch(index, heads, "attn_output", "post_attention_norm", x)
     }
@@ -388,21 +453,33 @@ impl Builder<'_> {
         plain && !self.is_fused(index, "attn_qkv", "attn_q") && self.weights.differ(&k, &v)
     }
 
+    /// The norm of v, where there is one.
+    fn value_norm(
+        &mut self,
+        layer: &LayerSpec,
+        kv: &KvLayer,
+        (qkv, v): (ValueId, Option<ValueId>),
+        reads_layer: bool,
+    ) -> (ValueId, Option<ValueId>) {
+        if !self.spec.value_norm || reads_layer {
+            return (qkv, v);
+        }
+        let stride = kv.value_length;
+        let behind = (qkv, kv.query_width() + kv.key_width());
+        let (value, offset) = v.map_or(behind, |v| (v, 0));
+        let at = Parts { value, offset, stride };
+        let normed = self.norm_parts(at, (kv.kv_heads, layer.value_numbers), NormKind::Rms, None);
+        if v.is_some() { (qkv, Some(normed)) } else { (normed, None) }
+    }
+
     /// The norms of q and k: the factors of those that go with rope, ops for the others.
     fn qk_norms(
         &mut self,
         index: usize,
         (layer, kv): (&LayerSpec, &KvLayer),
-        (qkv, v): (ValueId, Option<ValueId>),
+        mut qkv: ValueId,
         reads_layer: bool,
-    ) -> Result<(Option<WeightId>, Option<WeightId>)> {
-        if self.spec.value_norm && !reads_layer {
-            let width = kv.value_length;
-            let behind = (qkv, kv.query_width() + kv.key_width());
-            let (value, offset) = v.map_or(behind, |v| (v, 0));
-            let at = Parts { value, offset, stride: width };
-            self.norm_parts(at, (kv.kv_heads, layer.value_numbers), NormKind::Rms, None);
-        }
+    ) -> Result<(ValueId, [Option<WeightId>; 2])> {
         let names = ["attn_q_norm", "attn_k_norm"].map(|name| format!("blk.{index}.{name}.weight"));
         let parts = [(0, kv.heads), (kv.query_width(), kv.kv_heads)];
         let mut found = [None, None];
@@ -428,24 +505,45 @@ impl Builder<'_> {
             };
             let weight = Some(self.weights.require(name, width, parts)?);
             let at = Parts { value: qkv, offset, stride };
-            self.norm_counted_parts(at, (parts, width, count), kind, weight);
+            qkv = self.norm_counted_parts(at, (parts, width, count), kind, weight);
         }
-        Ok((found[0], found[1]))
+        Ok((qkv, found))
     }
 
-    fn copy(&mut self, gate: Parts, shape: (usize, usize), out: Parts) {
-        self.push(op::Gate { gate, activation: None, input: None, shape, out });
+    /// Parts of a value copied to parts of another, whose rest stays; the first of them gets a value of that name and width.
+    fn copy(&mut self, from: Parts, shape: (usize, usize), to: (Target, usize, usize)) -> ValueId {
+        let (target, offset, stride) = to;
+        let (before, value) = match target {
+            Target::New(name, width) => (None, self.value(name, width)),
+            Target::Onto(value) => (Some(value), self.next(value)),
+        };
+        let out = Parts { value, offset, stride };
+        self.push(op::Gate { gate: from, activation: None, input: None, shape, before, out });
+        value
     }
 
-    /// Norms parts of rows in place.
+    /// activation(gate) * input, which is all of a value that nothing else reads.
+    fn gate_parts(
+        &mut self,
+        (gate, activation): (Parts, Option<Activation>),
+        input: Parts,
+        shape: (usize, usize),
+    ) -> ValueId {
+        let out = Parts { value: self.next(input.value), ..input };
+        let before = Some(input.value);
+        self.push(op::Gate { gate, activation, input: Some(input), shape, before, out });
+        out.value
+    }
+
+    /// Norms parts of rows.
     fn norm_parts(
         &mut self,
         at: Parts,
         (parts, width): (usize, usize),
         kind: NormKind,
         weight: Option<WeightId>,
-    ) {
-        self.norm_counted_parts(at, (parts, width, width), kind, weight);
+    ) -> ValueId {
+        self.norm_counted_parts(at, (parts, width, width), kind, weight)
     }
 
     /// The same where `count` columns of a part are numbers.
@@ -455,11 +553,12 @@ impl Builder<'_> {
         (parts, width, count): (usize, usize, usize),
         kind: NormKind,
         weight: Option<WeightId>,
-    ) {
-        let Parts { value, offset, stride } = at;
+    ) -> ValueId {
+        let Parts { value: input, offset, stride } = at;
         let epsilon = self.spec.norm_epsilon;
+        let out = self.next(input);
         self.push(op::NormParts {
-            value,
+            input,
             offset,
             parts,
             width,
@@ -468,6 +567,17 @@ impl Builder<'_> {
             weight,
             epsilon,
             count,
+            out,
         });
+        out
     }
+}
+
+/// Where a copy goes.
+#[derive(Clone, Copy)]
+enum Target {
+    /// To a value of that name and width, which holds nothing yet.
+    New(&'static str, usize),
+    /// Into what this is.
+    Onto(ValueId),
 }

@@ -1,6 +1,8 @@
 //! Which values may share a buffer: memory is known before anything is allocated.
 
-use super::{Plan, Rows};
+use std::collections::HashMap;
+
+use super::{Plan, Rows, ValueId};
 
 /// Where each value lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +16,8 @@ pub struct Buffers {
 /// Assigns buffers for steps of up to `tokens` tokens and `outputs` wanted logits.
 ///
 /// Values alive together never share a buffer, and a buffer that the previous op used is not handed out
-/// again at once, so that independent ops need no barrier.
+/// again at once, so that independent ops need no barrier. What an op changes keeps its buffer, where nothing reads it as
+/// it was later: then the op works in place. (Else an executor copies it first.)
 pub fn place(plan: &Plan, tokens: usize, outputs: usize) -> Buffers {
     let count = plan.values.len();
     let mut first = vec![usize::MAX; count];
@@ -26,16 +29,28 @@ pub fn place(plan: &Plan, tokens: usize, outputs: usize) -> Buffers {
             last[value.0] = last[value.0].max(index);
         }
     }
+    let mut before = HashMap::new();
+    for op in plan.ops.iter().filter(|op| op.may_work_in_place()) {
+        before.extend(op.before().map(|value| (op.result(), value)));
+    }
     // The caller reads the logits after the last op (and has written them where no op does).
     last[plan.logits.0] = plan.ops.len();
     first[plan.logits.0] = first[plan.logits.0].min(plan.ops.len());
 
     let mut order: Vec<usize> = (0..count).filter(|&value| first[value] != usize::MAX).collect();
-    order.sort_by_key(|&value| first[value]);
+    // What becomes another is placed before that.
+    order.sort_by_key(|&value| (first[value], before.contains_key(&ValueId(value))));
     let mut buffer_of = vec![usize::MAX; count];
     let mut floats: Vec<usize> = Vec::new();
     let mut free_after: Vec<usize> = Vec::new();
     for value in order {
+        let dies = |before: &&ValueId| last[before.0] == first[value];
+        if let Some(before) = before.get(&ValueId(value)).filter(dies) {
+            let buffer = buffer_of[before.0];
+            buffer_of[value] = buffer;
+            free_after[buffer] = last[value];
+            continue;
+        }
         let rows = match plan.values[value].rows {
             Rows::Tokens => tokens,
             Rows::Outputs => outputs,
@@ -56,4 +71,54 @@ pub fn place(plan: &Plan, tokens: usize, outputs: usize) -> Buffers {
         buffer_of[value] = buffer;
     }
     Buffers { buffer_of, floats }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Parts, Value, op};
+
+    /// x1 = 2 x0, x2 = 2 x1, and then the product of x2 with one of them.
+    fn plan(read_later: usize) -> Plan {
+        let value = Value { name: "x", width: 32, rows: Rows::Tokens };
+        let whole = |value| Parts { value: ValueId(value), offset: 0, stride: 32 };
+        let scale = |input: usize, out: usize| op::Scale {
+            input: ValueId(input),
+            factor: 2.0,
+            out: ValueId(out),
+        };
+        let product = op::Gate {
+            gate: whole(read_later),
+            activation: None,
+            input: Some(whole(2)),
+            shape: (1, 32),
+            before: None,
+            out: whole(3),
+        };
+        Plan {
+            ops: vec![scale(0, 1).into(), scale(1, 2).into(), product.into()],
+            values: vec![value; 4],
+            weights: vec![],
+            ropes: vec![],
+            kv_layers: vec![],
+            states: vec![],
+            logits: ValueId(3),
+        }
+    }
+
+    #[test]
+    fn an_op_works_in_place_where_nothing_reads_what_it_changes() {
+        let Buffers { buffer_of, floats } = place(&plan(2), 8, 1);
+        assert_eq!((buffer_of[0], buffer_of[1]), (buffer_of[2], buffer_of[2]));
+        assert_ne!(buffer_of[3], buffer_of[2]);
+        assert_eq!(floats, [256, 256]);
+    }
+
+    #[test]
+    fn what_lives_on_is_not_written_over() {
+        // The first scaled value is read by the product: the second must be elsewhere.
+        let Buffers { buffer_of, .. } = place(&plan(1), 8, 1);
+        assert_eq!(buffer_of[0], buffer_of[1]);
+        assert_ne!(buffer_of[1], buffer_of[2]);
+    }
 }

@@ -1,4 +1,7 @@
 //! The ops: each a struct that says what it computes, over ids of values, weights, states and rotations.
+//!
+//! Every value is written by one op. An op that changes a value reads it as it was before, and writes another, `out`:
+//! whether both are one piece of memory is for [`place`](super::place) to say.
 
 use crate::spec::weights::WeightId;
 use crate::spec::{
@@ -50,7 +53,7 @@ pub enum Epilogue {
     Store,
     /// activation(product) is stored.
     Activated(Activation),
-    /// It is added to what `out` holds: the residual connection.
+    /// It is added to what the op's `before` holds: the residual connection.
     AddTo,
     /// Two weights, gate and up: activation(gate) * up is stored. `both` has room for the two products,
     /// for executors that compute them first.
@@ -73,8 +76,8 @@ pub struct Embed {
     pub out: ValueId,
 }
 
-/// Norm of each row, times a factor a column, plus a bias a column where there is one. Stored, or with `add`
-/// added to `out`. If `out` has a row per output, only those tokens' rows are read.
+/// Norm of each row, times a factor a column, plus a bias a column where there is one; and plus `add_to`, where that is
+/// given. If `out` has a row per output, only those tokens' rows are read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Norm {
     /// The rows.
@@ -89,13 +92,13 @@ pub struct Norm {
     pub epsilon: f32,
     /// How many columns are numbers; those behind them are zeros, and zeros in `weight` and `bias` keep them so.
     pub count: usize,
-    /// Whether the result is added to `out` or replaces it.
-    pub add: bool,
+    /// What it is added to.
+    pub add_to: Option<ValueId>,
     /// The result.
     pub out: ValueId,
 }
 
-/// out\[t\] += scale * table\[row\], the row being the token's id or position, or always the first.
+/// out\[t\] = add_to\[t\] + scale * table\[row\], the row being the token's id or position, or always the first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AddRow {
     /// The rows.
@@ -104,17 +107,21 @@ pub struct AddRow {
     pub row: RowOf,
     /// The factor.
     pub scale: f32,
-    /// Where it is added.
+    /// What it is added to.
+    pub add_to: ValueId,
+    /// The sum.
     pub out: ValueId,
 }
 
-/// x = factor * x, in place.
+/// out = factor * input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scale {
     /// The rows.
-    pub value: ValueId,
+    pub input: ValueId,
     /// The factor.
     pub factor: f32,
+    /// The result.
+    pub out: ValueId,
 }
 
 /// A matrix for each head: part h of `out` is the product of matrix h with part h of `input`.
@@ -130,11 +137,11 @@ pub struct HeadLinear {
     pub out: ValueId,
 }
 
-/// Norms parts of each row in place.
+/// Norms parts of each row; other columns stay.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NormParts {
     /// The rows.
-    pub value: ValueId,
+    pub input: ValueId,
     /// The first column of the first part.
     pub offset: usize,
     /// How many parts.
@@ -152,9 +159,11 @@ pub struct NormParts {
     /// How many columns of a part are numbers, the others zeros: what a mean square is a mean of. All of them, where a
     /// mean is taken away.
     pub count: usize,
+    /// The rows with those parts normed.
+    pub out: ValueId,
 }
 
-/// Matrix products of each row with one to three weights, side by side in `out`.
+/// Matrix products of each row with one to three weights, side by side in `out`: all of it, or so many of its columns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Linear {
     /// The rows.
@@ -167,12 +176,17 @@ pub struct Linear {
     pub factor: f32,
     /// What happens to the products.
     pub epilogue: Epilogue,
+    /// What `out` is but for the products' columns, which with [`Epilogue::AddTo`] are added to it. Without it other
+    /// columns of `out` are of no meaning.
+    pub before: Option<ValueId>,
+    /// The first column of the products.
+    pub offset: usize,
     /// The result.
     pub out: ValueId,
 }
 
 /// For each token: norms the heads of q and k (if weights are given), turns them by rope, stores k and
-/// v in the layer's cache. q is left turned in `qkv`; its k and v parts are used up.
+/// v in the layer's cache.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QkRopeStore {
     /// `[q | k | v]`, or without v where that is a value of its own.
@@ -197,6 +211,8 @@ pub struct QkRopeStore {
     pub store: bool,
     /// What q is multiplied by as positions grow.
     pub temperature: Option<Temperature>,
+    /// `[q | ...]`, q normed and turned, what lies behind it of no meaning.
+    pub out: ValueId,
 }
 
 /// out = softmax(scale * q·k over the visible keys) v, per head. With a softcap scores are cap * tanh(score / cap);
@@ -255,7 +271,7 @@ pub struct ExpertsGated {
     pub out: ValueId,
 }
 
-/// The second half, `down` of each token's chosen times their weights, added to `out`.
+/// The second half: the sum of `down` of each token's chosen times their weights, plus `add_to` where that is given.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExpertsDown {
     /// `[tokens, used, width]`.
@@ -272,11 +288,13 @@ pub struct ExpertsDown {
     pub factor: f32,
     /// Room for the products: `[tokens, used, columns]`.
     pub parts: ValueId,
-    /// Where the sum is added.
+    /// What the sum is added to.
+    pub add_to: Option<ValueId>,
+    /// The result.
     pub out: ValueId,
 }
 
-/// out += factor * activation(gate) * input, `gate` one number a row.
+/// out = add_to + factor * activation(gate) * input, `gate` one number a row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AddGated {
     /// `[tokens, 1]`.
@@ -287,7 +305,9 @@ pub struct AddGated {
     pub input: ValueId,
     /// What the product is multiplied by.
     pub factor: f32,
-    /// Where it is added.
+    /// What it is added to.
+    pub add_to: ValueId,
+    /// The sum.
     pub out: ValueId,
 }
 
@@ -302,17 +322,20 @@ pub struct Gate {
     pub input: Option<Parts>,
     /// How many parts, each of how many columns.
     pub shape: (usize, usize),
-    /// The result, which may be one of the two.
+    /// What `out` is but for the parts; where they are all of it, an input that it may be written over. Without it other
+    /// columns of `out` are of no meaning.
+    pub before: Option<ValueId>,
+    /// The result.
     pub out: Parts,
 }
 
-/// A convolution over the tokens of each sequence, channel by channel, in place: out\[t\] = activation(sum over taps i of
+/// A convolution over the tokens of each sequence, channel by channel: out\[t\] = activation(sum over taps i of
 /// w\[i\] in\[t - taps + 1 + ahead + i\] + bias); what comes before a step lies in the state. Where taps see later tokens,
-/// a text is one step, and 0 comes after it.
+/// a text is one step, and 0 comes after it. Other columns stay.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conv {
     /// The rows.
-    pub value: ValueId,
+    pub input: ValueId,
     /// The first channel's column.
     pub offset: usize,
     /// How many channels.
@@ -329,13 +352,15 @@ pub struct Conv {
     pub activation: Option<Activation>,
     /// The last taps - 1 inputs: `[taps - 1, channels]`.
     pub state: StateId,
+    /// The rows with those channels convolved.
+    pub out: ValueId,
 }
 
 /// Mamba 2's recurrence. Per head, with d = softplus(dt + bias): S = e^(d a) S + d x B; out = S C + D x.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mamba2 {
     /// `[z | x | B | C | dt]`.
-    pub value: ValueId,
+    pub input: ValueId,
     /// The shapes.
     pub mamba: Mamba2Shape,
     /// `ssm_a`, one a head, negative.
@@ -373,13 +398,15 @@ pub struct DeltaNet {
     pub out: ValueId,
 }
 
-/// x = cap * tanh(x / cap), in place.
+/// out = cap * tanh(input / cap).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Softcap {
     /// The rows.
-    pub value: ValueId,
+    pub input: ValueId,
     /// The cap.
     pub cap: f32,
+    /// The result.
+    pub out: ValueId,
 }
 
 /// Makes [`Op`] of the ops and their names.

@@ -8,10 +8,12 @@ use crate::spec::weights::WeightId;
 pub enum Role {
     /// Reads a value.
     Reads,
-    /// Writes all of a value, whatever it held.
-    Writes,
-    /// Reads a value and writes it, or leaves parts of it as they are.
-    Changes,
+    /// Reads the value that becomes the result: both may be one piece of memory, if nothing reads it later.
+    Becomes,
+    /// Writes a value that no other op uses: room to work in.
+    Room,
+    /// Writes the op's result.
+    Result,
     /// Multiplies rows with a matrix, of so many experts' rows (else 1), or takes rows of it. Several should lie side by side.
     Matrix(usize),
     /// Adds a vector to what comes of a matrix: of the matrix with the same place among the op's.
@@ -156,64 +158,70 @@ macro_rules! operands {
 }
 
 operands! {
-    Embed(_) { table: Role::Matrix(1), out: Role::Writes }
-    Norm(op) { input: Role::Reads, weight: Role::Vector, bias: Role::Vector, out: if op.add { Role::Changes } else { Role::Writes } }
-    AddRow(_) { table: Role::Matrix(1), out: Role::Changes }
-    Scale(_) { value: Role::Changes }
-    HeadLinear(op) { input: Role::Reads, weight: Role::Matrix(op.heads), out: Role::Writes }
-    NormParts(_) { value: Role::Changes, weight: Role::Vector }
-    Linear(op) {
+    Embed(_) { table: Role::Matrix(1), out: Role::Result }
+    Norm(_) { input: Role::Reads, weight: Role::Vector, bias: Role::Vector, add_to: Role::Becomes, out: Role::Result }
+    AddRow(_) { table: Role::Matrix(1), add_to: Role::Becomes, out: Role::Result }
+    Scale(_) { input: Role::Becomes, out: Role::Result }
+    HeadLinear(op) { input: Role::Reads, weight: Role::Matrix(op.heads), out: Role::Result }
+    NormParts(_) { input: Role::Becomes, weight: Role::Vector, out: Role::Result }
+    Linear(_) {
         input: Role::Reads,
         weights: Role::Matrix(1),
         biases: Role::Bias,
-        epilogue: Role::Writes,
-        out: if op.epilogue == Epilogue::AddTo { Role::Changes } else { Role::Writes },
+        epilogue: Role::Room,
+        before: Role::Becomes,
+        out: Role::Result,
     }
-    QkRopeStore(_) { qkv: Role::Changes, v: Role::Reads, q_norm: Role::Vector, k_norm: Role::Vector }
-    Attention(_) { qkv: Role::Reads, sinks: Role::Vector, out: Role::Writes }
-    Route(_) { logits: Role::Reads, bias: Role::Vector, scales: Role::Vector, out: Role::Writes }
+    QkRopeStore(_) { qkv: Role::Becomes, v: Role::Reads, q_norm: Role::Vector, k_norm: Role::Vector, out: Role::Result }
+    Attention(_) { qkv: Role::Reads, sinks: Role::Vector, out: Role::Result }
+    Route(_) { logits: Role::Reads, bias: Role::Vector, scales: Role::Vector, out: Role::Result }
     ExpertsGated(op) {
         input: Role::Reads,
         routes: Role::Reads,
         weights: Role::Matrix(op.routing.count),
         biases: Role::Bias,
-        both: Role::Writes,
-        out: Role::Writes,
+        both: Role::Room,
+        out: Role::Result,
     }
     ExpertsDown(op) {
         input: Role::Reads,
         routes: Role::Reads,
         weight: Role::Matrix(op.routing.count),
         bias: Role::Bias,
-        parts: Role::Writes,
-        out: Role::Changes,
+        parts: Role::Room,
+        add_to: Role::Becomes,
+        out: Role::Result,
     }
-    AddGated(_) { gate: Role::Reads, input: Role::Reads, out: Role::Changes }
-    Gate(_) { gate: Role::Reads, input: Role::Reads, out: Role::Changes }
-    Conv(_) { value: Role::Changes, weight: Role::Vector, bias: Role::Vector, state: Role::State }
-    Mamba2(_) { value: Role::Reads, a: Role::Vector, d: Role::Vector, dt_bias: Role::Vector, state: Role::State, out: Role::Writes }
+    AddGated(_) { gate: Role::Reads, input: Role::Reads, add_to: Role::Becomes, out: Role::Result }
+    Gate(_) { gate: Role::Reads, input: Role::Reads, before: Role::Becomes, out: Role::Result }
+    Conv(_) {
+        input: Role::Becomes,
+        weight: Role::Vector,
+        bias: Role::Vector,
+        state: Role::State,
+        out: Role::Result,
+    }
+    Mamba2(_) { input: Role::Reads, a: Role::Vector, d: Role::Vector, dt_bias: Role::Vector, state: Role::State, out: Role::Result }
     DeltaNet(_) {
         qkv: Role::Reads,
         gates: Role::Reads,
         a: Role::Vector,
         dt_bias: Role::Vector,
         state: Role::State,
-        out: Role::Writes,
+        out: Role::Result,
     }
-    Softcap(_) { value: Role::Changes }
+    Softcap(_) { input: Role::Becomes, out: Role::Result }
 }
 
 impl Op {
-    /// The values that the op reads, and those that it writes (in-place ones are in both).
+    /// The values that the op reads, and those that it writes.
     pub fn uses(&self) -> (Vec<ValueId>, Vec<ValueId>) {
         let (mut reads, mut writes) = (Vec::new(), Vec::new());
         self.each_operand(&mut |Operand { role, id, .. }| {
             let Id::Value(id) = id else { return };
-            if matches!(role, Role::Reads | Role::Changes) {
-                reads.push(id);
-            }
-            if matches!(role, Role::Writes | Role::Changes) {
-                writes.push(id);
+            match role {
+                Role::Reads | Role::Becomes => reads.push(id),
+                _ => writes.push(id),
             }
         });
         (reads, writes)
@@ -221,10 +229,36 @@ impl Op {
 
     /// Whether the op reads a value.
     pub fn reads(&self, value: ValueId) -> bool {
-        let mut found = false;
+        self.uses().0.contains(&value)
+    }
+
+    /// The op's result.
+    pub fn result(&self) -> ValueId {
+        self.value_as(Role::Result)
+            .unwrap_or_else(|| unreachable!("the table gives every op its result"))
+    }
+
+    /// The value that becomes the op's result, where it is one that the op changes.
+    pub fn before(&self) -> Option<ValueId> {
+        self.value_as(Role::Becomes)
+    }
+
+    /// Whether the op may write its result over what that was before: if it reads each element where it writes it.
+    pub fn may_work_in_place(&self) -> bool {
+        let mut reads_otherwise = false;
         self.each_operand(&mut |Operand { role, id, .. }| {
-            let reads = matches!(role, Role::Reads | Role::Changes);
-            found |= reads && id == Id::Value(value);
+            reads_otherwise |= role == Role::Reads && self.before().map(Id::Value) == Some(id);
+        });
+        // Gates go element by element.
+        !reads_otherwise || matches!(self, Op::Gate(_))
+    }
+
+    fn value_as(&self, wanted: Role) -> Option<ValueId> {
+        let mut found = None;
+        self.each_operand(&mut |Operand { role, id, .. }| {
+            if let (true, Id::Value(id)) = (role == wanted, id) {
+                found = Some(id);
+            }
         });
         found
     }

@@ -3,7 +3,7 @@
 // Shapes: weights [experts * expert_rows, 32 * groups] in a block format; routes [tokens, used, 2]: an expert's number
 // and its weight. Without DOWN: input [tokens, 32 * groups], out [pairs, out_stride] from column out_offset on; with
 // GATED activation(gate) * up. With DOWN: input [pairs, 32 * groups], out [tokens, out_stride] gets the sum over the
-// token's pairs of weight * (product + bias) added.
+// token's pairs of weight * (product + bias), with ADD added.
 // With HEADS there are no routes: pair s of a token is the work of expert s.
 // Threads: a workgroup of LANES computes ROWS rows (x and z together) of a pair, or with DOWN of a token (y); its lanes
 // share the groups of a row (shared/row_products), then their sums are added. TOKENS is 1.

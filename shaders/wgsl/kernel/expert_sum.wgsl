@@ -1,4 +1,4 @@
-// out += factor * sum over a token's pairs of weight * products.
+// out = factor * sum over a token's pairs of weight * products; with ADD that is added to it.
 //
 // Shapes: products [tokens, used, 4 * width4] f32; routes [tokens, used, 2]: an expert's number and its weight; out
 // [tokens, 4 * width4] f32.
@@ -28,5 +28,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let pair = workgroup.y * params.used + s;
         sum = fma(vec4<f32>(bitcast<f32>(routes[2u * pair + 1u])), products[pair * params.width4 + column], sum);
     }
-    out[workgroup.y * params.width4 + column] += params.factor * sum;
+    sum *= params.factor;
+#ifdef ADD
+    sum += out[workgroup.y * params.width4 + column];
+#endif
+    out[workgroup.y * params.width4 + column] = sum;
 }

@@ -202,7 +202,7 @@ fn main(
         if row <= last {
 #unroll t TOKENS
             if first_token + {t}u <= last_token {
-                var y = finish(sum_0_{r}_{t}, params.out_offset + row);
+                var y = finish(sum_0_{r}_{t}, params.first_bias + row);
 #ifdef GATED
                 y = gate_times_up(y, finish(sum_1_{r}_{t}, params.rows + row));
 #endif

@@ -74,7 +74,7 @@ fn main(
     let tile_at = workgroup.x * TILE_TOKENS;
     let tile_tokens = min(input_rows() - tile_at, TILE_TOKENS);
     let weight_row = 0u;
-    let bias_row = params.out_offset;
+    let bias_row = params.first_bias;
 #endif
     let my_row = lane % 8u;
     let my_token = lane / 8u * 4u;

@@ -239,7 +239,7 @@ fn main(
                 put(pair{t} * params.out_stride + params.out_offset + row, finish(sum * largest{t}, bias_row + row));
 #else
                 let y = sum * largest[first_token + token];
-                put((first_token + token) * params.out_stride + params.out_offset + row, finish(y, params.out_offset + row));
+                put((first_token + token) * params.out_stride + params.out_offset + row, finish(y, params.first_bias + row));
 #endif
             }
         }

@@ -84,7 +84,7 @@ fn main(
 #ifdef NORM
         y *= norm{t};
 #endif
-        y = finish(y, params.out_offset + row);
+        y = finish(y, params.first_bias + row);
 #ifdef GATED
         var up = sum_1_{r}_{t} * (1.0 / SUM_UNIT);
 #ifdef NORM

@@ -17,6 +17,8 @@ struct Params {
     // What products are multiplied by, and, with their bias, once more.
     scale: f32,
     factor: f32,
+    // The bias of the matrix's first row; of the first expert in all.
+    first_bias: u32,
 #ifdef EXPERTS
     // Of the matrix's rows: of an expert; from gate to up; to the first.
     expert_rows: u32,
@@ -31,8 +33,6 @@ struct Params {
     pairs_per_row: u32,
     // Where pairs begin in the list of tiles.
     order: u32,
-    // Of the first expert in all.
-    first_bias: u32,
 #endif
 }
 
@@ -51,7 +51,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
 @group(0) @binding(3) var<uniform> params: Params;
 #ifdef BIAS
-// Of all rows of the op, so that this buffer's first is at out_offset.
+// Of all rows of the op, so that this buffer's first is at first_bias.
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
 #endif
 #ifdef SEVERAL

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::blueprint::Sizes;
 use crate::executor::Precision;
 use crate::kv::KvType;
-use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Plan, RopeId, ValueId, op};
+use crate::plan::{Epilogue, KvLayer, KvLayerId, Op, Parts, Plan, RopeId, ValueId, op};
 use crate::spec::rope::{Rope, RopeStyle};
 use crate::spec::weights::{WeightId, read_f32};
 use crate::spec::{Activation, NormKind, Routing};
@@ -125,18 +125,22 @@ impl Probe {
             value("out", out_width),
             value("both", rows),
             value("normed", case.columns),
+            value("before", out_width),
         ];
         let epilogue = match case.epilogue {
             Epilogue::Gated { activation, .. } => Epilogue::Gated { activation, both: ValueId(2) },
             other => other,
         };
         let (read, out) = (ValueId(if case.norm { 3 } else { 0 }), ValueId(1));
+        let before = (case.epilogue == Epilogue::AddTo).then_some(ValueId(4));
         let linear = Op::Linear(op::Linear {
             input: read,
             weights: ids,
             biases,
             factor: 1.0,
             epilogue,
+            before,
+            offset: 0,
             out,
         });
         let epsilon = 1e-5;
@@ -148,12 +152,11 @@ impl Probe {
                 bias: None,
                 epsilon,
                 count: case.columns,
-                add: false,
+                add_to: None,
                 out: ValueId(3),
             })
         });
         let input = floats(7, case.columns * case.tokens);
-        let before = floats(8, out_width * case.tokens);
         let mut bound = Vec::new();
         let decoded: Vec<Vec<f32>> = list[..case.weights.len()]
             .iter()
@@ -202,10 +205,74 @@ impl Probe {
             states: vec![],
             logits: ValueId(1),
         };
-        let inputs = vec![(ValueId(0), input), (ValueId(1), before)];
+        let mut inputs = vec![(ValueId(0), input)];
+        inputs.extend(before.map(|id| (id, floats(8, out_width * case.tokens))));
         let sizes = sizes(case.tokens, KvType::F32, KvType::F32);
         let probe = Self::new(plan, file, case.tokens, sizes, inputs, bound)?;
         Ok(Self { precision: case.precision, ..probe })
+    }
+
+    /// A product in some of the columns of a value that lives on, stored or added: the sum of that with what it becomes. What
+    /// the op changes it must not write over, and other columns must stay. Bound: as of [`Probe::linear`], and of 1 besides.
+    pub fn linear_in_part(
+        (format, rows, columns): (Format, usize, usize),
+        tokens: usize,
+        epilogue: Epilogue,
+    ) -> Result<Self> {
+        let mut weights = Weights::new();
+        let matrices = [weights.add(format, columns, rows)?, weights.add(format, columns, rows)?];
+        let biases = [None, Some(weights.add(Format::F32, rows, 1)?)];
+        let (file, list) = weights.finish()?;
+        let (offset, width) = (32, 64 + 2 * rows);
+        let [input, before, changed, out] = [0, 1, 2, 3].map(ValueId);
+        let whole = |value| Parts { value, offset: 0, stride: width };
+        let linear = op::Linear {
+            input,
+            weights: matrices.to_vec(),
+            biases: biases.to_vec(),
+            factor: 1.0,
+            epilogue,
+            before: Some(before),
+            offset,
+            out: changed,
+        };
+        let product = op::Gate {
+            gate: whole(before),
+            activation: None,
+            input: Some(whole(changed)),
+            shape: (1, width),
+            before: None,
+            out: whole(out),
+        };
+        let plan = Plan {
+            ops: vec![linear.into(), product.into()],
+            values: vec![
+                value("input", columns),
+                value("before", width),
+                value("changed", width),
+                value("out", width),
+            ],
+            weights: list,
+            ropes: vec![],
+            kv_layers: vec![],
+            states: vec![],
+            logits: out,
+        };
+        let x = floats(7, columns * tokens);
+        let matrices = ["w0", "w1"].map(|name| read_f32(&file, name));
+        let [first, second] = matrices;
+        let matrix = [first?, second?].concat();
+        let mut bound = Vec::new();
+        for x in x.chunks_exact(columns) {
+            let sums = matrix
+                .chunks_exact(columns)
+                .map(|row| row.iter().zip(x).map(|(w, x)| f64::from((w * x).abs())).sum::<f64>());
+            let edge = std::iter::repeat_n(0.0, offset);
+            let of_row = edge.clone().chain(sums).chain(edge);
+            bound.extend(of_row.map(|sum| (sum + 2.0) / f64::from(1 << 20)));
+        }
+        let inputs = vec![(input, x), (before, floats(8, width * tokens))];
+        Self::new(plan, file, tokens, sizes(tokens, KvType::F32, KvType::F32), inputs, bound)
     }
 
     /// A norm of rows of `width`, of which `count` are numbers and the others zeros, by mean and variance with a bias. Bound: 2^-20 of the largest result (about 4): half a
@@ -224,10 +291,11 @@ impl Probe {
         };
         let (file, list) = weights.finish()?;
         let (input, out) = (ValueId(0), ValueId(1));
-        let op = Op::Norm(op::Norm { input, kind, weight, bias, epsilon: 1e-5, count, add, out });
+        let (epsilon, add_to) = (1e-5, add.then_some(ValueId(2)));
+        let op = Op::Norm(op::Norm { input, kind, weight, bias, epsilon, count, add_to, out });
         let plan = Plan {
             ops: vec![op],
-            values: vec![value("input", width), value("out", width)],
+            values: vec![value("input", width), value("out", width), value("before", width)],
             weights: list,
             ropes: vec![],
             kv_layers: vec![],
@@ -236,7 +304,8 @@ impl Probe {
         };
         let mut input = floats(7, width * tokens);
         input.chunks_exact_mut(width).for_each(|row| row[count..].fill(0.0));
-        let inputs = vec![(ValueId(0), input), (ValueId(1), floats(8, width * tokens))];
+        let mut inputs = vec![(ValueId(0), input)];
+        inputs.extend(add_to.map(|id| (id, floats(8, width * tokens))));
         let bound = vec![4.0 / f64::from(1 << 20); width * tokens];
         Self::new(plan, file, tokens, sizes(tokens, KvType::F32, KvType::F32), inputs, bound)
     }
@@ -283,9 +352,10 @@ impl Probe {
         let width = kv.heads * kv.value_length;
         let apart = if case.v_apart { kv.value_width() } else { 0 };
         let qkv_width = kv.qkv_width() - apart;
-        let mut values = vec![value("qkv", qkv_width), value("out", width)];
+        let mut values =
+            vec![value("qkv", qkv_width), value("out", width), value("turned", qkv_width)];
         let mut inputs = vec![(ValueId(0), floats(9, qkv_width * case.tokens))];
-        let v = case.v_apart.then_some(ValueId(2));
+        let v = case.v_apart.then_some(ValueId(3));
         if let Some(v) = v {
             values.push(value("v", apart));
             inputs.push((v, floats(10, apart * case.tokens)));
@@ -312,9 +382,10 @@ impl Probe {
                     turn_from: 0,
                     store: true,
                     temperature: None,
+                    out: ValueId(2),
                 }),
                 Op::Attention(op::Attention {
-                    qkv: ValueId(0),
+                    qkv: ValueId(2),
                     layer,
                     scale: case.scale,
                     softcap: case.softcap,
@@ -369,7 +440,8 @@ impl Probe {
         let biases = halves.iter().map(|rows| bias(rows * count)).collect::<Result<Vec<_>>>()?;
         let (down_bias, route_bias) = (bias(columns * count)?, bias(count)?);
         let (file, list) = weights.finish()?;
-        let [input, logits, routes, both, hidden, parts, out] = [0, 1, 2, 3, 4, 5, 6].map(ValueId);
+        let [input, logits, routes, both, hidden, parts, out, before] =
+            [0, 1, 2, 3, 4, 5, 6, 7].map(ValueId);
         let plan = Plan {
             ops: vec![
                 Op::Route(op::Route {
@@ -397,6 +469,7 @@ impl Probe {
                     bias: down_bias,
                     factor: 0.5,
                     parts,
+                    add_to: Some(before),
                     out,
                 }),
             ],
@@ -408,6 +481,7 @@ impl Probe {
                 value("hidden", used * width),
                 value("parts", used * columns),
                 value("out", columns),
+                value("before", columns),
             ],
             weights: list,
             ropes: vec![],
@@ -420,7 +494,7 @@ impl Probe {
         let inputs = vec![
             (input, floats(7, columns * tokens)),
             (logits, spread),
-            (out, floats(8, columns * tokens)),
+            (before, floats(8, columns * tokens)),
         ];
         let sizes = sizes(tokens, KvType::F32, KvType::F32);
         let mut probe = Self::new(plan, file, tokens, sizes, inputs, vec![])?;

@@ -94,8 +94,7 @@ impl OpCase {
     }
 
     fn out(&self) -> ValueId {
-        let (_, writes) = self.op.uses();
-        writes[writes.len() - 1]
+        self.op.result()
     }
 
     /// How many roundings may add up in a number of the result, before a random walk's root.
@@ -155,10 +154,12 @@ impl Probe {
             logits: out,
         };
         let spread = case.spread();
+        let (read, _) = case.op.uses();
         let inputs = case.widths.iter().enumerate().map(|(id, width)| {
             let floats = floats(id as u64 + 7, width * case.tokens);
             (ValueId(id), floats.into_iter().map(|x| x * spread).collect())
         });
+        let inputs = inputs.filter(|(id, _)| read.contains(id));
         let positions = STEPS * case.tokens;
         let sizes =
             Sizes { positions, pool: positions, ..sizes(case.tokens, KvType::F32, KvType::F32) };

@@ -1,14 +1,16 @@
 //! Mixtures of experts: each expert's part of a matrix is multiplied with the tokens that chose it, all at once.
 
-use super::{CpuExecutor, Output, PlacedStep, Slots};
+use super::{CpuExecutor, PlacedStep};
 use crate::cpu::math::{activate, exp_each, largest};
+use crate::cpu::slots::Slots;
+use crate::cpu::tile::Output;
 use crate::plan::{ValueId, op};
 use crate::spec::LEAST_SUM;
 use crate::spec::weights::WeightId;
 use crate::spec::{Activation, Gating, Routing};
 
 /// Chooses experts by their logits: `out` gets pairs of the number's bits and the weight.
-pub(super) fn route(
+fn choose(
     logits: &[f32],
     (bias, scales): (Option<&[f32]>, Option<&[f32]>),
     routing: &Routing,
@@ -91,6 +93,20 @@ fn pairs_of_experts(routes: &[f32], routing: &Routing) -> Vec<(usize, Vec<usize>
 }
 
 impl CpuExecutor {
+    pub(super) fn route(&mut self, op: &op::Route, step: &PlacedStep) {
+        let &op::Route { logits, bias, ref routing, scales, out } = op;
+        let mut result = self.take(out);
+        let scales = scales.map(|scales| self.weights.vector(scales));
+        let bias = bias.map(|bias| self.weights.vector(bias));
+        let logits = self.value(logits).chunks_exact(routing.count);
+        for (row, logits) in
+            result.chunks_exact_mut(2 * routing.used).zip(logits).take(step.tokens.len())
+        {
+            choose(logits, (bias, scales), routing, row);
+        }
+        self.put(out, result);
+    }
+
     pub(super) fn experts_gated(&mut self, op: &op::ExpertsGated, step: &PlacedStep) {
         let op::ExpertsGated { input, routes, routing, weights, biases, activation, both, out } =
             op;
@@ -106,12 +122,22 @@ impl CpuExecutor {
             self.by_expert(&by_expert, of, routing.count, from, &mut result, at);
             offset += rows;
         }
-        self.gate(*activation, &result, width, pairs, *out);
+        self.gate_both(*activation, &result, width, pairs, *out);
         self.put(*both, result);
     }
 
     pub(super) fn experts_down(&mut self, op: &op::ExpertsDown, step: &PlacedStep) {
-        let &op::ExpertsDown { input, routes, ref routing, weight, bias, factor, parts, out } = op;
+        let &op::ExpertsDown {
+            input,
+            routes,
+            ref routing,
+            weight,
+            bias,
+            factor,
+            parts,
+            add_to,
+            out,
+        } = op;
         let (used, width) = (routing.used, self.blueprint.plan.value(out).width);
         let pairs = step.tokens.len() * used;
         let by_expert = pairs_of_experts(&self.value(routes)[..2 * pairs], routing);
@@ -121,6 +147,9 @@ impl CpuExecutor {
         let mut result = self.take(out);
         let routes = self.value(routes);
         for (token, out) in result.chunks_exact_mut(width).take(step.tokens.len()).enumerate() {
+            if add_to.is_none() {
+                out.fill(0.0);
+            }
             for pair in token * used..(token + 1) * used {
                 let weight = routes[2 * pair + 1] * factor;
                 for (out, y) in out.iter_mut().zip(&products[pair * width..]) {

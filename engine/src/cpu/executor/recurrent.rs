@@ -1,9 +1,10 @@
 //! Ops that go through each sequence token by token, with a state: convolutions, Mamba 2, the gated delta rule. Channels
 //! and heads are shared out, each through all tokens.
 
-use super::{CpuExecutor, PlacedStep, Slots};
+use super::{CpuExecutor, PlacedStep};
 use crate::cpu::math::{activate, exp};
-use crate::plan::{Parts, StateId, op};
+use crate::cpu::slots::Slots;
+use crate::plan::{StateId, op};
 use crate::spec::Activation;
 
 /// ln(1 + e^x); x itself above 20, as llama.cpp has it.
@@ -32,39 +33,19 @@ impl CpuExecutor {
         std::mem::take(&mut self.states[state.0])
     }
 
-    pub(super) fn gate_parts(&mut self, op: &op::Gate, step: &PlacedStep) {
-        let &op::Gate { gate, activation, input, shape: (parts, width), out } = op;
-        let strides = |p: Parts| self.blueprint.plan.value(p.value).width;
-        let (gate_row, out_row) = (strides(gate), strides(out));
-        let input_row = input.map(strides);
-        let mut result = self.take(out.value);
-        for row in 0..step.tokens.len() {
-            for part in 0..parts {
-                let at = |p: Parts, stride: usize| row * stride + p.offset + part * p.stride;
-                for column in 0..width {
-                    // Both may be the result itself.
-                    let read = |p: Parts, stride: usize| {
-                        let from =
-                            if p.value == out.value { &result[..] } else { self.value(p.value) };
-                        from[at(p, stride) + column]
-                    };
-                    let mut y = read(gate, gate_row);
-                    if let Some(activation) = activation {
-                        y = activate(y, activation);
-                    }
-                    if let (Some(input), Some(stride)) = (input, input_row) {
-                        y *= read(input, stride);
-                    }
-                    result[at(out, out_row) + column] = y;
-                }
-            }
-        }
-        self.put(out.value, result);
-    }
-
     pub(super) fn conv(&mut self, op: &op::Conv, step: &PlacedStep) {
-        let &op::Conv { value, offset, channels, taps, ahead, weight, bias, activation, state } =
-            op;
+        let &op::Conv {
+            offset,
+            channels,
+            taps,
+            ahead,
+            weight,
+            bias,
+            activation,
+            state,
+            out: value,
+            ..
+        } = op;
         let mut buffer = self.take(value);
         let mut states = self.take_state(state);
         let stride = self.blueprint.plan.value(value).width;
@@ -129,7 +110,7 @@ impl CpuExecutor {
     }
 
     pub(super) fn mamba2(&mut self, op: &op::Mamba2, step: &PlacedStep) {
-        let &op::Mamba2 { value, mamba, a, d, dt_bias, state, out } = op;
+        let &op::Mamba2 { input: value, mamba, a, d, dt_bias, state, out } = op;
         let mut result = self.take(out);
         let mut states = self.take_state(state);
         let (inner, n, length) = (mamba.inner(), mamba.state, mamba.head_size);

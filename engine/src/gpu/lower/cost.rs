@@ -153,9 +153,10 @@ impl Costs<'_> {
 
     /// Bytes of an activation: written once, read once, of a product's result what this dispatch makes of it.
     fn value_bytes(&self, op: &Op, id: ValueId, product: Option<Product>) -> u64 {
-        let (read, written) = op.uses();
+        let (_, written) = op.uses();
         let is_written = written.contains(&id);
-        let times = 1 + u64::from(is_written && read.contains(&id));
+        // What becomes a result is read where that is written.
+        let times = 1 + u64::from(id == op.result() && op.before().is_some());
         let whole = self.plan.value(id).width as u64;
         let width = match product {
             Some(product) if is_written => whole.min(product.rows * product.parts),

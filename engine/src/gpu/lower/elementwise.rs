@@ -27,13 +27,8 @@ pub(super) struct Shares {
 }
 
 impl Lowering<'_> {
-    pub(super) fn embed(
-        &self,
-        table: WeightId,
-        scale: f32,
-        value: ValueId,
-        out: &mut Vec<Dispatch>,
-    ) {
+    pub(super) fn embed(&self, op: &op::Embed, out: &mut Vec<Dispatch>) {
+        let &op::Embed { table, scale, out: value } = op;
         let groups = self.plan().value(value).width / GROUP;
         for part in self.layout.parts(&[table]) {
             let (variant, mut params) = self.matrix("embed", part);
@@ -76,7 +71,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn norm(&self, op: &op::Norm) -> Dispatch {
-        let &op::Norm { input, kind, weight, bias, epsilon, count, add, out: value } = op;
+        let &op::Norm { input, kind, weight, bias, epsilon, count, add_to, out: value } = op;
         let to = self.plan().value(value);
         let gather = to.rows == Rows::Outputs;
         let halves = self.norms_to_halves(value);
@@ -102,7 +97,7 @@ impl Lowering<'_> {
                 .define_if(kind == NormKind::Layer, "LAYER")
                 .define_if(kind == NormKind::Layer && count < to.width, "PADDED")
                 .define_if(bias.is_some(), "BIAS")
-                .define_if(add, "ADD")
+                .define_if(add_to.is_some(), "ADD")
                 .define_if(gather, "GATHER")
                 .define_if(halves, "HALVES")
                 .define_if(shares.ragged, "RAGGED")
@@ -121,8 +116,18 @@ impl Lowering<'_> {
     }
 
     pub(super) fn norm_parts(&self, op: &op::NormParts) -> Dispatch {
-        let &op::NormParts { value, offset, parts, width, stride, kind, weight, epsilon, count } =
-            op;
+        let &op::NormParts {
+            offset,
+            parts,
+            width,
+            stride,
+            kind,
+            weight,
+            epsilon,
+            count,
+            out: value,
+            ..
+        } = op;
         let of_value = self.plan().value(value);
         let mut bindings = vec![("values", Resource::Value(value))];
         let mut factor_stride = 0;
@@ -158,7 +163,6 @@ impl Lowering<'_> {
 
     pub(super) fn qk_rope_store(&self, op: &op::QkRopeStore) -> Result<Dispatch> {
         let &op::QkRopeStore {
-            qkv,
             v,
             layer,
             q_norm,
@@ -169,6 +173,8 @@ impl Lowering<'_> {
             turn_from,
             store,
             temperature,
+            out: qkv,
+            ..
         } = op;
         let kv = self.plan().kv_layer(layer);
         let longest = kv.key_length.max(kv.value_length);
@@ -232,7 +238,7 @@ impl Lowering<'_> {
     }
 
     /// activation(gate) * up for `rows` rows, of which a row of `out` holds `parts`.
-    pub(super) fn gate(
+    pub(super) fn gate_both(
         &self,
         activation: Activation,
         both: ValueId,
@@ -251,7 +257,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn add_gated(&self, op: &op::AddGated) -> Dispatch {
-        let &op::AddGated { gate, activation, input, factor, out } = op;
+        let &op::AddGated { gate, activation, input, factor, out, .. } = op;
         let width4 = self.plan().value(out).width as u32 / 4;
         Dispatch {
             variant: activated(Variant::new("add_gated"), activation).constant("LANES", LANES),
@@ -270,17 +276,18 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn scale(&self, value: ValueId, factor: f32) -> Dispatch {
-        let mut dispatch = self.softcap(value, factor);
+    pub(super) fn scale(&self, op: &op::Scale) -> Dispatch {
+        let &op::Scale { input, factor, out } = op;
+        let mut dispatch = self.softcap(&op::Softcap { input, cap: factor, out });
         dispatch.variant = dispatch.variant.define("SCALE");
         dispatch
     }
 
     /// Rows of a table added: the kernel of embeddings, which takes the table in pieces too.
     pub(super) fn add_row(&self, op: &op::AddRow, out: &mut Vec<Dispatch>) {
-        let &op::AddRow { table, row, scale, out: value } = op;
+        let &op::AddRow { table, row, scale, out: value, .. } = op;
         let first = out.len();
-        self.embed(table, scale, value, out);
+        self.embed(&op::Embed { table, scale, out: value }, out);
         for dispatch in &mut out[first..] {
             let variant = dispatch.variant.clone().define("ADD");
             dispatch.variant = match row {
@@ -291,7 +298,8 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn softcap(&self, value: ValueId, cap: f32) -> Dispatch {
+    pub(super) fn softcap(&self, op: &op::Softcap) -> Dispatch {
+        let &op::Softcap { cap, out: value, .. } = op;
         let of_value = self.plan().value(value);
         let width = of_value.width as u32;
         let workgroups = width.div_ceil(LANES).min(self.kernels.adapter.max_workgroups);

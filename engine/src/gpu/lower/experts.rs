@@ -147,7 +147,7 @@ impl Lowering<'_> {
             }
         }
         let pairs = Extent::Times(routing.used as u32);
-        out.push(self.gate(activation, both, value, routing.used, pairs));
+        out.push(self.gate_both(activation, both, value, routing.used, pairs));
     }
 
     pub(super) fn experts_down(&self, op: &op::ExpertsDown, out: &mut Vec<Dispatch>) {
@@ -159,6 +159,7 @@ impl Lowering<'_> {
             bias,
             factor,
             parts: products,
+            add_to,
             out: value,
         } = op;
         let bias = self.layout.biases_of(self.plan(), &[weight], &[bias]);
@@ -169,7 +170,7 @@ impl Lowering<'_> {
             let of_pair = self.plan().value(input).width / routing.used;
             out.extend(self.expert_halves(input, of_pair, pairs));
         }
-        for part in self.layout.parts(&[weight]) {
+        for (index, part) in self.layout.parts(&[weight]).iter().enumerate() {
             let product = Product {
                 routing,
                 expert_rows: width,
@@ -189,14 +190,18 @@ impl Lowering<'_> {
                 continue;
             }
             let mut dispatch = self.by_pair(&product, routes, width, 0);
-            dispatch.variant = dispatch.variant.define("DOWN").define("ADD");
+            // The experts of a second piece are added to those of the first.
+            let adds = add_to.is_some() || index > 0;
+            dispatch.variant = dispatch.variant.define("DOWN").define_if(adds, "ADD");
             dispatch.grid[1] = Extent::Per(Rows::Tokens, 1);
             out.push(dispatch);
         }
         if many {
             let width4 = width as u32 / 4;
             out.push(Dispatch {
-                variant: Variant::new("expert_sum").constant("LANES", LANES),
+                variant: Variant::new("expert_sum")
+                    .define_if(add_to.is_some(), "ADD")
+                    .constant("LANES", LANES),
                 bindings: vec![
                     ("products", Resource::Value(products)),
                     ("routes", Resource::Value(routes)),

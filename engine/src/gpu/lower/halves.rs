@@ -10,7 +10,7 @@ impl Lowering<'_> {
     /// the ops that follow are such products and nothing else reads it.
     pub(super) fn norms_to_halves(&self, normed: ValueId) -> bool {
         let is_norm =
-            |op: &Op| matches!(*op, Op::Norm(op::Norm { out, add: false, .. }) if out == normed);
+            |op: &Op| matches!(*op, Op::Norm(op::Norm { out, add_to: None, .. }) if out == normed);
         let Some(index) = self.plan().ops.iter().position(is_norm) else { return false };
         let reads = |op: &&Op| op.reads(normed);
         let products = self.plan().ops[index + 1..].iter().take_while(reads);

@@ -3,7 +3,7 @@
 use shaders::Variant;
 
 use super::{Dispatch, Extent, LANES, Lowering, Resource, Scratch, activated};
-use crate::plan::{Parts, Rows, op};
+use crate::plan::{Parts, op};
 
 impl Lowering<'_> {
     fn vector_named(
@@ -14,15 +14,17 @@ impl Lowering<'_> {
         (name, Resource::Vector(self.layout.vector_of(self.plan(), id)))
     }
 
-    pub(super) fn gate_parts(&self, op: &op::Gate) -> Dispatch {
-        let &op::Gate { gate, activation, input, shape: (parts, width), out } = op;
+    pub(super) fn gate(&self, op: &op::Gate) -> Dispatch {
+        let &op::Gate { gate, activation, input, shape: (parts, width), out, .. } = op;
         let row = |p: Parts| self.plan().value(p.value).width as u32;
         let mut variant = Variant::new("gate_parts").constant("LANES", LANES);
         if let Some(activation) = activation {
             variant = activated(variant, activation);
         }
         let mut bindings = vec![("out", Resource::Value(out.value))];
-        let in_out = |p: Parts| p.value == out.value;
+        // Where the result is written over what it is made of.
+        let buffer_of = |p: Parts| self.blueprint.buffers.buffer_of[p.value.0];
+        let in_out = |p: Parts| buffer_of(p) == buffer_of(out);
         if !in_out(gate) {
             bindings.push(("gate", Resource::Value(gate.value)));
         }
@@ -52,7 +54,7 @@ impl Lowering<'_> {
             ],
             grid: [
                 Extent::Fixed(((parts * width) as u32).div_ceil(LANES)),
-                Extent::Per(Rows::Tokens, 1),
+                Extent::Per(self.plan().value(out.value).rows, 1),
                 Extent::Fixed(1),
             ],
             op: 0,
@@ -60,8 +62,18 @@ impl Lowering<'_> {
     }
 
     pub(super) fn conv(&self, op: &op::Conv) -> Dispatch {
-        let &op::Conv { value, offset, channels, taps, ahead, weight, bias, activation, state } =
-            op;
+        let &op::Conv {
+            offset,
+            channels,
+            taps,
+            ahead,
+            weight,
+            bias,
+            activation,
+            state,
+            out: value,
+            ..
+        } = op;
         let mut variant = Variant::new("conv")
             .define_if(bias.is_some(), "BIAS")
             .define_if(activation.is_some(), "ACTIVATED")
@@ -100,11 +112,11 @@ impl Lowering<'_> {
     }
 
     pub(super) fn mamba2(&self, op: &op::Mamba2) -> Dispatch {
-        let &op::Mamba2 { value, mamba, a, d, dt_bias, state, out } = op;
+        let &op::Mamba2 { input, mamba, a, d, dt_bias, state, out } = op;
         Dispatch {
             variant: Variant::new("mamba2").constant("LANES", LANES),
             bindings: vec![
-                ("values", Resource::Value(value)),
+                ("values", Resource::Value(input)),
                 self.vector_named("a", a),
                 self.vector_named("d", d),
                 self.vector_named("dt_bias", dt_bias),

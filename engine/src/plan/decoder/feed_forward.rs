@@ -1,6 +1,6 @@
 //! Feed-forward networks and mixtures of experts.
 
-use super::Builder;
+use super::{Builder, Matrices};
 use crate::Result;
 use crate::plan::{Epilogue, ValueId, op};
 use crate::spec::{Activation, Experts, FeedForward, NormKind, SharedExpert};
@@ -12,23 +12,24 @@ impl Builder<'_> {
         network: &FeedForward,
         read: ValueId,
         x: ValueId,
-    ) -> Result<()> {
+    ) -> Result<ValueId> {
         let activation = self.spec.activation;
         match network {
-            FeedForward::None | FeedForward::GatedAndExperts { .. } => Ok(()),
+            FeedForward::None | FeedForward::GatedAndExperts { .. } => Ok(x),
             FeedForward::Gated { width } => {
                 let names = ["ffn_gate", "ffn_up"];
                 let hidden = self.gated(index, (Some("ffn_up"), names), read, *width)?;
                 self.close_branch(index, hidden, "ffn_down", "post_ffw_norm", x)
             }
             FeedForward::Plain { width } => {
-                let hidden = self.value("hidden", *width);
-                let part = [("ffn_up", *width)];
+                let up = Matrices { fused: None, names_and_rows: &[("ffn_up", *width)] };
                 let epilogue = Epilogue::Activated(activation);
-                self.linear(index, read, (None, &part), (1.0, epilogue), hidden)?;
+                let hidden = self.products(index, read, up, (1.0, epilogue), "hidden")?;
                 self.close_branch(index, hidden, "ffn_down", "post_ffw_norm", x)
             }
-            FeedForward::Experts(experts) => self.experts(index, experts, (read, 1.0), read, x),
+            FeedForward::Experts(experts) => {
+                self.experts(index, experts, (read, 1.0), read, Some(x))
+            }
         }
     }
 
@@ -40,29 +41,26 @@ impl Builder<'_> {
         read: ValueId,
         width: usize,
     ) -> Result<ValueId> {
-        let hidden = self.value("hidden", width);
         let both = self.value("gate and up", 2 * width);
-        let parts = names.map(|name| (name, width));
+        let matrices = Matrices { fused, names_and_rows: &names.map(|name| (name, width)) };
         let epilogue = Epilogue::Gated { activation: self.spec.activation, both };
-        self.linear(index, read, (fused, &parts), (1.0, epilogue), hidden)?;
-        Ok(hidden)
+        self.products(index, read, matrices, (1.0, epilogue), "hidden")
     }
 
-    /// A mixture of experts, and the one that every token passes.
+    /// A mixture of experts, and the one that every token passes, added to `x` where that is given.
     pub(super) fn experts(
         &mut self,
         index: usize,
         experts: &Experts,
         (router_input, router_factor): (ValueId, f32),
         read: ValueId,
-        x: ValueId,
-    ) -> Result<()> {
+        x: Option<ValueId>,
+    ) -> Result<ValueId> {
         let (routing, width, columns) = (experts.routing, experts.width, self.spec.embedding);
         let (count, used) = (routing.count, routing.used);
-        let logits = self.value("expert logits", count);
-        let part = [("ffn_gate_inp", count)];
+        let router = Matrices { fused: None, names_and_rows: &[("ffn_gate_inp", count)] };
         let how = (router_factor, Epilogue::Store);
-        self.linear(index, router_input, (None, &part), how, logits)?;
+        let logits = self.products(index, router_input, router, how, "expert logits")?;
         let name = format!("blk.{index}.exp_probs_b.bias");
         let bias = self.weights.optional(&name, count, 1)?;
         let routes = self.value("routes", 2 * used);
@@ -97,6 +95,10 @@ impl Builder<'_> {
             self.weight_and_bias(index, "ffn_down_exps", width, columns * count)?;
         let parts = self.value("expert products", used * columns);
         let factor = self.spec.residual_scale;
+        let out = match x {
+            Some(x) => self.next(x),
+            None => self.value("branch", columns),
+        };
         self.push(op::ExpertsDown {
             input: hidden,
             routes,
@@ -105,11 +107,12 @@ impl Builder<'_> {
             bias,
             factor,
             parts,
-            out: x,
+            add_to: x,
+            out,
         });
         match experts.shared {
-            Some(shared) => self.shared_expert(index, shared, read, x),
-            None => Ok(()),
+            Some(shared) => self.shared_expert(index, shared, read, out),
+            None => Ok(out),
         }
     }
 
@@ -119,21 +122,19 @@ impl Builder<'_> {
         shared: SharedExpert,
         read: ValueId,
         x: ValueId,
-    ) -> Result<()> {
+    ) -> Result<ValueId> {
         let names = ["ffn_gate_shexp", "ffn_up_shexp"];
         let hidden = self.gated(index, (None, names), read, shared.width)?;
-        let (down, factor) = ([("ffn_down_shexp", self.spec.embedding)], self.spec.residual_scale);
+        let (down, factor) = (("ffn_down_shexp", self.spec.embedding), self.spec.residual_scale);
         if !shared.gated {
-            return self.linear(index, hidden, (None, &down), (factor, Epilogue::AddTo), x);
+            return self.add_product(index, hidden, down, factor, x);
         }
-        let output = self.value("shared expert", self.spec.embedding);
-        self.linear(index, hidden, (None, &down), (1.0, Epilogue::Store), output)?;
-        let gate = self.value("shared gate", 1);
+        let input = self.plain_products(index, hidden, &[down], "shared expert")?;
         let part = [("ffn_gate_inp_shexp", 1)];
-        self.linear(index, read, (None, &part), (1.0, Epilogue::Store), gate)?;
-        let activation = Activation::Sigmoid;
-        self.push(op::AddGated { gate, activation, input: output, factor, out: x });
-        Ok(())
+        let gate = self.plain_products(index, read, &part, "shared gate")?;
+        let (activation, out) = (Activation::Sigmoid, self.next(x));
+        self.push(op::AddGated { gate, activation, input, factor, add_to: x, out });
+        Ok(out)
     }
 
     /// x += norm(norm(network) + norm(experts)), the router reading x by a norm of its own (gemma4).
@@ -143,30 +144,25 @@ impl Builder<'_> {
         width: usize,
         experts: &Experts,
         x: ValueId,
-    ) -> Result<()> {
+    ) -> Result<ValueId> {
         let embedding = self.spec.embedding;
         let name = |name: &str| format!("blk.{index}.{name}");
         let read = self.open_branch(index, "ffn_norm", x)?;
         let hidden = self.gated(index, (Some("ffn_up"), ["ffn_gate", "ffn_up"]), read, width)?;
-        let dense = self.value("branch", embedding);
-        let down = [("ffn_down", embedding)];
-        self.linear(index, hidden, (None, &down), (1.0, Epilogue::Store), dense)?;
+        let dense = self.plain_products(index, hidden, &[("ffn_down", embedding)], "branch")?;
         let sum = self.value("both branches", embedding);
-        self.norm(dense, &name("post_ffw_norm_1"), false, sum)?;
+        self.norm(dense, &name("post_ffw_norm_1"), None, sum)?;
 
         let routed = self.value("router input", embedding);
         let weight = self.weights.require(&name("ffn_gate_inp.scale"), embedding, 1)?;
         let (kind, epsilon) = (NormKind::Rms, self.spec.norm_epsilon);
-        let (input, bias, add) = (x, None, false);
+        let (input, bias, add_to) = (x, None, None);
         let count = self.spec.embedding_numbers;
-        self.push(op::Norm { input, kind, weight, bias, epsilon, count, add, out: routed });
+        self.push(op::Norm { input, kind, weight, bias, epsilon, count, add_to, out: routed });
         let read = self.open_branch(index, "pre_ffw_norm_2", x)?;
-        // Experts add to what they are given: zeros.
-        let of_experts = self.value("branch", embedding);
-        self.push(op::Scale { value: of_experts, factor: 0.0 });
         let factor = 1.0 / (count as f32).sqrt();
-        self.experts(index, experts, (routed, factor), read, of_experts)?;
-        self.norm(of_experts, &name("post_ffw_norm_2"), true, sum)?;
-        self.norm(sum, &name("post_ffw_norm"), true, x)
+        let of_experts = self.experts(index, experts, (routed, factor), read, None)?;
+        let sum = self.add_norm(of_experts, &name("post_ffw_norm_2"), sum)?;
+        self.add_norm(sum, &name("post_ffw_norm"), x)
     }
 }

@@ -1,13 +1,13 @@
 //! What goes into layers besides the stream, and what becomes of embeddings before the first.
 
-use super::Builder;
+use super::{Builder, Matrices};
 use crate::plan::{Epilogue, Parts, RowOf, ValueId, op};
 use crate::spec::{NormKind, PerLayerInput};
 use crate::{Error, Result};
 
 impl Builder<'_> {
     /// What BERT adds to an embedding: the first kind of token, the position; then the norm.
-    pub(super) fn finish_embedding(&mut self, x: ValueId) -> Result<ValueId> {
+    pub(super) fn finish_embedding(&mut self, mut x: ValueId) -> Result<ValueId> {
         let width = self.spec.embedding;
         for (name, row) in [("token_types", RowOf::First), ("position_embd", RowOf::Position)] {
             let name = format!("{name}.weight");
@@ -19,10 +19,12 @@ impl Builder<'_> {
                 )));
             }
             let table = self.weights.require(&name, width, rows)?;
-            self.push(op::AddRow { table, row, scale: 1.0, out: x });
+            let out = self.next(x);
+            self.push(op::AddRow { table, row, scale: 1.0, add_to: x, out });
+            x = out;
         }
-        let normed = self.value("x", width);
-        self.norm(x, "token_embd_norm", false, normed)?;
+        let normed = self.next(x);
+        self.norm(x, "token_embd_norm", None, normed)?;
         Ok(normed)
     }
 
@@ -39,16 +41,19 @@ impl Builder<'_> {
             biases: vec![None],
             factor: 1.0 / (self.spec.embedding_numbers as f32).sqrt(),
             epilogue: Epilogue::Store,
+            before: None,
+            offset: 0,
             out: all,
         });
         let weight = self.weights.require("per_layer_proj_norm.weight", input.width, 1)?;
         let at = Parts { value: all, offset: 0, stride: input.padded };
-        self.norm_parts(at, (layers, input.width), NormKind::Rms, Some(weight));
+        let normed = self.norm_parts(at, (layers, input.width), NormKind::Rms, Some(weight));
         let (rows, columns) = (self.spec.vocabulary, layers * input.padded);
         let table = self.weights.require("per_layer_token_embd.weight", columns, rows)?;
         let scale = (input.width as f32).sqrt();
-        self.push(op::AddRow { table, row: RowOf::Id, scale, out: all });
-        Ok(all)
+        let out = self.next(normed);
+        self.push(op::AddRow { table, row: RowOf::Id, scale, add_to: normed, out });
+        Ok(out)
     }
 
     /// y += norm(proj(activation(gate y) * input of the layer)).
@@ -58,24 +63,18 @@ impl Builder<'_> {
         input: PerLayerInput,
         values: ValueId,
         x: ValueId,
-    ) -> Result<()> {
+    ) -> Result<ValueId> {
         let width = input.padded;
-        let gate = self.value("layer gate", width);
-        let part = [("inp_gate", width)];
+        let (gate, proj) = ([("inp_gate", width)], [("proj", self.spec.embedding)]);
+        let gate_matrix = Matrices { fused: None, names_and_rows: &gate };
         let epilogue = Epilogue::Activated(self.spec.activation);
-        self.linear(index, x, (None, &part), (1.0, epilogue), gate)?;
+        let gate = self.products(index, x, gate_matrix, (1.0, epilogue), "layer gate")?;
         let whole = Parts { value: gate, offset: 0, stride: width };
         let of_layer = Parts { value: values, offset: index * width, stride: width };
-        self.push(op::Gate {
-            gate: whole,
-            activation: None,
-            input: Some(of_layer),
-            shape: (1, width),
-            out: whole,
-        });
-        let branch = self.value("branch", self.spec.embedding);
-        let (part, factor) = ([("proj", self.spec.embedding)], std::f32::consts::FRAC_1_SQRT_2);
-        self.linear(index, gate, (None, &part), (factor, Epilogue::Store), branch)?;
-        self.norm(branch, &format!("blk.{index}.post_norm"), true, x)
+        let gated = self.gate_parts((of_layer, None), whole, (1, width));
+        let proj = Matrices { fused: None, names_and_rows: &proj };
+        let how = (std::f32::consts::FRAC_1_SQRT_2, Epilogue::Store);
+        let branch = self.products(index, gated, proj, how, "branch")?;
+        self.add_norm(branch, &format!("blk.{index}.post_norm"), x)
     }
 }
