@@ -22,7 +22,7 @@ impl Gguf {
     ///
     /// Blocks that are decoded to be made again lose twice: `requantize` says that this is wanted, without it they are an
     /// error.
-    pub fn quantize(&self, mix: &Mix, requantize: bool) -> Result<Rewrite<'_>> {
+    pub fn quantize(&self, mix: Mix, requantize: bool) -> Result<Rewrite<'_>> {
         let mut writer = Writer::new();
         for (key, value) in self.metadata.iter().filter(|(key, _)| !key.starts_with("split.")) {
             writer.set(key, value.clone());
