@@ -34,6 +34,7 @@ pub use format::{Block, Codes, Format, Instructions, PlainInstructions, Plane, T
 pub use parse::{Endian, Header, MAX_ARRAY_DEPTH, MAX_DIMENSIONS};
 pub use source::{BytesSource, FileSource, Source};
 pub use split::{SplitName, split_file_name};
+pub use strange::FileKind;
 pub use tensor::{TensorInfo, TensorType};
 pub use value::{Array, Metadata, StringArray, Value, ValueType};
 pub use write::Writer;

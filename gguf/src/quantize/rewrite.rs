@@ -38,16 +38,14 @@ impl Gguf {
                 None => None,
             };
             if let Some((old, new)) = change {
-                let unwritable = |why: String| Error::Unwritable { name: tensor.name.clone(), why };
                 if old.has_codes() && !requantize {
-                    return Err(unwritable(format!(
-                        "it is {} already, and rounding twice loses more; start from F16, BF16 or F32, or say \
-                         --allow-requantize",
-                        old.name()
-                    )));
+                    return Err(Error::RoundedTwice { name: tensor.name.clone(), format: old });
                 }
                 if !new.can_quantize() {
-                    return Err(unwritable(format!("{} needs an importance matrix", new.name())));
+                    return Err(Error::Unwritable {
+                        name: tensor.name.clone(),
+                        why: format!("{} needs an importance matrix", new.name()),
+                    });
                 }
             } else if tensor.bytes.is_none() || self.endian == crate::Endian::Big {
                 // The error that says so.
