@@ -1,4 +1,4 @@
-//! What to do about an error, in this program's words: the library knows no options.
+//! What to do about an error, in this program's words: the libraries know no options.
 
 use std::fmt::Write as _;
 
@@ -12,6 +12,10 @@ pub fn text(error: &anyhow::Error) -> String {
 /// The same in other words.
 pub fn text_in(error: &anyhow::Error, words: impl Fn(&Advice) -> String) -> String {
     let mut text = format!("{error:#}");
+    if let Some(words) = error.chain().find_map(file_error).and_then(file_words) {
+        let _ = write!(text, "; {words}");
+        return text;
+    }
     let Some(cause) = error.chain().find_map(|cause| cause.downcast_ref::<Error>()) else {
         return text;
     };
@@ -25,6 +29,26 @@ pub fn text_in(error: &anyhow::Error, words: impl Fn(&Advice) -> String) -> Stri
         let _ = write!(text, "; {}", words(&advice));
     }
     text
+}
+
+/// The error of a file, alone or as the engine passes it on.
+fn file_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a gguf::Error> {
+    match cause.downcast_ref::<Error>() {
+        Some(Error::File(error)) => Some(error),
+        _ => cause.downcast_ref(),
+    }
+}
+
+/// What this program has for an error of a file.
+fn file_words(error: &gguf::Error) -> Option<&'static str> {
+    use gguf::FileKind::{GitLfsPointer, WebPage, Xml};
+    match error {
+        gguf::Error::NotGguf { kind: GitLfsPointer | WebPage | Xml, .. } => {
+            Some("`engine pull user/repo` fetches a model's file")
+        }
+        gguf::Error::RoundedTwice { .. } => Some("--allow-requantize rounds twice all the same"),
+        _ => None,
+    }
 }
 
 /// The option of a number of the sampling.
@@ -88,5 +112,14 @@ mod tests {
         assert_eq!(error(sampling), "model.gguf: --top-p 1.5 is out of range: 0 to 1");
         assert_eq!(error(Error::EmptyPrompt), format!("model.gguf: {}", Error::EmptyPrompt));
         assert_eq!(text(&anyhow::anyhow!("no model")), "no model");
+        // A file's error, alone and passed on by the engine.
+        let pointer = || gguf::Error::NotGguf {
+            file: "a.gguf".into(),
+            found: "version".into(),
+            kind: gguf::FileKind::GitLfsPointer,
+        };
+        let fetched = format!("{}; `engine pull user/repo` fetches a model's file", pointer());
+        assert_eq!(text(&anyhow::Error::from(pointer())), fetched);
+        assert_eq!(error(pointer().into()), format!("model.gguf: {fetched}"));
     }
 }

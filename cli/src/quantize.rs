@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use gguf::quantize::{MIXES, Mix};
+use gguf::quantize::Mix;
 
 use crate::models::ModelName;
 use crate::{models, output};
@@ -32,14 +32,14 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     if args.mix.eq_ignore_ascii_case("list") {
-        for mix in MIXES {
+        for mix in Mix::all() {
             let bits = mix.format.info().bits_per_weight();
             output::print_line(&format!("{:<10} {:>6.3} bits a weight for most", mix.name, bits))?;
         }
         return Ok(ExitCode::SUCCESS);
     }
     let Some(mix) = Mix::from_name(&args.mix) else {
-        let known: Vec<_> = MIXES.iter().map(|mix| mix.name).collect();
+        let known: Vec<_> = Mix::all().map(|mix| mix.name).collect();
         bail!(
             "{}: no type of that name that needs no importance matrix; there are {}",
             args.mix,

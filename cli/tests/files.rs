@@ -67,9 +67,10 @@ fn changed(base: &str, change: impl FnOnce(&mut Writer), without: &[&str]) -> Ve
 fn what_is_no_model_is_named_by_every_command() {
     let page = scratch("page.gguf", b"<!DOCTYPE html><html><body>Not found");
     let pointer = scratch("pointer.gguf", b"version https://git-lfs.github.com/spec/v1\n");
-    for (path, words) in
-        [(&page, ["'<!DOCTYPE html>", "web page"]), (&pointer, ["'version", "LFS"])]
-    {
+    for (path, words) in [
+        (&page, ["'<!DOCTYPE html>", "web page", "engine pull"]),
+        (&pointer, ["'version", "LFS", "engine pull"]),
+    ] {
         for command in [
             &["inspect", path][..],
             &["run", path, "x"],
@@ -121,6 +122,9 @@ fn markers_and_strings_that_are_no_utf8_stop_nothing() {
     works(&["quantize", &path, &out, "Q8_0"]);
     let again = works(&["inspect", &out, "--tensors"]);
     assert!(again.contains("__marker__") && again.contains("Q8_0"), "{again}");
+    let twice = scratch("latin1-q4.gguf", b"");
+    fails(&["quantize", &out, &twice, "Q4_0"], &["it is Q8_0 already", "--allow-requantize"]);
+    works(&["quantize", &out, &twice, "Q4_0", "--allow-requantize"]);
 }
 
 /// The key of the architecture's own norm counts, whatever the other says; without it the file is refused.

@@ -29,15 +29,14 @@ pub fn source(name: &str) -> Result<Synthetic> {
         Some((model, format)) => (model, Some(format)),
         None => (name, None),
     };
-    let unknown = |what: &str, known: Vec<&str>| {
+    let unknown = |what: &str, known: Vec<String>| {
         Error::Option(format!("{name:?} names no {what} (known: {})", known.join(", ")))
     };
     let shape = Shape::named(model).ok_or_else(|| {
         let layers = |shape: &Shape| format!("{} of {} layers", shape.name, shape.layers);
-        let known: Vec<_> = SHAPES.iter().map(layers).collect();
-        unknown("model", known.iter().map(String::as_str).collect())
+        unknown("model", SHAPES.iter().map(layers).collect())
     })?;
-    let mix = Mix::named(&format.unwrap_or(shape.usual_mix()).to_lowercase())
+    let mix = Mix::named(format.unwrap_or(shape.usual_mix()))
         .ok_or_else(|| unknown("format", Mix::names().collect()))?;
     Synthetic::new(&shape, mix, name)
 }

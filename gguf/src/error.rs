@@ -1,6 +1,9 @@
 //! The one error type of this crate.
 
-/// Why a GGUF file could not be read or written. Every message says what, where and what to do.
+use crate::{FileKind, Format};
+
+/// Why a GGUF file could not be read or written. Every message says what, where and what to do, and names no option of any
+/// program.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -13,14 +16,14 @@ pub enum Error {
         error: std::io::Error,
     },
     /// The first four bytes are not `GGUF`.
-    #[error("{file}: not a GGUF file (it starts with '{found}'): {looks}")]
+    #[error("{file}: not a GGUF file (it starts with '{found}'): {kind}")]
     NotGguf {
         /// The file's path.
         file: String,
         /// The file's first characters, what cannot be printed as `?`.
         found: String,
-        /// What it looks like, and what to do.
-        looks: &'static str,
+        /// What it is by its first bytes.
+        kind: FileKind,
     },
     /// A folder stands where a file is needed.
     #[error("{folder}: is a folder, a .gguf file is needed; {looks}")]
@@ -109,6 +112,17 @@ pub enum Error {
         file: String,
         /// What is wrong.
         why: String,
+    },
+    /// A tensor has codes already, which are to become others, and nobody said that rounding twice is wanted.
+    #[error(
+        "cannot write tensor {name}: it is {} already, and rounding twice loses more; start from F16, BF16 or F32",
+        format.name()
+    )]
+    RoundedTwice {
+        /// The tensor's name.
+        name: String,
+        /// The format that it has.
+        format: Format,
     },
     /// What was given to the writer cannot be written.
     #[error("cannot write tensor {name}: {why}")]

@@ -10,7 +10,7 @@ mod search;
 mod small;
 mod superblock;
 
-pub use mix::{MIXES, Mix, fitting};
+pub use mix::{Mix, fitting};
 pub use rewrite::Rewrite;
 
 use crate::Format;

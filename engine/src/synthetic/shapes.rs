@@ -235,41 +235,47 @@ pub(super) struct Mix {
     pub(super) experts: Option<Format>,
 }
 
-/// Mixes that llama.cpp has names of its own for; any format's name is a mix of that one alone.
-const MIXES: &[(&str, Mix)] = &[
-    ("q4_k_m", Mix::of(Format::Q4_K, Format::Q6_K)),
-    ("q5_k_m", Mix::of(Format::Q5_K, Format::Q6_K)),
-    ("q4_k_s", Mix::of(Format::Q4_K, Format::Q4_K)),
-    ("q5_k_s", Mix::of(Format::Q5_K, Format::Q5_K)),
-    ("mxfp4_moe", Mix { experts: Some(Format::MXFP4), ..Mix::of(Format::Q8_0, Format::Q8_0) }),
-];
+/// The mixes that a made-up file may have; any format's name is a mix of that one alone.
+fn mixed() -> impl Iterator<Item = quantize::Mix> {
+    quantize::Mix::all()
+        .filter(|mix| matches!(mix.format, Format::Q4_K | Format::Q5_K | Format::MXFP4))
+}
 
 impl Mix {
     const fn of(most: Format, better: Format) -> Self {
         Self { most, better, experts: None }
     }
 
-    /// By name, in small letters.
+    /// By name, in capitals or not.
     pub(super) fn named(name: &str) -> Option<Self> {
-        if let Some((_, mix)) = MIXES.iter().find(|(known, _)| *known == name) {
-            return Some(*mix);
+        if let Some(mix) = mixed().find(|mix| mix.name.eq_ignore_ascii_case(name)) {
+            return Some(match mix.format {
+                // What is named MoE has experts alone in the format.
+                Format::MXFP4 => {
+                    Self { experts: Some(mix.format), ..Self::of(Format::Q8_0, Format::Q8_0) }
+                }
+                most if mix.name.ends_with("_M") => Self::of(most, Format::Q6_K),
+                most => Self::of(most, most),
+            });
         }
-        let format = Format::ALL.iter().find(|format| format.file_stem() == name)?;
+        let format =
+            Format::ALL.iter().find(|format| format.file_stem().eq_ignore_ascii_case(name))?;
         Some(Self::of(*format, *format))
     }
 
     /// All names.
-    pub(super) fn names() -> impl Iterator<Item = &'static str> {
-        MIXES.iter().map(|(name, _)| *name).chain(Format::ALL.iter().map(|f| f.file_stem()))
+    pub(super) fn names() -> impl Iterator<Item = String> {
+        let formats = Format::ALL.iter().map(|format| format.file_stem().to_string());
+        mixed().map(|mix| mix.name.to_lowercase()).chain(formats)
     }
 
     /// What the file says of itself (`llama_ftype` in llama.h); none where no number fits.
     pub(super) fn file_type(self) -> Option<u32> {
-        let named = |mix: &&quantize::Mix| {
+        let named = |mix: &quantize::Mix| {
             mix.format == self.experts.unwrap_or(self.most)
                 && mix.name.ends_with("_M") == (self.most != self.better)
         };
         // Of a format's mixes the purest is the last.
-        quantize::MIXES.iter().rfind(named).map(|mix| mix.file_type)
+        quantize::Mix::all().rfind(named).map(|mix| mix.file_type)
     }
 }

@@ -1,6 +1,6 @@
 //! What decoding asks of a processor beyond plain code.
 
-use super::four;
+use super::bits::four;
 
 /// Steps of decoding that many processors do by an instruction and that compilers do not find in plain code.
 /// The methods that are given here are that plain code.

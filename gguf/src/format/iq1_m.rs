@@ -1,7 +1,8 @@
 //! IQ1_M: superblocks of 256 weights in sixteen groups of 16, each `d * (2 scale + 1) * (g ± 1/8)`: eights of -1, 0 and
 //! 1 out of a grid, each moved up or down, 3-bit scales (`block_iq1_m` in ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, iq1_s::{TABLE, moved}, two};
+use super::bits::two;
+use super::{Block, Codes, Instructions, Plane, iq1_s::{TABLE, moved}};
 
 /// 256 weights in 56 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

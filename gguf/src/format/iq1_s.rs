@@ -1,7 +1,8 @@
 //! IQ1_S: superblocks of 256 weights in eight groups of 32, each `d * (2 scale + 1) * (g ± 1/8)`: eights of -1, 0 and 1
 //! out of a grid, moved up or down together, a 3-bit scale (`block_iq1_s` in ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, eights, grids};
+use super::bits::eights;
+use super::{Block, Codes, Instructions, Plane, grids};
 
 /// -1, 0 and 1 by two bits.
 /// In eighths.

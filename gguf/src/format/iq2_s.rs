@@ -1,7 +1,8 @@
 //! IQ2_S: superblocks of 256 weights in sixteen groups of 16, each `d * (0.5 + scale) / 4 * ±magnitude`: eights of
 //! magnitudes out of a grid, their signs, 4-bit scales (`block_iq2_s` in ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, eights, grids, two};
+use super::bits::{eights, two};
+use super::{Block, Codes, Instructions, Plane, grids};
 
 static GRID: [[i8; 8]; 1024] = grids::expand(&grids::IQ2_S, &grids::IQ2_MAGNITUDES, 2);
 

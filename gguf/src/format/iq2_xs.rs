@@ -2,7 +2,8 @@
 //! magnitudes out of a grid, their signs (the eighth makes their number even), 4-bit scales (`block_iq2_xs` in
 //! ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, eights, four, grids, two, with_parity};
+use super::bits::{eights, four, two, with_parity};
+use super::{Block, Codes, Instructions, Plane, grids};
 
 static GRID: [[i8; 8]; 512] = grids::expand(&grids::IQ2_XS, &grids::IQ2_MAGNITUDES, 2);
 

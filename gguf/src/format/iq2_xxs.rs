@@ -2,7 +2,8 @@
 //! magnitudes out of a grid, their signs (the eighth makes their number even), a 4-bit scale (`block_iq2_xxs` in
 //! ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, eights, grids, sevens, with_parity};
+use super::bits::{eights, sevens, with_parity};
+use super::{Block, Codes, Instructions, Plane, grids};
 
 static GRID: [[i8; 8]; 256] = grids::expand(&grids::IQ2_XXS, &grids::IQ2_MAGNITUDES, 2);
 

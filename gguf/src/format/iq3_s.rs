@@ -1,7 +1,8 @@
 //! IQ3_S: superblocks of 256 weights in eight groups of 32, each `d * (1 + 2 scale) * ±magnitude`: fours of magnitudes
 //! out of a grid, their signs, a 4-bit scale (`block_iq3_s` in ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, eights, grids, joined};
+use super::bits::{eights, joined};
+use super::{Block, Codes, Instructions, Plane, grids};
 
 static GRID: [[i8; 4]; 512] = grids::expand(&grids::IQ3_S, &grids::IQ3_S_MAGNITUDES, 3);
 

@@ -2,7 +2,8 @@
 //! magnitudes out of a grid, signs of eights (the eighth makes their number even), a 4-bit scale (`block_iq3_xxs` in
 //! ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, eights, grids, joined, sevens, with_parity};
+use super::bits::{eights, joined, sevens, with_parity};
+use super::{Block, Codes, Instructions, Plane, grids};
 
 static GRID: [[i8; 4]; 256] = grids::expand(&grids::IQ3_XXS, &grids::IQ3_XXS_MAGNITUDES, 3);
 

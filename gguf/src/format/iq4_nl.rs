@@ -1,7 +1,8 @@
 //! IQ4_NL: 32 weights `d * value`, 4-bit codes choosing among 16 values that lie closer near 0 (`block_iq4_nl` in
 //! ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, chosen};
+use super::bits::chosen;
+use super::{Block, Codes, Instructions, Plane};
 
 /// What codes stand for (`kvalues_iq4nl` in ggml-common.h).
 pub(crate) const VALUES: [i8; 16] =

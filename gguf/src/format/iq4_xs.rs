@@ -1,7 +1,8 @@
 //! IQ4_XS: superblocks of 256 weights in eight groups of 32, each `d * scale * value`, codes as in IQ4_NL, 6-bit scales from
 //! -32 to 31 (`block_iq4_xs` in ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, chosen, iq4_nl::VALUES};
+use super::bits::chosen;
+use super::{Block, Codes, Instructions, Plane, iq4_nl::VALUES};
 
 /// 256 weights in 136 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

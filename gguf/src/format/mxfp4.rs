@@ -1,7 +1,8 @@
 //! MXFP4: 32 weights `2^(e - 128) * value`, 4-bit floats (E2M1) with a power of two as their scale (`block_mxfp4` in
 //! ggml-common.h; OCP Microscaling Formats 1.0).
 
-use super::{Block, Codes, Instructions, Plane, chosen};
+use super::bits::chosen;
+use super::{Block, Codes, Instructions, Plane};
 
 /// What codes stand for, doubled so that they are whole numbers (`kvalues_mxfp4` in ggml).
 pub(crate) const VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];

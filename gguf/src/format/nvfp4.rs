@@ -1,7 +1,8 @@
 //! NVFP4: 64 weights in four groups of 16, each `scale * value`, 4-bit floats (E2M1) with scales of 8-bit floats (UE4M3;
 //! `block_nvfp4` in ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, chosen, mxfp4::VALUES, two};
+use super::bits::{chosen, two};
+use super::{Block, Codes, Instructions, Plane, mxfp4::VALUES};
 
 /// Half of a float of four bits of exponent (biased by 7) and three of mantissa, half since the values are doubled. 0x7f,
 /// which is no number, counts as 0 (`ggml_ue4m3_to_fp32` in ggml).

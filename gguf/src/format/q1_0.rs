@@ -1,6 +1,7 @@
 //! Q1_0: 128 weights `d` or `-d` (`block_q1_0` in ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, spread_high_bits};
+use super::bits::spread_high_bits;
+use super::{Block, Codes, Instructions, Plane};
 
 /// 128 weights in 18 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

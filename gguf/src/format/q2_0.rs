@@ -1,6 +1,7 @@
 //! Q2_0: 64 weights `d * (code - 1)` with 2-bit codes (`block_q2_0` in ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, less_one, pack_two_bits};
+use super::bits::{less_one, pack_two_bits};
+use super::{Block, Codes, Instructions, Plane};
 
 /// 64 weights in 18 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -1,7 +1,8 @@
 //! Q2_K: superblocks of 256 weights in sixteen groups of 16, each `d * scale * code - dmin * minimum`, with 2-bit codes
 //! and 4-bit scales and minima (`block_q2_K` in ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, pack_two_bits, two, two_bits};
+use super::bits::{pack_two_bits, two, two_bits};
+use super::{Block, Codes, Instructions, Plane};
 
 /// 256 weights in 84 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -1,7 +1,8 @@
 //! Q3_K: superblocks of 256 weights in sixteen groups of 16, each `d * scale * code`, with 3-bit codes from -4 to 3 and
 //! 6-bit scales from -32 to 31 (`block_q3_K` in ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, pack_two_bits, spread_high_bits, two, two_bits};
+use super::bits::{pack_two_bits, spread_high_bits, two, two_bits};
+use super::{Block, Codes, Instructions, Plane};
 
 /// 256 weights in 110 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -1,6 +1,7 @@
 //! Q4_0: 32 weights `d * (code - 8)` with 4-bit codes (`block_q4_0` in ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, nibbles};
+use super::bits::nibbles;
+use super::{Block, Codes, Instructions, Plane};
 
 /// 32 weights in 18 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -1,6 +1,7 @@
 //! Q5_0: 32 weights `d * (code - 16)` with 5-bit codes (`block_q5_0` in ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, nibbles, spread_high_bits};
+use super::bits::{nibbles, spread_high_bits};
+use super::{Block, Codes, Instructions, Plane};
 
 /// 32 weights in 22 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

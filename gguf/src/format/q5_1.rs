@@ -1,6 +1,7 @@
 //! Q5_1: 32 weights `d * code + m` with 5-bit codes (`block_q5_1` in ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, nibbles, spread_high_bits};
+use super::bits::{nibbles, spread_high_bits};
+use super::{Block, Codes, Instructions, Plane};
 
 /// 32 weights in 24 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -2,7 +2,8 @@
 //! and 6-bit scales and minima (`block_q5_K` in ggml-common.h).
 
 use super::q4_k::{repack_codes, repack_scales, scale_and_minimum};
-use super::{Block, Codes, Instructions, Plane, spread_high_bits};
+use super::bits::spread_high_bits;
+use super::{Block, Codes, Instructions, Plane};
 
 /// 256 weights in 176 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -1,7 +1,8 @@
 //! Q6_K: superblocks of 256 weights in sixteen groups of 16, each `d * scale * (code - 32)`, with 6-bit codes and signed
 //! 8-bit scales (`block_q6_K` in ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, pack_two_bits, two};
+use super::bits::{pack_two_bits, two};
+use super::{Block, Codes, Instructions, Plane};
 
 /// 256 weights in 210 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

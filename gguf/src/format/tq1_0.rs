@@ -3,7 +3,8 @@
 //! In planes they take two bits each, as TQ2_0 does: 2.06 bits a weight for 1.69, and no arithmetic to base three in
 //! kernels.
 
-use super::{Block, Codes, Instructions, Plane, less_one, pack_two_bits};
+use super::bits::{less_one, pack_two_bits};
+use super::{Block, Codes, Instructions, Plane};
 
 /// 256 weights in 54 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

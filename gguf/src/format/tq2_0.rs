@@ -1,6 +1,7 @@
 //! TQ2_0: 256 weights `d * (code - 1)` with 2-bit codes, for models of -1, 0 and 1 (`block_tq2_0` in ggml-common.h).
 
-use super::{Block, Codes, Instructions, Plane, less_one, pack_two_bits, two_bits};
+use super::bits::{less_one, pack_two_bits, two_bits};
+use super::{Block, Codes, Instructions, Plane};
 
 /// 256 weights in 66 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

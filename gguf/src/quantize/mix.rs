@@ -5,62 +5,37 @@
 
 use std::collections::HashMap;
 
-use crate::{Format, Gguf, Result, TensorInfo};
+use crate::{FILE_TYPES, Format, Gguf, Result, TensorInfo};
 
-/// A name that users know, what the file then says of itself, and the format of most tensors.
-#[derive(Debug, PartialEq, Eq)]
+/// A file type that can be made: its row of [`FILE_TYPES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mix {
     /// The name, in capitals: `Q4_K_M`.
     pub name: &'static str,
-    /// `general.file_type` (`llama_ftype` in llama.h).
+    /// What the file then says of itself, `general.file_type`.
     pub file_type: u32,
     /// The format of the tensors that no rule names.
     pub format: Format,
 }
-
-const fn mix(name: &'static str, file_type: u32, format: Format) -> Mix {
-    Mix { name, file_type, format }
-}
-
-/// All mixes.
-pub const MIXES: &[Mix] = &[
-    mix("F32", 0, Format::F32),
-    mix("F16", 1, Format::F16),
-    mix("BF16", 32, Format::BF16),
-    mix("Q8_0", 7, Format::Q8_0),
-    mix("Q6_K", 18, Format::Q6_K),
-    mix("Q5_K_M", 17, Format::Q5_K),
-    mix("Q5_K_S", 16, Format::Q5_K),
-    mix("Q5_1", 9, Format::Q5_1),
-    mix("Q5_0", 8, Format::Q5_0),
-    mix("Q4_K_M", 15, Format::Q4_K),
-    mix("Q4_K_S", 14, Format::Q4_K),
-    mix("Q4_1", 3, Format::Q4_1),
-    mix("Q4_0", 2, Format::Q4_0),
-    mix("IQ4_NL", 25, Format::IQ4_NL),
-    mix("IQ4_XS", 30, Format::IQ4_XS),
-    mix("MXFP4_MOE", 38, Format::MXFP4),
-    mix("Q3_K_L", 13, Format::Q3_K),
-    mix("Q3_K_M", 12, Format::Q3_K),
-    mix("Q3_K_S", 11, Format::Q3_K),
-    mix("Q2_K", 10, Format::Q2_K),
-    mix("Q2_0", 41, Format::Q2_0),
-    mix("TQ2_0", 37, Format::TQ2_0),
-    mix("TQ1_0", 36, Format::TQ1_0),
-    mix("Q1_0", 40, Format::Q1_0),
-];
 
 /// What `llama-quantize` calls the middle one of three.
 const ALIASES: &[(&str, &str)] =
     &[("Q3_K", "Q3_K_M"), ("Q4_K", "Q4_K_M"), ("Q5_K", "Q5_K_M"), ("MXFP4", "MXFP4_MOE")];
 
 impl Mix {
-    /// The mix of a name, in capitals or not.
-    pub fn from_name(name: &str) -> Option<&'static Self> {
+    /// All mixes, in the table's order.
+    pub fn all() -> impl DoubleEndedIterator<Item = Self> {
+        FILE_TYPES.iter().filter_map(|row| {
+            row.format.map(|format| Self { name: row.name, file_type: row.id, format })
+        })
+    }
+
+    /// The mix of a name, in capitals or not; none where there is no such file type, or where it is only read.
+    pub fn from_name(name: &str) -> Option<Self> {
         let name = name.to_uppercase();
         let name =
             ALIASES.iter().find(|(alias, _)| *alias == name).map_or(&*name, |(_, name)| name);
-        MIXES.iter().find(|mix| mix.name == name)
+        Self::all().find(|mix| mix.name == name)
     }
 
     /// The format that each tensor gets, in the file's order; none for those that stay as they are.

@@ -22,7 +22,7 @@ impl Gguf {
     ///
     /// Blocks that are decoded to be made again lose twice: `requantize` says that this is wanted, without it they are an
     /// error.
-    pub fn quantize(&self, mix: &Mix, requantize: bool) -> Result<Rewrite<'_>> {
+    pub fn quantize(&self, mix: Mix, requantize: bool) -> Result<Rewrite<'_>> {
         let mut writer = Writer::new();
         for (key, value) in self.metadata.iter().filter(|(key, _)| !key.starts_with("split.")) {
             writer.set(key, value.clone());
@@ -38,16 +38,14 @@ impl Gguf {
                 None => None,
             };
             if let Some((old, new)) = change {
-                let unwritable = |why: String| Error::Unwritable { name: tensor.name.clone(), why };
                 if old.has_codes() && !requantize {
-                    return Err(unwritable(format!(
-                        "it is {} already, and rounding twice loses more; start from F16, BF16 or F32, or say \
-                         --allow-requantize",
-                        old.name()
-                    )));
+                    return Err(Error::RoundedTwice { name: tensor.name.clone(), format: old });
                 }
                 if !new.can_quantize() {
-                    return Err(unwritable(format!("{} needs an importance matrix", new.name())));
+                    return Err(Error::Unwritable {
+                        name: tensor.name.clone(),
+                        why: format!("{} needs an importance matrix", new.name()),
+                    });
                 }
             } else if tensor.bytes.is_none() || self.endian == crate::Endian::Big {
                 // The error that says so.
