@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::kv::{Group, KvTable, KvType};
-use crate::plan::{Buffers, KvLayerId, Plan, place};
+use crate::plan::{Buffers, KvLayerId, Op, Plan, Segment, place};
 use crate::spec::MOST_IN_A_STEP;
 use crate::spec::weights::Weight;
 use crate::spec::{ModelFile, Spec};
@@ -118,6 +118,8 @@ pub struct Blueprint {
     pub groups: Vec<Group>,
     /// Where the plan's values live.
     pub buffers: Buffers,
+    /// What each device computes, in order.
+    pub segments: Vec<Segment>,
 }
 
 impl Blueprint {
@@ -155,7 +157,41 @@ impl Blueprint {
         let plan = plan.into();
         let groups = groups(&plan, &sizes);
         let buffers = place(&plan, sizes.chunk, sizes.outputs);
-        Self { plan, sizes, groups, buffers }
+        let segments = plan.segments(&vec![0; plan.layers.len()]);
+        Self { plan, sizes, groups, buffers, segments }
+    }
+
+    /// The same with layer i on device `device_of[i]`.
+    ///
+    /// # Errors
+    /// If there is not a device for each layer, or a layer reads keys and values that another device keeps.
+    pub fn split(self, device_of: &[usize]) -> Result<Self> {
+        let plan = &*self.plan;
+        if device_of.len() != plan.layers.len() {
+            let (layers, given) = (plan.layers.len(), device_of.len());
+            return Err(Error::Option(format!("{given} places are given for {layers} layers")));
+        }
+        let segments = plan.segments(device_of);
+        let keeper = |layer: KvLayerId| {
+            segments.iter().find(|s| s.kv_layers.contains(&layer)).map(|segment| segment.device)
+        };
+        for (layer, (ops, device)) in plan.layers.iter().zip(device_of).enumerate() {
+            for op in &plan.ops[ops.clone()] {
+                if let Op::Attention(op) = op
+                    && keeper(op.layer) != Some(*device)
+                {
+                    return Err(Error::Option(format!(
+                        "layer {layer} reads keys and values of an earlier one: both must be on one device"
+                    )));
+                }
+            }
+        }
+        Ok(Self { segments, ..self })
+    }
+
+    /// Whether one segment has both ops: what one gives another elsewhere must be the value itself.
+    pub fn are_together(&self, one: usize, other: usize) -> bool {
+        self.segments.iter().any(|segment| [one, other].iter().all(|op| segment.ops.contains(op)))
     }
 
     /// The same plan in a context of other sizes: for what it takes. (Rotations may depend on the length of a context: to

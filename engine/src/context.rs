@@ -34,6 +34,8 @@ pub struct Context {
     table: KvTable,
     sizes: Sizes,
     vocabulary: usize,
+    /// Numbers of an embedding, and with the zeros behind them.
+    embedding: (usize, usize),
     /// Numbers of a row that a token gives: logits over the vocabulary, or a state.
     row: usize,
     /// Whether sequences have states, which cannot be taken back.
@@ -59,6 +61,7 @@ impl Context {
             table,
             sizes,
             vocabulary,
+            embedding: (spec.embedding_numbers, spec.embedding),
             row,
             stateful,
             next_sequence: 0,
@@ -83,15 +86,34 @@ impl Context {
         on_logits: &mut dyn FnMut(&[f32]),
         cancelled: &mut dyn FnMut() -> bool,
     ) -> Result<usize> {
+        self.step_with_rows(tokens, &[], on_logits, cancelled)
+    }
+
+    /// The same with tokens among them that are no ids but rows of the stream, `rows` by their numbers ([`Input::Row`]), as
+    /// wide as an embedding.
+    pub fn step_with_rows(
+        &mut self,
+        tokens: &[StepToken],
+        rows: &[Vec<f32>],
+        on_logits: &mut dyn FnMut(&[f32]),
+        cancelled: &mut dyn FnMut() -> bool,
+    ) -> Result<usize> {
         self.free_dropped();
-        self.check_ids(tokens)?;
+        self.check_inputs(tokens, rows)?;
         let mut done = 0;
         while done < tokens.len() {
             if cancelled() {
                 break;
             }
             let piece = &tokens[done..done + self.piece(&tokens[done..])];
-            let prepared = self.table.prepare(piece)?;
+            let mut prepared = self.table.prepare(piece)?;
+            for token in piece {
+                if let Input::Row(row) = token.input {
+                    let end = prepared.rows.len() + self.embedding.1;
+                    prepared.rows.extend_from_slice(&rows[row as usize]);
+                    prepared.rows.resize(end, 0.0);
+                }
+            }
             self.executor.step(&self.table, &prepared)?;
             if piece.iter().any(|token| token.want_logits) {
                 let logits = self.executor.logits()?;
@@ -114,7 +136,7 @@ impl Context {
 
     /// Computes a step that the device takes at once, dispatch by dispatch, and answers what each took.
     pub fn profile_step(&mut self, tokens: &[StepToken]) -> Result<StepProfile> {
-        self.check_ids(tokens)?;
+        self.check_inputs(tokens, &[])?;
         let most = self.piece(tokens);
         if tokens.is_empty() || most < tokens.len() {
             let length = tokens.len();
@@ -155,15 +177,23 @@ impl Context {
         }
     }
 
-    /// Refuses ids that the vocabulary has not.
-    fn check_ids(&self, tokens: &[StepToken]) -> Result<()> {
+    /// Refuses ids that the vocabulary has not, and rows that are not given or not as wide as an embedding.
+    fn check_inputs(&self, tokens: &[StepToken], rows: &[Vec<f32>]) -> Result<()> {
         for (index, token) in tokens.iter().enumerate() {
-            if let Input::Id(id) = token.input
-                && id as usize >= self.vocabulary
-            {
-                let why = format!("id {id} is not in the vocabulary of {} tokens", self.vocabulary);
-                return Err(Error::Step { index, why });
-            }
+            let why = match token.input {
+                Input::Id(id) if id as usize >= self.vocabulary => {
+                    format!("id {id} is not in the vocabulary of {} tokens", self.vocabulary)
+                }
+                Input::Row(row) => match rows.get(row as usize).map(Vec::len) {
+                    None => format!("row {row} is not among the {} given", rows.len()),
+                    Some(width) if width != self.embedding.0 => {
+                        format!("row {row} has {width} numbers, an embedding {}", self.embedding.0)
+                    }
+                    Some(_) => continue,
+                },
+                Input::Id(_) | Input::Pending(_) => continue,
+            };
+            return Err(Error::Step { index, why });
         }
         Ok(())
     }
@@ -307,7 +337,7 @@ impl<'a> RunAhead<'a> {
         tokens: &[StepToken],
         cancelled: &mut dyn FnMut() -> bool,
     ) -> Result<(usize, Option<Pending>)> {
-        self.context.check_ids(tokens)?;
+        self.context.check_inputs(tokens, &[])?;
         let position = tokens.last().map_or(0, |token| token.position + 1);
         let mut done = 0;
         while done < tokens.len() {

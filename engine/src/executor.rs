@@ -90,7 +90,11 @@ pub struct Selection {
 
 /// Computes steps: a context's device side.
 pub trait Executor: Send {
-    /// Computes a step whose tokens have cells. Its logits can be read until the next step.
+    /// Computes one of the blueprint's segments of a step whose tokens have cells. What it reads of other segments is what
+    /// those, or [`Executor::write_value`], have written.
+    fn run(&mut self, table: &KvTable, step: &PlacedStep, segment: usize) -> Result<()>;
+
+    /// Computes all of a step. Its logits can be read until the next step.
     fn step(&mut self, table: &KvTable, step: &PlacedStep) -> Result<()>;
 
     /// Computes a step dispatch by dispatch and answers what each took. Its logits can be read until the next step.

@@ -8,10 +8,14 @@ mod decoder;
 mod liveness;
 pub mod op;
 mod operands;
+mod segments;
 
 pub use liveness::{Buffers, place};
 pub use op::{Epilogue, KvLayerId, Op, Parts, RopeId, RowOf, StateId, ValueId};
 pub use operands::{Id, Operand, Role};
+pub use segments::Segment;
+
+use std::ops::Range;
 
 use crate::Result;
 use crate::kv::KvType;
@@ -87,10 +91,12 @@ impl KvLayer {
 }
 
 /// All of a model's mathematics from token ids to logits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// The steps in order.
     pub ops: Vec<Op>,
+    /// The ops of each layer. Before the first lie those of the embedding, behind the last those of the head.
+    pub layers: Vec<Range<usize>>,
     /// The activations.
     pub values: Vec<Value>,
     /// The tensors.
@@ -124,6 +130,14 @@ impl Plan {
     /// A value by its id.
     pub fn value(&self, id: ValueId) -> &Value {
         &self.values[id.0]
+    }
+
+    /// What becomes of ids: the first value of the stream.
+    pub fn embedding(&self) -> Option<ValueId> {
+        self.ops.iter().find_map(|op| match op {
+            Op::Embed(op) => Some(op.out),
+            _ => None,
+        })
     }
 
     /// A value and what it was before ops changed it, the newest first.

@@ -42,6 +42,8 @@ pub struct Reference {
     /// How far apart the last expert chosen and the first not chosen were at least, in the last step.
     margin: f64,
     cells: HashMap<(SequenceId, usize), Cells>,
+    /// The embeddings of a step's tokens that are given as rows.
+    rows: Vec<Vec<f64>>,
     /// States by sequence and number.
     states: HashMap<(SequenceId, usize), Vec<f64>>,
 }
@@ -76,6 +78,7 @@ impl Reference {
             weights,
             kv_types: (key_type, value_type),
             margin: f64::INFINITY,
+            rows: Vec::new(),
             states: HashMap::new(),
             cells: HashMap::new(),
         })
@@ -90,6 +93,11 @@ impl Reference {
         values: Vec<Vec<f64>>,
     ) {
         self.cells.insert((sequence, layer), Cells { keys, values });
+    }
+
+    /// Gives the embeddings for steps whose tokens are given as rows, by their numbers.
+    pub fn set_rows(&mut self, rows: Vec<Vec<f64>>) {
+        self.rows = rows;
     }
 
     /// Computes a step: a row of logits for each token that wants them.

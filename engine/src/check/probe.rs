@@ -319,10 +319,8 @@ pub fn choose_both(
         ops: vec![],
         values: vec![Value { rows: Rows::Outputs, ..value("logits", vocabulary) }],
         weights: list,
-        ropes: vec![],
-        kv_layers: vec![],
-        states: vec![],
         logits: ValueId(0),
+        ..Plan::default()
     };
     let weights = GpuWeights::load(gpu.clone(), &file, &plan, kernels.clone(), &mut |_, _| ())?;
     let blueprint = Blueprint::of(plan, sizes(1, KvType::F32, KvType::F32));

@@ -191,10 +191,8 @@ impl Bench {
                 value("both", shape.rows),
             ],
             weights: list,
-            ropes: vec![],
-            kv_layers: vec![],
-            states: vec![],
             logits: ValueId(1),
+            ..Plan::default()
         });
         let source = BytesSource::new("measurement", writer.to_bytes());
         let file = Gguf::from_sources(vec![Arc::new(source)])?;

@@ -17,12 +17,12 @@ use super::weights::CpuWeights;
 use crate::blueprint::Blueprint;
 use crate::executor::{Executor, Memory, Precision};
 use crate::kv::{BLOCK, KvTable, PlacedStep};
-use crate::plan::{KvLayer, Op, Rows, ValueId};
+use crate::plan::{KvLayer, KvLayerId, Op, Rows, Segment, ValueId};
 use crate::{Error, Result};
 
 /// What a model and a context will take, before anything is allocated.
 pub fn predict(blueprint: &Blueprint) -> Memory {
-    let Blueprint { plan, sizes, groups, buffers } = blueprint;
+    let Blueprint { plan, sizes, groups, buffers, .. } = blueprint;
     let kv: u64 = plan
         .kv_layers
         .iter()
@@ -71,7 +71,7 @@ impl CpuExecutor {
     /// Allocates a context's memory.
     pub fn new(weights: Arc<CpuWeights>, blueprint: Blueprint, loops: CpuLoops) -> Self {
         let memory = predict(&blueprint);
-        let Blueprint { plan, sizes, groups, buffers } = &blueprint;
+        let Blueprint { plan, sizes, groups, buffers, .. } = &blueprint;
         let cells = |layer: &KvLayer| groups[usize::from(layer.window.is_some())].cells();
         let keys = plan
             .kv_layers
@@ -167,11 +167,16 @@ impl CpuExecutor {
         self.put(result, copy);
     }
 
-    /// The keys and values of each layer of a group.
-    fn group_cells(&mut self, group: usize) -> impl Iterator<Item = &mut Cells> {
-        let layers = self.blueprint.plan.kv_layers.iter();
-        let here: Vec<_> =
-            layers.map(|layer| usize::from(layer.window.is_some()) == group).collect();
+    /// The keys and values of each layer of a group that is `wanted`.
+    fn group_cells(
+        &mut self,
+        group: usize,
+        wanted: impl Fn(usize) -> bool,
+    ) -> impl Iterator<Item = &mut Cells> {
+        let layers = self.blueprint.plan.kv_layers.iter().enumerate();
+        let here: Vec<_> = layers
+            .map(|(number, layer)| usize::from(layer.window.is_some()) == group && wanted(number))
+            .collect();
         self.keys
             .iter_mut()
             .zip(&mut self.kv_values)
@@ -182,9 +187,11 @@ impl CpuExecutor {
 }
 
 impl Executor for CpuExecutor {
-    fn step(&mut self, table: &KvTable, step: &PlacedStep) -> Result<()> {
+    fn run(&mut self, table: &KvTable, step: &PlacedStep, segment: usize) -> Result<()> {
+        let Segment { ops, kv_layers, .. } = self.blueprint.segments[segment].clone();
         for copy in &step.copies {
-            for cells in self.group_cells(copy.group) {
+            let is_here = |layer: usize| kv_layers.contains(&KvLayerId(layer));
+            for cells in self.group_cells(copy.group, is_here) {
                 cells.copy(copy.from as usize * BLOCK, copy.to as usize * BLOCK, BLOCK);
             }
         }
@@ -201,10 +208,14 @@ impl Executor for CpuExecutor {
             });
         }
         let plan = self.blueprint.plan.clone();
-        for op in &plan.ops {
+        for op in &plan.ops[ops] {
             self.compute(op, step)?;
         }
         Ok(())
+    }
+
+    fn step(&mut self, table: &KvTable, step: &PlacedStep) -> Result<()> {
+        (0..self.blueprint.segments.len()).try_for_each(|segment| self.run(table, step, segment))
     }
 
     fn logits(&mut self) -> Result<Vec<f32>> {
@@ -214,7 +225,7 @@ impl Executor for CpuExecutor {
 
     fn read_block(&mut self, group: usize, block: u32) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        for cells in self.group_cells(group) {
+        for cells in self.group_cells(group, |_| true) {
             bytes.extend_from_slice(cells.bytes(block as usize * BLOCK, BLOCK));
         }
         Ok(bytes)
@@ -222,7 +233,7 @@ impl Executor for CpuExecutor {
 
     fn write_block(&mut self, group: usize, block: u32, bytes: &[u8]) -> Result<()> {
         let mut rest = bytes;
-        for cells in self.group_cells(group) {
+        for cells in self.group_cells(group, |_| true) {
             let length = cells.bytes(0, BLOCK).len();
             let Some((part, after)) = rest.split_at_checked(length) else {
                 return Err(Error::Snapshot);

@@ -30,8 +30,8 @@ use super::upload::GpuWeights;
 use crate::blueprint::Blueprint;
 use crate::error::Advice;
 use crate::executor::{Executor, Memory, Selection};
-use crate::kv::{BLOCK, KvTable, PlacedStep};
-use crate::plan::ValueId;
+use crate::kv::{BLOCK, KvTable, Placed, PlacedStep};
+use crate::plan::{KvLayerId, ValueId};
 use crate::profile::StepProfile;
 use crate::select::Sampling;
 use crate::spec::rope::Rope;
@@ -95,7 +95,8 @@ pub struct GpuExecutor {
     states: Vec<wgpu::Buffer>,
     /// Of the rows of [`scratch::TABLE`].
     scratch: Vec<wgpu::Buffer>,
-    recordings: HashMap<StepClass, Arc<Vec<Recorded>>>,
+    /// By the class of step and the segment.
+    recordings: HashMap<(StepClass, usize), Arc<Vec<Recorded>>>,
     /// By the number of candidates and whether there is a penalty.
     selections: HashMap<(usize, bool), Arc<Vec<Recorded>>>,
     /// The submissions that bring selected ids to the host.
@@ -184,14 +185,16 @@ impl GpuExecutor {
         Ok(executor)
     }
 
-    /// The dispatches of a class of steps, lowered and bound on first use.
-    fn recording(&mut self, class: StepClass) -> Result<Arc<Vec<Recorded>>> {
-        if let Some(recording) = self.recordings.get(&class) {
+    /// The dispatches of a segment of a class of steps, lowered and bound on first use.
+    fn recording(&mut self, class: StepClass, segment: usize) -> Result<Arc<Vec<Recorded>>> {
+        if let Some(recording) = self.recordings.get(&(class, segment)) {
             return Ok(recording.clone());
         }
-        let dispatches = self.lower(class)?;
+        let mut dispatches = self.lower(class)?;
+        let ops = &self.blueprint.segments[segment].ops;
+        dispatches.retain(|dispatch| ops.contains(&dispatch.op));
         let recording = Arc::new(self.record(&dispatches, class.tokens)?);
-        self.recordings.insert(class, recording.clone());
+        self.recordings.insert((class, segment), recording.clone());
         Ok(recording)
     }
 
@@ -313,17 +316,20 @@ impl GpuExecutor {
         &self.values[self.blueprint.buffers.buffer_of[id.0]]
     }
 
-    /// Writes a step's numbers. Answers its class, its dispatches, and what must be copied before.
+    /// Writes the numbers of a step of which a segment is computed. Answers its class, the segment's dispatches, and what
+    /// must be copied before.
     fn begin(
         &mut self,
         table: &KvTable,
-        step: &PlacedStep,
+        (step, segment): (&PlacedStep, usize),
         selection: Option<&Selection>,
     ) -> Result<(StepClass, Arc<Vec<Recorded>>, Option<wgpu::CommandBuffer>)> {
         let copies = (!step.copies.is_empty()).then(|| {
             let mut encoder = self.encoder();
+            let layers = &self.blueprint.segments[segment].kv_layers;
             for copy in &step.copies {
-                for (buffer, bytes) in self.group_buffers(copy.group) {
+                let is_here = |layer: usize| layers.contains(&KvLayerId(layer));
+                for (buffer, bytes) in self.group_buffers(copy.group, is_here) {
                     let (from, to) = (u64::from(copy.from) * bytes, u64::from(copy.to) * bytes);
                     // A buffer can't be copied within itself.
                     encoder.copy_buffer_to_buffer(
@@ -345,12 +351,28 @@ impl GpuExecutor {
             encoder.finish()
         });
         let class = StepClass::of_step(step, self.weights.kernels.split_from);
-        let recording = self.recording(class)?;
+        let recording = self.recording(class, segment)?;
         self.counts = StepCounts::default();
         self.logits_copied = false;
         self.write_tables(table);
         self.write_step(step, selection, class.tokens);
+        self.write_rows(step);
         Ok((class, recording, copies))
+    }
+
+    /// Writes the embeddings of tokens that are given as rows where those of ids go.
+    fn write_rows(&mut self, step: &PlacedStep) {
+        let plan = &self.blueprint.plan;
+        let Some(embedding) = plan.embedding().filter(|_| !step.rows.is_empty()) else { return };
+        let width = plan.value(embedding).width;
+        let is_row = |(_, token): &(usize, &Placed)| matches!(token.input, Input::Row(_));
+        let tokens = step.tokens.iter().enumerate().filter(is_row);
+        for ((index, _), row) in tokens.zip(step.rows.chunks_exact(width)) {
+            let at = (index * width * 4) as u64;
+            let buffer = self.value_buffer(embedding);
+            self.gpu.queue.write_buffer(buffer, at, bytemuck::cast_slice(row));
+            self.counts.writes += 1;
+        }
     }
 
     fn scratch(&self, scratch: Scratch) -> &wgpu::Buffer {
@@ -404,9 +426,10 @@ impl GpuExecutor {
         let mut tokens = Vec::with_capacity(step.tokens.len() * TOKEN_WORDS);
         let mut outputs = Vec::new();
         for (index, token) in step.tokens.iter().enumerate() {
-            let (id_or_ring, is_pending) = match token.input {
+            let (id_or_ring, kind) = match token.input {
                 Input::Id(id) => (id, 0),
                 Input::Pending(ring) => (ring % RING_LENGTH as u32, 1),
+                Input::Row(_) => (0, 2),
             };
             let table_of = |group: usize| {
                 table_starts.get(group).map_or(0, |start| {
@@ -415,7 +438,7 @@ impl GpuExecutor {
             };
             tokens.extend_from_slice(&[
                 id_or_ring,
-                is_pending,
+                kind,
                 token.position,
                 table_of(0),
                 table_of(1),
@@ -506,20 +529,22 @@ impl GpuExecutor {
         (self.output_rows * self.blueprint.plan.vocabulary() * 4) as u64
     }
 
-    /// Computes a step; with a selection has an id chosen from its logits, else has them brought to the host.
+    /// Computes a segment of a step. Behind the last: with a selection has an id chosen from the logits, else has them
+    /// brought to the host.
     fn compute(
         &mut self,
         table: &KvTable,
-        step: &PlacedStep,
+        (step, segment): (&PlacedStep, usize),
         selection: Option<&Selection>,
     ) -> Result<()> {
-        let (_, recording, copies) = self.begin(table, step, selection)?;
+        let (_, recording, copies) = self.begin(table, (step, segment), selection)?;
         let choice = match selection {
             Some(selection) => Some(self.selection_recording(&selection.sampling)?),
             None => None,
         };
         let (tokens, outputs) = (step.tokens.len() as u32, self.output_rows as u32);
-        let work = Work { recording, choice, tokens, outputs };
+        let brings_logits = segment + 1 == self.blueprint.segments.len() && choice.is_none();
+        let work = Work { recording, choice, brings_logits, tokens, outputs };
         if let Some(selection) = selection {
             let mut encoder = self.encoder();
             let place = self.copy_selected(selection.ring, &mut encoder);
@@ -527,7 +552,7 @@ impl GpuExecutor {
             self.bring_ids[place] = Some(submission);
         } else {
             self.submit_step(work, copies, None);
-            self.logits_copied = outputs > 0;
+            self.logits_copied = brings_logits && outputs > 0;
         }
         self.gpu.check()
     }
@@ -539,14 +564,20 @@ impl GpuExecutor {
         self.gpu.queue.submit([encoder.finish()]);
     }
 
-    /// Each layer's key and value buffers with their bytes per block, for a group.
-    fn group_buffers(&self, group: usize) -> impl Iterator<Item = (&wgpu::Buffer, u64)> {
+    /// The key and value buffers, with their bytes per block, of each layer of a group that is `wanted`.
+    fn group_buffers(
+        &self,
+        group: usize,
+        wanted: impl Fn(usize) -> bool,
+    ) -> impl Iterator<Item = (&wgpu::Buffer, u64)> {
         let bytes = block_bytes(&self.blueprint, group);
         self.keys
             .iter()
             .zip(&self.kv_values)
             .zip(bytes)
-            .flat_map(|((keys, values), (k, v))| [(keys, k), (values, v)])
+            .enumerate()
+            .filter(move |(layer, _)| wanted(*layer))
+            .flat_map(|(_, ((keys, values), (k, v)))| [(keys, k), (values, v)])
             .filter(|(_, bytes)| *bytes > 0)
     }
 }
@@ -617,8 +648,12 @@ fn angles_of(rope: &Rope, step: &PlacedStep) -> Vec<[f32; 2]> {
 }
 
 impl Executor for GpuExecutor {
+    fn run(&mut self, table: &KvTable, step: &PlacedStep, segment: usize) -> Result<()> {
+        self.compute(table, (step, segment), None)
+    }
+
     fn step(&mut self, table: &KvTable, step: &PlacedStep) -> Result<()> {
-        self.compute(table, step, None)
+        (0..self.blueprint.segments.len()).try_for_each(|segment| self.run(table, step, segment))
     }
 
     fn step_and_select(
@@ -627,7 +662,9 @@ impl Executor for GpuExecutor {
         step: &PlacedStep,
         selection: &Selection,
     ) -> Result<()> {
-        self.compute(table, step, Some(selection))
+        let last = self.blueprint.segments.len() - 1;
+        (0..last).try_for_each(|segment| self.run(table, step, segment))?;
+        self.compute(table, (step, last), Some(selection))
     }
 
     fn profile(&mut self, table: &KvTable, step: &PlacedStep) -> Result<StepProfile> {
@@ -693,7 +730,7 @@ impl Executor for GpuExecutor {
 
     fn read_block(&mut self, group: usize, block: u32) -> Result<Vec<u8>> {
         let mut at = 0;
-        for (buffer, bytes) in self.group_buffers(group) {
+        for (buffer, bytes) in self.group_buffers(group, |_| true) {
             self.copy_out(
                 buffer,
                 u64::from(block) * bytes,
@@ -711,7 +748,7 @@ impl Executor for GpuExecutor {
 
     fn write_block(&mut self, group: usize, block: u32, bytes: &[u8]) -> Result<()> {
         let mut rest = bytes;
-        for (buffer, length) in self.group_buffers(group) {
+        for (buffer, length) in self.group_buffers(group, |_| true) {
             let Some((part, after)) = rest.split_at_checked(length as usize) else {
                 return Err(Error::Snapshot);
             };

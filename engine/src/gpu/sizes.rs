@@ -25,7 +25,7 @@ pub(super) struct BufferSizes {
 impl BufferSizes {
     /// The sizes for a context, with these kernels.
     pub fn new(blueprint: &Blueprint, kernels: &Kernels) -> Self {
-        let Blueprint { plan, sizes, groups, buffers } = blueprint;
+        let Blueprint { plan, sizes, groups, buffers, .. } = blueprint;
         let of_layers = |bytes: &dyn Fn(&KvLayer) -> usize| -> Vec<u64> {
             let cells = |layer| groups[blueprint.group_of(KvLayerId(layer))].cells();
             let of_layer = |(number, layer)| (cells(number) * bytes(layer)) as u64;

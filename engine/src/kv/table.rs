@@ -86,6 +86,8 @@ pub struct PlacedStep {
     pub tokens: Vec<Placed>,
     /// What must be copied first.
     pub copies: Vec<BlockCopy>,
+    /// The embeddings of the tokens that are given as rows, in their order.
+    pub rows: Vec<f32>,
 }
 
 /// One sequence's entries in a group.

@@ -5,6 +5,8 @@ mod inputs;
 mod latent;
 mod recurrent;
 
+use std::ops::Range;
+
 use super::{Epilogue, KvLayer, KvLayerId, Op, Parts, Plan, RopeId, Rows, Value, ValueId, op};
 use crate::Error;
 use crate::Result;
@@ -20,6 +22,7 @@ pub(super) fn plan(model: &ModelFile, positions: usize, weights: Vec<Weight>) ->
         spec,
         weights: WeightFinder::with_found(&model.gguf, weights),
         ops: Vec::new(),
+        layers: Vec::new(),
         values: Vec::new(),
         kv_layers: Vec::new(),
         kv_layer_of: Vec::new(),
@@ -43,6 +46,7 @@ pub(super) fn plan(model: &ModelFile, positions: usize, weights: Vec<Weight>) ->
         None => None,
     };
     for (index, layer) in spec.layers.iter().enumerate() {
+        let first = build.ops.len();
         x = build.layer(index, layer, x)?;
         if let Some((input, values)) = layer_inputs {
             x = build.layer_input(index, input, values, x)?;
@@ -54,6 +58,7 @@ pub(super) fn plan(model: &ModelFile, positions: usize, weights: Vec<Weight>) ->
             build.push(op::Scale { input: x, factor, out });
             x = out;
         }
+        build.layers.push(first..build.ops.len());
     }
     if spec.pooling.is_some() {
         // The states themselves are wanted: all tokens want their "logits".
@@ -124,6 +129,7 @@ struct Builder<'a> {
     spec: &'a Spec,
     weights: WeightFinder<'a>,
     ops: Vec<Op>,
+    layers: Vec<Range<usize>>,
     values: Vec<Value>,
     kv_layers: Vec<KvLayer>,
     /// The cache that each layer so far reads, if it has attention.
@@ -137,6 +143,7 @@ impl Builder<'_> {
     fn plan(self, ropes: Vec<Rope>, logits: ValueId) -> Plan {
         Plan {
             ops: self.ops,
+            layers: self.layers,
             values: self.values,
             weights: self.weights.into_weights(),
             ropes,

@@ -98,11 +98,8 @@ mod tests {
         Plan {
             ops: vec![scale(0, 1).into(), scale(1, 2).into(), product.into()],
             values: vec![value; 4],
-            weights: vec![],
-            ropes: vec![],
-            kv_layers: vec![],
-            states: vec![],
             logits: ValueId(3),
+            ..Plan::default()
         }
     }
 

@@ -9,7 +9,7 @@ use crate::spec::{
 };
 
 /// A value's number in its plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueId(pub usize);
 
 /// A rotation's number in its plan.
@@ -38,7 +38,7 @@ pub struct Parts {
 /// Which row of a table a token takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowOf {
-    /// That of its id.
+    /// That of its id; of a token that is given as a row, that of id 0, the padding.
     Id,
     /// That of its position.
     Position,
@@ -65,7 +65,7 @@ pub enum Epilogue {
     },
 }
 
-/// out\[t\] = table\[id of token t\] * scale.
+/// out\[t\] = table\[id of token t\] * scale; of a token that is given as a row, that row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embed {
     /// Rows of embeddings.

@@ -9,7 +9,11 @@ impl Reference {
         let width = self.plan.value(op.out).width;
         let table = self.weight(op.table);
         let row = |token: &StepToken| {
-            let Input::Id(id) = token.input else { return vec![f64::NAN; width] };
+            let id = match token.input {
+                Input::Id(id) => id,
+                Input::Row(row) => return self.rows[row as usize].clone(),
+                Input::Pending(_) => return vec![f64::NAN; width],
+            };
             let row = &table[id as usize * width..][..width];
             row.iter().map(|&w| f64::from(w) * f64::from(op.scale)).collect()
         };

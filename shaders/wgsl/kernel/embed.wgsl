@@ -1,4 +1,4 @@
-// out[token] = table[id of token] * scale; with ADD added to what is there; with POSITION the row of the token's position, with
+// out[token] = table[id of token] * scale, where it has an id (without one the host has written its row); with ADD added to what is there; with POSITION the row of the token's position, with
 // FIRST always the first.
 //
 // Shapes: table [vocabulary, 32 * groups] in a block format; out [tokens, 32 * groups] f32.
@@ -42,9 +42,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var id = token.position;
 #else
     var id = token.id_or_ring;
-    if token.is_pending == 1u {
+    if token.kind == 1u {
         id = selected[token.id_or_ring];
     }
+#ifndef ADD
+    if token.kind == 2u {
+        return;
+    }
+#endif
 #endif
 #endif
     id = min(id, params.vocabulary - 1u);

@@ -4,8 +4,8 @@
 struct Token {
     // The id, or the place in the ring `selected` that holds it.
     id_or_ring: u32,
-    // 1 if it is such a place.
-    is_pending: u32,
+    // 0: an id; 1: such a place; 2: neither, the host gives its embedding.
+    kind: u32,
     position: u32,
     // Where its sequence's entries start in `tables`, per group of layers: full and windowed.
     table_full: u32,

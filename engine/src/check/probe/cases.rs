@@ -200,10 +200,8 @@ impl Probe {
             ops: norm.into_iter().chain([linear]).collect(),
             values,
             weights: list,
-            ropes: vec![],
-            kv_layers: vec![],
-            states: vec![],
             logits: ValueId(1),
+            ..Plan::default()
         };
         let mut inputs = vec![(ValueId(0), input)];
         inputs.extend(before.map(|id| (id, floats(8, out_width * case.tokens))));
@@ -253,10 +251,8 @@ impl Probe {
                 value("out", width),
             ],
             weights: list,
-            ropes: vec![],
-            kv_layers: vec![],
-            states: vec![],
             logits: out,
+            ..Plan::default()
         };
         let x = floats(7, columns * tokens);
         let matrices = ["w0", "w1"].map(|name| read_f32(&file, name));
@@ -297,10 +293,8 @@ impl Probe {
             ops: vec![op],
             values: vec![value("input", width), value("out", width), value("before", width)],
             weights: list,
-            ropes: vec![],
-            kv_layers: vec![],
-            states: vec![],
             logits: ValueId(1),
+            ..Plan::default()
         };
         let mut input = floats(7, width * tokens);
         input.chunks_exact_mut(width).for_each(|row| row[count..].fill(0.0));
@@ -321,10 +315,8 @@ impl Probe {
             ops: vec![op],
             values: vec![value("out", columns)],
             weights: list,
-            ropes: vec![],
-            kv_layers: vec![],
-            states: vec![],
             logits: ValueId(0),
+            ..Plan::default()
         };
         let sizes = sizes(tokens, KvType::F32, KvType::F32);
         let mut probe = Self::new(plan, file, tokens, sizes, vec![], vec![])?;
@@ -398,8 +390,8 @@ impl Probe {
             weights: list,
             ropes: vec![rope],
             kv_layers: vec![kv],
-            states: vec![],
             logits: ValueId(1),
+            ..Plan::default()
         };
         // A type's own step, of numbers up to about 2: keys and values near a rounding may go the other way.
         let step = |kind: KvType| match kind {
@@ -484,10 +476,8 @@ impl Probe {
                 value("before", columns),
             ],
             weights: list,
-            ropes: vec![],
-            kv_layers: vec![],
-            states: vec![],
             logits: out,
+            ..Plan::default()
         };
         let tokens = case.tokens;
         let spread: Vec<f32> = floats(12, count * tokens).iter().map(|x| x * 8.0).collect();

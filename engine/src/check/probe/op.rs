@@ -148,10 +148,9 @@ impl Probe {
             ops: vec![case.op.clone()],
             values: case.widths.iter().map(|&width| value("value", width)).collect(),
             weights: list,
-            ropes: vec![],
-            kv_layers: vec![],
             states: case.states.clone(),
             logits: out,
+            ..Plan::default()
         };
         let spread = case.spread();
         let (read, _) = case.op.uses();

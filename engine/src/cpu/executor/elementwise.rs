@@ -12,16 +12,29 @@ fn unknown_id(index: usize) -> Error {
     Error::Step { index, why: "ids selected on a GPU are not known to the CPU".into() }
 }
 
+/// What a step lacks whose token should be a row.
+fn no_row(index: usize) -> Error {
+    Error::Step { index, why: "its row is not given with the step".into() }
+}
+
 impl CpuExecutor {
     pub(super) fn embed(&mut self, op: &op::Embed, step: &PlacedStep) -> Result<()> {
         let &op::Embed { table, scale, out } = op;
         let mut result = self.take(out);
         let info = self.blueprint.plan.weight(table);
         let (blocks, row_bytes) = (self.weights.blocks(table), info.row_bytes());
+        let mut given = step.rows.chunks_exact(info.columns);
         for (index, (token, row)) in
             step.tokens.iter().zip(result.chunks_exact_mut(info.columns)).enumerate()
         {
-            let Input::Id(id) = token.input else { return Err(unknown_id(index)) };
+            let id = match token.input {
+                Input::Id(id) => id,
+                Input::Pending(_) => return Err(unknown_id(index)),
+                Input::Row(_) => {
+                    row.copy_from_slice(given.next().ok_or_else(|| no_row(index))?);
+                    continue;
+                }
+            };
             info.format.decode(&blocks[id as usize * row_bytes..][..row_bytes], row);
             for x in row {
                 *x *= scale;
@@ -44,6 +57,8 @@ impl CpuExecutor {
                 (RowOf::First, _) => 0,
                 (RowOf::Position, _) => token.position as usize,
                 (RowOf::Id, Input::Id(id)) => id as usize,
+                // The padding.
+                (RowOf::Id, Input::Row(_)) => 0,
                 (RowOf::Id, Input::Pending(_)) => return Err(unknown_id(index)),
             };
             info.format.decode(&blocks[at * row_bytes..][..row_bytes], &mut decoded);

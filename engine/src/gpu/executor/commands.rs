@@ -14,8 +14,10 @@ const FIRST_PIECE: usize = 32;
 pub(super) struct Work {
     /// The plan's dispatches.
     pub recording: Arc<Vec<Recorded>>,
-    /// Those that choose an id from the logits; without them logits are copied to where the host reads them.
+    /// Those that choose an id from the logits.
     pub choice: Option<Arc<Vec<Recorded>>>,
+    /// Whether logits are copied to where the host reads them.
+    pub brings_logits: bool,
     /// Tokens of the step.
     pub tokens: u32,
     /// Tokens whose logits are wanted.
@@ -112,7 +114,7 @@ impl GpuExecutor {
         }
         drop(pass);
         let bytes = u64::from(work.outputs) * self.blueprint.plan.vocabulary() as u64 * 4;
-        if is_last && work.choice.is_none() && bytes > 0 {
+        if is_last && work.brings_logits && bytes > 0 {
             let logits = self.value_buffer(self.blueprint.plan.logits);
             encoder.copy_buffer_to_buffer(
                 logits,

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use shaders::Variant;
 
 use super::{GpuExecutor, Recorded};
-use crate::Result;
 use crate::executor::Executor as _;
 use crate::gpu::lower::cost::Costs;
 use crate::kv::{KvTable, PlacedStep};
 use crate::profile::{DispatchTime, StepProfile};
+use crate::{Error, Result};
 
 /// The most dispatches whose two times go into one set of queries.
 const SET: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
@@ -33,7 +33,10 @@ impl GpuExecutor {
         in_one_pass: bool,
     ) -> Result<StepProfile> {
         self.gpu.need_timestamps()?;
-        let (class, recording, copies) = self.begin(table, step, None)?;
+        if self.blueprint.segments.len() > 1 {
+            return Err(Error::unsupported("a step over several devices is not timed", None));
+        }
+        let (class, recording, copies) = self.begin(table, (step, 0), None)?;
         self.submit(copies);
         let dispatches = self.lower(class)?;
         let (tokens, outputs) = (step.tokens.len() as u32, self.output_rows as u32);

@@ -15,7 +15,9 @@ impl Lowering<'_> {
         let reads = |op: &&Op| op.reads(normed);
         let products = self.plan().ops[index + 1..].iter().take_while(reads);
         let count = products.clone().filter(|op| self.takes_halves(op, normed)).count();
-        count > 0 && count == self.plan().ops.iter().filter(reads).count()
+        self.blueprint.are_together(index, index + count)
+            && count > 0
+            && count == self.plan().ops.iter().filter(reads).count()
     }
 
     /// Whether all products of an op are of halves of `input`, row by row.

@@ -65,6 +65,7 @@ impl Lowering<'_> {
         let products = self.plan().ops[index + 1..].iter().take_while(reads).count();
         let readers = self.plan().ops.iter().filter(reads).count();
         if products == 0
+            || !self.blueprint.are_together(index, index + products)
             || readers != products
             || self.plan().value(input).rows != self.plan().value(normed).rows
             // Products take all columns for numbers.
