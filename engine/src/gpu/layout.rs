@@ -276,3 +276,6 @@ impl Layout {
         (matrices + self.vector_bytes) as u64
     }
 }
+
+#[cfg(test)]
+mod tests;

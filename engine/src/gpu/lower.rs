@@ -316,3 +316,6 @@ fn activated(variant: Variant, activation: Activation) -> Variant {
         Activation::Sigmoid => variant.define("SIGMOID"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,11 +54,10 @@ impl CpuExecutor {
             step.tokens.iter().zip(result.chunks_exact_mut(info.columns)).enumerate()
         {
             let at = match (row, token.input) {
-                (RowOf::First, _) => 0,
+                // The first, or the padding.
+                (RowOf::First, _) | (RowOf::Id, Input::Row(_)) => 0,
                 (RowOf::Position, _) => token.position as usize,
                 (RowOf::Id, Input::Id(id)) => id as usize,
-                // The padding.
-                (RowOf::Id, Input::Row(_)) => 0,
                 (RowOf::Id, Input::Pending(_)) => return Err(unknown_id(index)),
             };
             info.format.decode(&blocks[at * row_bytes..][..row_bytes], &mut decoded);
