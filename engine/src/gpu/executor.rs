@@ -5,7 +5,6 @@
 //! (`commands`).
 
 mod commands;
-pub(super) mod numbers;
 mod profile;
 
 use std::collections::{BTreeSet, HashMap};
@@ -15,17 +14,18 @@ use shaders::{Multiplies, Variant};
 use wgpu::BufferUsages as Usage;
 
 use self::commands::{Encoded, Work};
-use self::numbers::{Numbers, Range, TOKEN_WORDS};
-use super::adapter::Gpu;
 use super::choice::{Count, Family, Kernels};
+use super::device::Gpu;
+use super::dispatch::Scratch;
 use super::layout::Layout;
 use super::lower::{
     Dispatch, Extent, Lowering, MOST_CANDIDATES, Resource, StepClass, kept_candidates,
     lower_selection,
 };
+use super::numbers::{Numbers, Range, TOKEN_WORDS};
 use super::pipelines::Pipeline;
-use super::scratch::{self, RING_LENGTH, SELECTIONS_IN_FLIGHT, Scratch};
-use super::sizes::{BufferSizes, block_bytes, values_apart};
+use super::scratch::{self, RING_LENGTH, SELECTIONS_IN_FLIGHT, block_bytes};
+use super::sizes::{BufferSizes, values_apart};
 use super::upload::GpuWeights;
 use crate::blueprint::Blueprint;
 use crate::error::Advice;
@@ -211,7 +211,7 @@ impl GpuExecutor {
         let mut pipelines = Vec::new();
         compile(&self.gpu, dispatches)?;
         for dispatch in dispatches {
-            let pipeline = self.gpu.pipelines.get(&self.gpu, &dispatch.variant)?;
+            let pipeline = self.gpu.pipelines.get(&dispatch.variant)?;
             let fault = |why: String| {
                 Error::Kernel(shaders::Error::Source { kernel: dispatch.variant.to_string(), why })
             };
@@ -580,7 +580,7 @@ pub fn compile_ahead(gpu: &Gpu, blueprint: &Blueprint, kernels: &Kernels) -> Res
 
 /// Compiles the kernels of some dispatches on several threads.
 pub(crate) fn compile(gpu: &Gpu, dispatches: &[Dispatch]) -> Result<()> {
-    gpu.pipelines.warm(gpu, &variants(dispatches))
+    gpu.pipelines.warm(&variants(dispatches))
 }
 
 /// How many of the likeliest ids are to be kept.

@@ -1,7 +1,7 @@
 //! Where the numbers of a step lie: one buffer, so that one write brings all of a small step.
 
+use super::choice::{Count, FEW};
 use crate::blueprint::Blueprint;
-use crate::gpu::choice::{Count, FEW};
 
 /// Words of a token in the kernels' `Token`.
 pub const TOKEN_WORDS: usize = 8;
