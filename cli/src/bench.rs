@@ -23,9 +23,9 @@ use crate::models::ModelName;
 use crate::options::{GpuLayers, PrecisionArgs, Wanted};
 use crate::{devices, models, output, values};
 use lists::{List, joined};
-use measure::{Progress, Setting, Test, measure};
+use measure::{Progress, Setting, measure};
 use print::{Columns, Format, Printer, To};
-use row::Row;
+use row::{Row, Test};
 
 /// Measure prompt processing (pp) and generation (tg), with llama-bench's options and columns.
 #[allow(clippy::struct_excessive_bools, reason = "a flag is a bool")]

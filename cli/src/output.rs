@@ -43,6 +43,28 @@ pub fn print_line(line: &str) -> Result<()> {
     write_out(&[for_stdout(line).as_bytes(), b"\n"])
 }
 
+/// Prints a table whose first `left` columns are aligned to the left, the others to the right.
+pub fn print_table(header: &[&str], rows: &[Vec<String>], left: usize) -> Result<()> {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([header[column].len()]).max().unwrap_or(0)
+    };
+    let line = |cells: &[String]| {
+        let padded = cells.iter().enumerate().map(|(column, cell)| {
+            let width = width(column);
+            if column < left { format!(" {cell:<width$} |") } else { format!(" {cell:>width$} |") }
+        });
+        format!("|{}", padded.collect::<String>())
+    };
+    print_line(&line(&header.iter().map(ToString::to_string).collect::<Vec<_>>()))?;
+    let rule = (0..header.len()).map(|column| {
+        let dashes = "-".repeat(width(column));
+        if column < left { format!(" {dashes} |") } else { format!(" {dashes}:|") }
+    });
+    print_line(&format!("|{}", rule.collect::<String>()))?;
+    rows.iter().try_for_each(|row| print_line(&line(row)))
+}
+
 /// Prints text on stdout, at once: as it is, but for what would steer a terminal.
 pub fn print_text(text: &str) -> Result<()> {
     write_out(&[for_stdout(text).as_bytes()])

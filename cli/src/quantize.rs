@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use gguf::quantize::Mix;
 
 use crate::models::ModelName;
-use crate::{models, output};
+use crate::{models, output, progress};
 
 /// Write a model in another format: the formats that need no importance matrix, mixed as llama-quantize mixes them.
 #[derive(clap::Args)]
@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let partial = PathBuf::from(partial);
     let create = || format!("{}: cannot be created", partial.display());
     let mut out = BufWriter::new(File::create(&partial).with_context(create)?);
-    let bar = models::bar(file.file_bytes(), "quantizing");
+    let bar = progress::bar(file.file_bytes(), "quantizing");
     let written = rewrite
         .write(&path, &mut out, &mut |bytes| bar.set_position(bytes))
         .map_err(anyhow::Error::from)

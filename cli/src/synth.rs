@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use engine::internals::synthetic;
 use gguf::Source as _;
 
-use crate::{models, output};
+use crate::{output, progress};
 
 /// Write a model of a real one's shape with random blocks, for other programs to be measured with.
 #[derive(clap::Args)]
@@ -34,7 +34,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let source = synthetic::source(&args.model)?;
     let path = args.out.display();
     let mut file = File::create(&args.out).with_context(|| format!("{path}: cannot be created"))?;
-    let bar = models::bar(source.len(), "writing");
+    let bar = progress::bar(source.len(), "writing");
     let mut chunk = vec![0; CHUNK];
     let mut at = 0;
     while at < source.len() {

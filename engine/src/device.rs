@@ -70,6 +70,19 @@ impl Device {
         )))
     }
 
+    /// A GPU that this program has opened for itself, to draw for example, and goes on using. `wgpu` is this crate's:
+    /// [`crate::wgpu`]. Opened with wgpu's default limits or more; with `SUBGROUP` kernels are faster.
+    ///
+    /// # Errors
+    /// If it was opened with less than the kernels need.
+    pub fn from_wgpu(
+        adapter: &wgpu::Adapter,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+    ) -> Result<Self> {
+        Gpu::of_program(adapter, device.clone(), queue.clone()).map(Self::Gpu)
+    }
+
     fn cpu(options: &DeviceOptions) -> Result<Self> {
         let threads = options.threads.unwrap_or_else(cpu::default_threads);
         if threads == 0 || threads > 1024 {

@@ -77,3 +77,5 @@ pub use session::{GenerateOptions, Generation, Session};
 pub use spec::ModelFile;
 pub use step::{Input, SequenceId, StepToken};
 pub use tokenizer::{EncodeOptions, Tokenizer};
+/// The graphics library, in the version that [`Device::from_wgpu`] takes.
+pub use wgpu;

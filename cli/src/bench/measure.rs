@@ -12,7 +12,7 @@ use engine::Sampling;
 use engine::{Advice, Context, ContextOptions, Device, LoadOptions, Model, RunAhead};
 use engine::{SequenceId, StepToken};
 
-use super::row::Row;
+use super::row::{Row, Test};
 use crate::model_info::{quantization, size_label, tensor_bytes};
 use crate::options::GpuLayers;
 use crate::{advice, models, output};
@@ -37,34 +37,6 @@ pub struct Setting {
     pub value_type: KvType,
     /// How exactly products are computed.
     pub precision: Precision,
-}
-
-/// One test: a prompt, tokens generated after it, or both, after `depth` tokens that are not measured.
-#[derive(Debug, Clone, Copy)]
-pub struct Test {
-    /// Tokens of the prompt.
-    pub prompt: usize,
-    /// Tokens generated.
-    pub generate: usize,
-    /// Tokens in the cache before.
-    pub depth: usize,
-}
-
-impl Test {
-    /// Positions that it needs.
-    fn positions(&self) -> usize {
-        self.prompt + self.generate + self.depth
-    }
-
-    /// llama-bench's name: `pp512`, `tg128 @ d4096`, `pp8+tg4`.
-    pub fn name(&self) -> String {
-        let test = match (self.prompt, self.generate) {
-            (n, 0) => format!("pp{n}"),
-            (0, n) => format!("tg{n}"),
-            (prompt, generate) => format!("pp{prompt}+tg{generate}"),
-        };
-        if self.depth == 0 { test } else { format!("{test} @ d{}", self.depth) }
-    }
 }
 
 /// How tests are run.

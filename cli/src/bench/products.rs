@@ -12,7 +12,6 @@ use engine::internals::profile::Roof;
 use gguf::Format;
 use serde_json::{Value, json};
 
-use super::profile::print_table;
 use crate::output;
 
 /// Formats whose products are measured: those that most files are made of.
@@ -79,5 +78,5 @@ pub fn print(products: &[Measurement], roof: &Roof) -> Result<()> {
         first.shape.rows, first.shape.columns
     ))?;
     let header = ["format", "kernel", "tokens", "us", "GB/s", "G madd/s", "of roofline"];
-    print_table(&header, &products.iter().map(row).collect::<Vec<_>>(), 2)
+    output::print_table(&header, &products.iter().map(row).collect::<Vec<_>>(), 2)
 }

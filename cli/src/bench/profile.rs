@@ -15,8 +15,9 @@ use engine::{Context, ContextOptions, Device, LoadOptions};
 use engine::{SequenceId, StepToken};
 use serde_json::{Value, json};
 
-use super::measure::{Test, made_up_ids};
+use super::measure::made_up_ids;
 use super::products;
+use super::row::Test;
 use crate::options::Wanted;
 use crate::{models, output};
 
@@ -306,7 +307,7 @@ impl Case {
                 format!("{:.1} %", 100.0 * sum.share(roof)),
             ]
         };
-        print_table(&header, &sums.iter().map(row).collect::<Vec<_>>(), 2)
+        output::print_table(&header, &sums.iter().map(row).collect::<Vec<_>>(), 2)
     }
 }
 
@@ -343,27 +344,5 @@ fn print_roofline(measured: &Roofline) -> Result<()> {
             vec![what.into(), unit.into(), value]
         })
         .collect();
-    print_table(&["roofline", "unit", "measured"], &rows, 2)
-}
-
-/// Prints a table whose first `left` columns are aligned to the left, the others to the right.
-pub(super) fn print_table(header: &[&str], rows: &[Vec<String>], left: usize) -> Result<()> {
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([header[column].len()]).max().unwrap_or(0)
-    };
-    let line = |cells: &[String]| {
-        let padded = cells.iter().enumerate().map(|(column, cell)| {
-            let width = width(column);
-            if column < left { format!(" {cell:<width$} |") } else { format!(" {cell:>width$} |") }
-        });
-        format!("|{}", padded.collect::<String>())
-    };
-    output::print_line(&line(&header.iter().map(ToString::to_string).collect::<Vec<_>>()))?;
-    let rule = (0..header.len()).map(|column| {
-        let dashes = "-".repeat(width(column));
-        if column < left { format!(" {dashes} |") } else { format!(" {dashes}:|") }
-    });
-    output::print_line(&format!("|{}", rule.collect::<String>()))?;
-    rows.iter().try_for_each(|row| output::print_line(&line(row)))
+    output::print_table(&["roofline", "unit", "measured"], &rows, 2)
 }

@@ -1,4 +1,4 @@
-//! One result: the parameters of a test and what was measured.
+//! One test, and one result: its parameters and what was measured.
 
 use engine::Device;
 use engine::KvType;
@@ -6,8 +6,35 @@ use engine::Precision;
 use engine::internals::cpu;
 use serde_json::{Map, Value, json};
 
-use super::measure::Test;
 use crate::options::GpuLayers;
+
+/// One test: a prompt, tokens generated after it, or both, after `depth` tokens that are not measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Test {
+    /// Tokens of the prompt.
+    pub prompt: usize,
+    /// Tokens generated.
+    pub generate: usize,
+    /// Tokens in the cache before.
+    pub depth: usize,
+}
+
+impl Test {
+    /// Positions that it needs.
+    pub fn positions(&self) -> usize {
+        self.prompt + self.generate + self.depth
+    }
+
+    /// llama-bench's name: `pp512`, `tg128 @ d4096`, `pp8+tg4`.
+    pub fn name(&self) -> String {
+        let test = match (self.prompt, self.generate) {
+            (n, 0) => format!("pp{n}"),
+            (0, n) => format!("tg{n}"),
+            (prompt, generate) => format!("pp{prompt}+tg{generate}"),
+        };
+        if self.depth == 0 { test } else { format!("{test} @ d{}", self.depth) }
+    }
+}
 
 /// One row of the table.
 pub struct Row {

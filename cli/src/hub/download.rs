@@ -12,7 +12,7 @@ use super::Hub;
 use super::cache::{cannot_write, link_to};
 use super::http::{Ask, Client, Failure, Tries, header, persist};
 use super::url::{encode, shown};
-use crate::{catalogue, models, output};
+use crate::{output, progress, store};
 
 /// So many bytes make a try a success: the next failure is the first again.
 const PROGRESS: u64 = 1 << 20;
@@ -166,7 +166,7 @@ pub fn fetch(client: &Client, source: &Source, incomplete: &Path, path: &Path) -
             }
         }
         let Some(right) = source.sha256 else { break };
-        let hash = catalogue::sha256(incomplete)?;
+        let hash = store::sha256(incomplete)?;
         if hash.eq_ignore_ascii_case(right) {
             break;
         }
@@ -227,7 +227,7 @@ fn once(client: &Client, source: &Source, path: &Path) -> Result<(), Failure> {
     let mut out = out.map_err(unwritable)?;
     let promised = header(response.headers(), "content-length").and_then(|n| n.parse::<u64>().ok());
     let total = source.bytes.or(promised.map(|length| length.saturating_add(start)));
-    let bar = models::bar(total.unwrap_or(0), source.name);
+    let bar = progress::bar(total.unwrap_or(0), source.name);
     bar.set_position(start);
     let mut got = start;
     let result = copy(response.body_mut().as_reader(), &mut out, total, &mut got, |got| {

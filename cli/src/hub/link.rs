@@ -14,7 +14,7 @@ use super::name::is_gguf;
 use super::offline;
 use super::url::{decode, permitted, shown};
 
-use crate::output;
+use crate::{output, store};
 
 /// The file at a link, or its first part, fetched if it is not here or has changed.
 pub fn get(link: &str) -> Result<PathBuf> {
@@ -59,9 +59,7 @@ pub fn get(link: &str) -> Result<PathBuf> {
 
 /// The file of a URL, in the folder that `of` names.
 fn file(client: &Client, url: &str, of: &str, name: &str) -> Result<PathBuf> {
-    let cache = engine::internals::cache::folder()
-        .context("no place for models: set ENGINE_HOME to a folder")?;
-    let folder = cache.join("links").join(digest(of));
+    let folder = store::folder("links")?.join(digest(of));
     let plain = |c: char| !c.is_control() && !"/\\:*?\"<>|".contains(c);
     let name: String = name.chars().map(|c| if plain(c) { c } else { '_' }).collect();
     let path = folder.join(name.trim_start_matches('.'));

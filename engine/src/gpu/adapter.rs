@@ -1,15 +1,8 @@
-//! Which GPUs there are, and opening one.
-
-use std::sync::{Arc, Mutex};
+//! Which GPUs there are.
 
 use wgpu::{Backend, Backends, DeviceType};
 
 use super::budget;
-use super::choice::{Adapter, Family, Kernels};
-use super::halves;
-use super::pipelines::Pipelines;
-use crate::error::Advice;
-use crate::{Error, Result};
 
 /// wgpu's features, for callers that show them.
 pub use wgpu::Features;
@@ -37,12 +30,37 @@ pub struct AdapterInfo {
     pub limits: wgpu::Limits,
     /// Its features.
     pub features: wgpu::Features,
-    adapter: wgpu::Adapter,
+    pub(super) adapter: wgpu::Adapter,
 }
 
 crate::opaque::opaque_debug!(AdapterInfo { id, name, driver });
 
 impl AdapterInfo {
+    /// What an adapter says of itself, under a stable name.
+    pub(super) fn new(id: String, adapter: wgpu::Adapter) -> Self {
+        let info = adapter.get_info();
+        Self {
+            id,
+            also: vec![],
+            is_twin: false,
+            name: info.name.clone(),
+            kind: info.device_type,
+            driver: format!("{} {}", info.driver, info.driver_info).trim().into(),
+            free_bytes: budget::free_bytes(&adapter),
+            limits: adapter.limits(),
+            features: adapter.features(),
+            info,
+            adapter,
+        }
+    }
+
+    /// An adapter with the device that a program has opened on it, of which no more can be used than it was opened with.
+    pub(super) fn of_program(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Self {
+        let id = format!("{}:program", api_name(adapter.get_info().backend));
+        let (limits, features) = (device.limits(), device.features());
+        Self { limits, features, ..Self::new(id, adapter.clone()) }
+    }
+
     /// Whether this is a software driver, which `auto` does not choose.
     pub fn is_software(&self) -> bool {
         self.kind == DeviceType::Cpu
@@ -118,20 +136,11 @@ pub fn list_all() -> Vec<AdapterInfo> {
     };
     adapters
         .into_iter()
-        .zip(infos)
         .enumerate()
-        .map(|(index, (adapter, info))| AdapterInfo {
-            id: ids[index].clone(),
+        .map(|(index, adapter)| AdapterInfo {
             also: also(index),
             is_twin: twins[index].is_some(),
-            name: info.name.clone(),
-            kind: info.device_type,
-            driver: format!("{} {}", info.driver, info.driver_info).trim().into(),
-            free_bytes: budget::free_bytes(&adapter),
-            limits: adapter.limits(),
-            features: adapter.features(),
-            info,
-            adapter,
+            ..AdapterInfo::new(ids[index].clone(), adapter)
         })
         .collect()
 }
@@ -180,295 +189,15 @@ pub fn without_driver() -> Option<AdapterInfo> {
     let instance = wgpu::Instance::new(descriptor);
     let adapters = pollster::block_on(instance.enumerate_adapters(Backends::NOOP));
     let adapter = adapters.into_iter().next()?;
-    let info = adapter.get_info();
+    let adapter = AdapterInfo::new("none:0".into(), adapter);
     Some(AdapterInfo {
-        id: "none:0".into(),
-        also: vec![],
-        is_twin: false,
         name: "no driver".into(),
-        kind: info.device_type,
         driver: String::new(),
         free_bytes: None,
-        limits: adapter.limits(),
         // No timestamps, no caches: nothing is behind them.
-        features: adapter.features() & wgpu::Features::SUBGROUP,
-        info,
-        adapter,
+        features: adapter.features & wgpu::Features::SUBGROUP,
+        ..adapter
     })
-}
-
-/// How a GPU is opened.
-#[derive(Debug, Clone, Default)]
-pub struct GpuOptions {
-    /// Whether cooperative matrices may be used where the adapter has them: experimental in wgpu, and only class
-    /// f16-tiles has a use for them.
-    pub cooperative: bool,
-    /// Whether the device is to be measured: its clock is read where it can be, as `engine bench --profile` wants it, and its
-    /// arithmetic in f16 is open to [`super::roofline`].
-    pub timestamps: bool,
-    /// What tests take from it.
-    #[doc(hidden)]
-    pub handicap: Handicap,
-}
-
-/// What tests take from a device that has it.
-#[doc(hidden)]
-#[derive(Debug, Clone, Default)]
-pub struct Handicap {
-    /// Optional features that must not be used even where the adapter has them.
-    pub without: wgpu::Features,
-    /// A smaller limit of a binding's size than the adapter's.
-    pub max_binding_bytes: Option<u64>,
-    /// A text in kernels and what takes its place: a driver's fault.
-    pub injected_fault: Option<(String, String)>,
-}
-
-/// Whether the adapter multiplies 16 x 16 halves with sums in f32.
-fn has_matrices_of_16(adapter: &wgpu::Adapter) -> bool {
-    adapter.cooperative_matrix_properties().iter().any(|matrices| {
-        (matrices.m_size, matrices.n_size, matrices.k_size) == (16, 16, 16)
-            && matrices.ab_type == wgpu::CooperativeScalarType::F16
-            && matrices.cr_type == wgpu::CooperativeScalarType::F32
-    })
-}
-
-/// Features used where the adapter has them.
-pub const OPTIONAL_FEATURES: wgpu::Features =
-    wgpu::Features::SUBGROUP.union(wgpu::Features::PIPELINE_CACHE);
-
-/// An opened GPU: device, queue and what kernels may use.
-pub struct Gpu {
-    /// The adapter's name, for messages.
-    pub name: String,
-    /// The stable name.
-    pub id: String,
-    /// Driver name and version.
-    pub driver: String,
-    pub(super) device: wgpu::Device,
-    pub(super) queue: wgpu::Queue,
-    /// What kernels may use.
-    pub kernels: Kernels,
-    pub(super) pipelines: Pipelines,
-    /// Whether host and device share their memory, so that weights are written in place.
-    pub(super) unified: bool,
-    /// Whether it is a card with memory of its own.
-    pub is_card: bool,
-    adapter: wgpu::Adapter,
-    memory_limit: Option<u64>,
-    fault: Arc<Mutex<Option<String>>>,
-}
-
-crate::opaque::opaque_debug!(Gpu { id, name, driver, kernels });
-
-impl Gpu {
-    /// Refuses a device whose clock cannot be read: one that has none, or was opened without
-    /// [`GpuOptions::timestamps`].
-    pub fn need_timestamps(&self) -> Result<()> {
-        if self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
-            return Ok(());
-        }
-        let (name, driver) = (&self.name, &self.driver);
-        Err(Error::unsupported(
-            format!(
-                "{name} ({driver}) gives no timestamps, without which no dispatch can be timed"
-            ),
-            Advice::HostClock,
-        ))
-    }
-
-    /// What tells this device's kernels from others' in what is kept from run to run: the API, the adapter, its driver, and
-    /// whether there are subgroups, which on DX12 depends on the compiler that lies beside the program.
-    pub(crate) fn identity(&self) -> String {
-        let api = self.id.split(':').next().unwrap_or_default();
-        let subgroups = if self.kernels.subgroups { "subgroups" } else { "no subgroups" };
-        format!("{api} {} {} {subgroups}", self.name, self.driver)
-    }
-
-    /// Opens an adapter.
-    pub fn open(adapter: &AdapterInfo, options: &GpuOptions) -> Result<Arc<Self>> {
-        Self::open_within(adapter, options, None)
-    }
-
-    /// The same, taken to have no more than `memory_limit` free bytes.
-    pub(crate) fn open_within(
-        adapter: &AdapterInfo,
-        options: &GpuOptions,
-        memory_limit: Option<u64>,
-    ) -> Result<Arc<Self>> {
-        let handicap = &options.handicap;
-        let mut wanted = OPTIONAL_FEATURES;
-        // On a card with memory of its own mapped buffers would be the host's memory, across the bus.
-        if matches!(adapter.kind, DeviceType::IntegratedGpu | DeviceType::Cpu) {
-            wanted |= wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
-        }
-        let matrices =
-            wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
-        let cooperative = options.cooperative
-            && adapter.features.contains(matrices)
-            && !handicap.without.intersects(matrices)
-            && has_matrices_of_16(&adapter.adapter);
-        if cooperative {
-            wanted |= matrices;
-        }
-        if options.timestamps {
-            wanted |= wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16;
-        }
-        let features = adapter.features & wanted & !handicap.without;
-        let descriptor = wgpu::DeviceDescriptor {
-            label: Some("engine"),
-            required_features: features,
-            required_limits: adapter.limits.clone(),
-            memory_hints: wgpu::MemoryHints::Performance,
-            experimental_features: if cooperative {
-                // SAFETY: asked for by the caller; the self-test checks the kernel that uses it first.
-                unsafe { wgpu::ExperimentalFeatures::enabled() }
-            } else {
-                wgpu::ExperimentalFeatures::disabled()
-            },
-            ..wgpu::DeviceDescriptor::default()
-        };
-        let (device, queue) = pollster::block_on(adapter.adapter.request_device(&descriptor))
-            .map_err(|error| {
-                Error::NoDevice(format!("{} cannot be opened: {error}", adapter.name))
-            })?;
-        let fault = Arc::new(Mutex::new(None));
-        let keep_first = |fault: &Arc<Mutex<Option<String>>>, message: String| {
-            if let Ok(mut fault) = fault.lock() {
-                fault.get_or_insert(message);
-            }
-        };
-        let shared = fault.clone();
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            keep_first(&shared, error.to_string());
-        }));
-        let shared = fault.clone();
-        device.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                keep_first(&shared, format!("device lost: {message}"));
-            }
-        });
-        let binding =
-            adapter.limits.max_storage_buffer_binding_size.min(adapter.limits.max_buffer_size);
-        let subgroups = (adapter.info.subgroup_min_size, adapter.info.subgroup_max_size);
-        // Kernels have room for the sums of as many subgroups as there are lanes of four.
-        let has_subgroups = features.contains(wgpu::Features::SUBGROUP) && subgroups.0 >= 4;
-        let facts = Adapter {
-            max_binding_bytes: handicap.max_binding_bytes.unwrap_or(binding).min(binding),
-            max_workgroup_bytes: adapter.limits.max_compute_workgroup_storage_size,
-            max_workgroups: adapter.limits.max_compute_workgroups_per_dimension,
-            ..Adapter::new(Family::of(&adapter.info), has_subgroups.then_some(subgroups))
-        };
-        let kernels = Kernels { cooperative, ..Kernels::new(facts) };
-        let mut gpu = Self {
-            name: adapter.name.clone(),
-            id: adapter.id.clone(),
-            driver: adapter.driver.clone(),
-            pipelines: Pipelines::new(&device, &adapter.info, handicap.injected_fault.clone()),
-            unified: features.contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS),
-            is_card: adapter.kind == DeviceType::DiscreteGpu,
-            device,
-            queue,
-            kernels,
-            adapter: adapter.adapter.clone(),
-            memory_limit,
-            fault,
-        };
-        gpu.kernels.native_halves = halves::are_native(&gpu);
-        Ok(Arc::new(gpu))
-    }
-
-    /// The first thing that went wrong on the device, as an error.
-    pub(super) fn check(&self) -> Result<()> {
-        match self.fault.lock().ok().and_then(|fault| fault.clone()) {
-            Some(why) => Err(Error::DeviceLost { device: self.name.clone(), why }),
-            None => Ok(()),
-        }
-    }
-
-    /// Waits until all submitted work is done.
-    pub(super) fn wait(&self) -> Result<()> {
-        self.wait_for(None)
-    }
-
-    /// Waits until a submission, or all, are done.
-    fn wait_for(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        let until = wgpu::PollType::Wait { submission_index: submission, timeout: None };
-        self.device.poll(until).map_err(|error| Error::DeviceLost {
-            device: self.name.clone(),
-            why: error.to_string(),
-        })?;
-        self.check()
-    }
-
-    /// Free bytes on the device, where known: the limit given, else what the API says.
-    pub fn free_bytes(&self) -> Option<u64> {
-        self.memory_limit.or_else(|| budget::free_bytes(&self.adapter))
-    }
-
-    /// Ends the device, as a crash of its driver would: for tests of what follows.
-    pub fn destroy(&self) {
-        self.device.destroy();
-    }
-
-    /// Bytes that the device's allocator has given out, where it says.
-    pub fn allocated_bytes(&self) -> Option<u64> {
-        self.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
-    }
-
-    /// Creates a buffer of at least `bytes` bytes, rounded up to 16.
-    pub(super) fn buffer(
-        &self,
-        label: &str,
-        bytes: u64,
-        usage: wgpu::BufferUsages,
-    ) -> wgpu::Buffer {
-        self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(label),
-            size: buffer_bytes(bytes),
-            usage,
-            mapped_at_creation: false,
-        })
-    }
-
-    /// The first `bytes` bytes of a buffer that was made with `MAP_READ`, once the device has filled it.
-    pub(super) fn read_mapped<T: bytemuck::Pod>(
-        &self,
-        buffer: &wgpu::Buffer,
-        bytes: u64,
-    ) -> Result<Vec<T>> {
-        self.read_mapped_after(buffer, bytes, None)
-    }
-
-    /// The same, waiting for no more than the submission that fills the buffer.
-    pub(super) fn read_mapped_after<T: bytemuck::Pod>(
-        &self,
-        buffer: &wgpu::Buffer,
-        bytes: u64,
-        submission: Option<wgpu::SubmissionIndex>,
-    ) -> Result<Vec<T>> {
-        let lost = |why: String| Error::DeviceLost { device: self.name.clone(), why };
-        let (send, receive) = std::sync::mpsc::channel();
-        buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
-            // The receiver outlives the wait below; if it is gone nobody wants the answer.
-            let _ = send.send(result);
-        });
-        self.wait_for(submission)?;
-        match receive.try_recv() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(lost(error.to_string())),
-            Err(_) => return Err(lost("a readback was never answered".into())),
-        }
-        let view = buffer.get_mapped_range(0..bytes).map_err(|error| lost(error.to_string()))?;
-        let data = bytemuck::pod_collect_to_vec(&view);
-        drop(view);
-        buffer.unmap();
-        Ok(data)
-    }
-}
-
-/// What a buffer for `bytes` bytes takes.
-pub(super) fn buffer_bytes(bytes: u64) -> u64 {
-    bytes.max(16).next_multiple_of(16)
 }
 
 #[cfg(test)]

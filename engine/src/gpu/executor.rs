@@ -5,37 +5,33 @@
 //! (`commands`).
 
 mod commands;
-pub(super) mod numbers;
+mod numbers;
 mod profile;
+mod recording;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use shaders::{Multiplies, Variant};
 use wgpu::BufferUsages as Usage;
 
 use self::commands::{Encoded, Work};
-use self::numbers::{Numbers, Range, TOKEN_WORDS};
-use super::adapter::Gpu;
-use super::choice::{Count, Family, Kernels};
-use super::layout::Layout;
-use super::lower::{
-    Dispatch, Extent, Lowering, MOST_CANDIDATES, Resource, StepClass, kept_candidates,
-    lower_selection,
-};
-use super::pipelines::Pipeline;
-use super::scratch::{self, RING_LENGTH, SELECTIONS_IN_FLIGHT, Scratch};
-use super::sizes::{BufferSizes, block_bytes, values_apart};
+use self::numbers::selection_words;
+use self::recording::Recorded;
+pub(crate) use self::recording::compile;
+pub use self::recording::compile_ahead;
+use super::device::Gpu;
+use super::dispatch::Scratch;
+use super::lower::{MOST_CANDIDATES, StepClass};
+use super::scratch::{self, RING_LENGTH, SELECTIONS_IN_FLIGHT, block_bytes};
+use super::sizes::{BufferSizes, values_apart};
 use super::upload::GpuWeights;
 use crate::blueprint::Blueprint;
 use crate::error::Advice;
 use crate::executor::{Executor, Memory, Selection};
-use crate::kv::{BLOCK, KvTable, Placed, PlacedStep};
+use crate::kv::{BLOCK, KvTable, PlacedStep};
 use crate::plan::{KvLayerId, ValueId};
 use crate::profile::StepProfile;
 use crate::select::Sampling;
-use crate::spec::rope::Rope;
-use crate::step::Input;
 use crate::{Error, Result};
 
 /// Multiply-adds of a submit, about: meant to take a slow integrated GPU a tenth of a second (an estimate, not
@@ -57,29 +53,6 @@ pub struct StepCounts {
     pub submits: usize,
     /// Writes into buffers.
     pub writes: usize,
-}
-
-/// A dispatch made ready.
-struct Recorded {
-    pipeline: Arc<Pipeline>,
-    bind_group: wgpu::BindGroup,
-    grid: [Extent; 3],
-    /// Multiply-adds per row, about.
-    work: u64,
-}
-
-impl Recorded {
-    /// Encodes it for a step of so many tokens and outputs; answers whether there is anything to do.
-    fn encode(&self, pass: &mut wgpu::ComputePass, tokens: u32, outputs: u32) -> bool {
-        let [x, y, z] = self.grid.map(|extent| extent.count(tokens, outputs));
-        if x * y * z == 0 {
-            return false;
-        }
-        pass.set_pipeline(&self.pipeline.pipeline);
-        pass.set_bind_group(0, &self.bind_group, &[]);
-        pass.dispatch_workgroups(x, y, z);
-        true
-    }
 }
 
 /// A context's device side on a GPU.
@@ -185,133 +158,6 @@ impl GpuExecutor {
         Ok(executor)
     }
 
-    /// The dispatches of a segment of a class of steps, lowered and bound on first use.
-    fn recording(&mut self, class: StepClass, segment: usize) -> Result<Arc<Vec<Recorded>>> {
-        if let Some(recording) = self.recordings.get(&(class, segment)) {
-            return Ok(recording.clone());
-        }
-        let mut dispatches = self.lower(class)?;
-        let ops = &self.blueprint.segments[segment].ops;
-        dispatches.retain(|dispatch| ops.contains(&dispatch.op));
-        let recording = Arc::new(self.record(&dispatches, class.tokens)?);
-        self.recordings.insert((class, segment), recording.clone());
-        Ok(recording)
-    }
-
-    /// The dispatches of a class of steps.
-    pub fn lower(&self, class: StepClass) -> Result<Vec<Dispatch>> {
-        let (layout, kernels) = (&self.weights.layout, &self.weights.kernels);
-        Lowering { blueprint: &self.blueprint, layout, kernels, class }.lower()
-    }
-
-    /// Binds the dispatches of steps of `count` tokens.
-    fn record(&self, dispatches: &[Dispatch], count: Count) -> Result<Vec<Recorded>> {
-        let numbers = Numbers::new(&self.blueprint, count);
-        let alignment =
-            self.gpu.device.limits().min_uniform_buffer_offset_alignment.max(16) as usize;
-        let mut starts = Vec::new();
-        let mut bytes: Vec<u8> = Vec::new();
-        let mut pipelines = Vec::new();
-        compile(&self.gpu, dispatches)?;
-        for dispatch in dispatches {
-            let pipeline = self.gpu.pipelines.get(&self.gpu, &dispatch.variant)?;
-            let fault = |why: String| {
-                Error::Kernel(shaders::Error::Source { kernel: dispatch.variant.to_string(), why })
-            };
-            let start = bytes.len().next_multiple_of(alignment);
-            bytes.resize(start + pipeline.params.bytes as usize, 0);
-            for (name, offset) in &pipeline.params.members {
-                let given = dispatch.params.iter().find(|(given, _)| given == name);
-                let (_, value) =
-                    given.ok_or_else(|| fault(format!("params.{name} is not given")))?;
-                let at = start + *offset as usize;
-                bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
-            }
-            starts.push((start as u64, u64::from(pipeline.params.bytes)));
-            pipelines.push(pipeline);
-        }
-        let params =
-            self.gpu.buffer("params", bytes.len() as u64, Usage::UNIFORM | Usage::COPY_DST);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        self.gpu.queue.write_buffer(&params, 0, &bytes);
-        let mut recorded = Vec::new();
-        for ((dispatch, pipeline), (start, size)) in dispatches.iter().zip(pipelines).zip(starts) {
-            let mut entries = Vec::new();
-            for binding in &pipeline.bindings {
-                let resource = if binding.name == "params" {
-                    wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                        buffer: &params,
-                        offset: start,
-                        size: std::num::NonZeroU64::new(size),
-                    })
-                } else {
-                    let given = dispatch.bindings.iter().find(|(name, _)| *name == binding.name);
-                    let Some(&(_, resource)) = given else {
-                        let why = format!("the binding {} is not given", binding.name);
-                        let kernel = dispatch.variant.to_string();
-                        return Err(Error::Kernel(shaders::Error::Source { kernel, why }));
-                    };
-                    self.resource(resource, binding.bytes, (count, &numbers))
-                };
-                entries.push(wgpu::BindGroupEntry { binding: binding.index, resource });
-            }
-            let bind_group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(dispatch.variant.kernel),
-                layout: &pipeline.layout,
-                entries: &entries,
-            });
-            let param = |name| {
-                dispatch.params.iter().find(|(n, _)| *n == name).map_or(1, |(_, v)| u64::from(*v))
-            };
-            let work = match dispatch.variant.multiplies() {
-                Multiplies::Nothing => 0,
-                _ => param("rows") * param("groups") * 32,
-            };
-            recorded.push(Recorded { pipeline, bind_group, grid: dispatch.grid, work });
-        }
-        self.gpu.check()?;
-        Ok(recorded)
-    }
-
-    /// What stands behind a resource; of a value or a vector `bytes` from its start on, or all of it if that is 0.
-    fn resource(
-        &self,
-        resource: Resource,
-        bytes: u32,
-        (count, numbers): (Count, &Numbers),
-    ) -> wgpu::BindingResource<'_> {
-        let part = |buffer, start: usize, bytes: u64| {
-            wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                buffer,
-                offset: start as u64,
-                size: std::num::NonZeroU64::new(bytes),
-            })
-        };
-        let number =
-            |range: Range| part(self.scratch(Scratch::Numbers), range.start as usize, range.bytes);
-        match resource {
-            Resource::Matrix(index) => self.weights.matrices[index].as_entire_binding(),
-            Resource::Vector(id) => {
-                let vector = &self.weights.layout.vectors[id.0];
-                let all = (vector.length * 4) as u64;
-                let bytes = if bytes > 0 { u64::from(bytes) } else { all };
-                part(&self.weights.vectors, vector.start, bytes)
-            }
-            Resource::Value(id) => {
-                let apart = self.apart.get(&id.0).filter(|_| count != Count::Many);
-                part(apart.unwrap_or(self.value_buffer(id)), 0, u64::from(bytes))
-            }
-            Resource::Keys(layer) => self.keys[layer.0].as_entire_binding(),
-            Resource::Values(layer) => self.kv_values[layer.0].as_entire_binding(),
-            Resource::Tokens => number(numbers.tokens),
-            Resource::Outputs => number(numbers.outputs),
-            Resource::Angles(rope) => number(numbers.angles[rope.0]),
-            Resource::Selection => number(numbers.selection),
-            Resource::Scratch(scratch) => self.scratch(scratch).as_entire_binding(),
-            Resource::State(id) => self.states[id.0].as_entire_binding(),
-        }
-    }
-
     fn value_buffer(&self, id: ValueId) -> &wgpu::Buffer {
         &self.values[self.blueprint.buffers.buffer_of[id.0]]
     }
@@ -360,21 +206,6 @@ impl GpuExecutor {
         Ok((class, recording, copies))
     }
 
-    /// Writes the embeddings of tokens that are given as rows where those of ids go.
-    fn write_rows(&mut self, step: &PlacedStep) {
-        let plan = &self.blueprint.plan;
-        let Some(embedding) = plan.embedding().filter(|_| !step.rows.is_empty()) else { return };
-        let width = plan.value(embedding).width;
-        let is_row = |(_, token): &(usize, &Placed)| matches!(token.input, Input::Row(_));
-        let tokens = step.tokens.iter().enumerate().filter(is_row);
-        for ((index, _), row) in tokens.zip(step.rows.chunks_exact(width)) {
-            let at = (index * width * 4) as u64;
-            let buffer = self.value_buffer(embedding);
-            self.gpu.queue.write_buffer(buffer, at, bytemuck::cast_slice(row));
-            self.counts.writes += 1;
-        }
-    }
-
     fn scratch(&self, scratch: Scratch) -> &wgpu::Buffer {
         &self.scratch[scratch as usize]
     }
@@ -401,117 +232,9 @@ impl GpuExecutor {
         if self.gpu.is_card { CARD_SUBMIT_WORK } else { SUBMIT_WORK }
     }
 
-    /// Writes the tables of all sequences where they changed.
-    fn write_tables(&mut self, table: &KvTable) {
-        let table_starts = self.group_table_starts();
-        let mut words = vec![0; self.tables_written.len()];
-        for (group, &start) in table_starts.iter().enumerate() {
-            let length = self.blueprint.groups[group].table_blocks;
-            table.write_table(group, |seat, blocks| {
-                let out = &mut words[start + seat as usize * length..][..length];
-                for (out, block) in out.iter_mut().zip(blocks) {
-                    *out = block.unwrap_or(0);
-                }
-            });
-        }
-        if words != self.tables_written {
-            self.write(Scratch::Tables, 0, bytemuck::cast_slice(&words));
-            self.tables_written = words;
-        }
-    }
-
-    /// Writes the step's numbers: the selection, outputs, tokens, angles. Of a few tokens all in one.
-    fn write_step(&mut self, step: &PlacedStep, selection: Option<&Selection>, count: Count) {
-        let table_starts = self.group_table_starts();
-        let mut tokens = Vec::with_capacity(step.tokens.len() * TOKEN_WORDS);
-        let mut outputs = Vec::new();
-        for (index, token) in step.tokens.iter().enumerate() {
-            let (id_or_ring, kind) = match token.input {
-                Input::Id(id) => (id, 0),
-                Input::Pending(ring) => (ring % RING_LENGTH as u32, 1),
-                Input::Row(_) => (0, 2),
-            };
-            let table_of = |group: usize| {
-                table_starts.get(group).map_or(0, |start| {
-                    (start + token.seat as usize * self.blueprint.groups[group].table_blocks) as u32
-                })
-            };
-            tokens.extend_from_slice(&[
-                id_or_ring,
-                kind,
-                token.position,
-                table_of(0),
-                table_of(1),
-                token.cells[0],
-                token.cells[1],
-                token.seat,
-            ]);
-            if token.want_logits {
-                outputs.push(index as u32);
-            }
-        }
-        self.output_rows = outputs.len();
-        let counts = [step.tokens.len() as u32, outputs.len() as u32, 0, 0];
-        if counts != self.step_written {
-            self.write(Scratch::Step, 0, bytemuck::cast_slice(&counts));
-            self.step_written = counts;
-        }
-        let numbers = Numbers::new(&self.blueprint, count);
-        let selection = selection.map(selection_words);
-        let angles: Vec<_> =
-            self.blueprint.plan.ropes.iter().map(|rope| angles_of(rope, step)).collect();
-        let mut parts: Vec<(Range, &[u8])> = Vec::new();
-        if let Some(words) = &selection {
-            parts.push((numbers.selection, bytemuck::cast_slice(words)));
-        }
-        parts.push((numbers.outputs, bytemuck::cast_slice(&outputs)));
-        parts.push((numbers.tokens, bytemuck::cast_slice(&tokens)));
-        for (&range, angles) in numbers.angles.iter().zip(&angles) {
-            parts.push((range, bytemuck::cast_slice(angles)));
-        }
-        parts.retain(|(_, bytes)| !bytes.is_empty());
-        if count == Count::Many {
-            for (range, bytes) in parts {
-                self.write(Scratch::Numbers, range.start, bytes);
-            }
-            return;
-        }
-        let mut all = vec![0; numbers.end as usize];
-        for (range, bytes) in parts {
-            all[range.start as usize..][..bytes.len()].copy_from_slice(bytes);
-        }
-        self.write(Scratch::Numbers, 0, &all);
-    }
-
-    /// Where each group's tables start in the buffer of tables, in words.
-    fn group_table_starts(&self) -> Vec<usize> {
-        let mut start = 0;
-        self.blueprint
-            .groups
-            .iter()
-            .map(|group| {
-                let here = start;
-                start += group.table_blocks * self.blueprint.sizes.sequences;
-                here
-            })
-            .collect()
-    }
-
     /// What the last step took, and choosing an id after it.
     pub fn counts(&self) -> StepCounts {
         self.counts
-    }
-
-    /// The dispatches that choose an id, lowered and bound on first use.
-    fn selection_recording(&mut self, sampling: &Sampling) -> Result<Arc<Vec<Recorded>>> {
-        let key = (kept_candidates(candidates(sampling)), sampling.has_penalty());
-        if let Some(recording) = self.selections.get(&key) {
-            return Ok(recording.clone());
-        }
-        let dispatches = lower_selection(&self.blueprint.plan, key.0, key.1);
-        let recording = Arc::new(self.record(&dispatches, Count::One)?);
-        self.selections.insert(key, recording.clone());
-        Ok(recording)
     }
 
     /// Has `encoder` bring the id of a selection to the host. Answers where it will be.
@@ -580,71 +303,6 @@ impl GpuExecutor {
             .flat_map(|(_, ((keys, values), (k, v)))| [(keys, k), (values, v)])
             .filter(|(_, bytes)| *bytes > 0)
     }
-}
-
-/// The distinct variants of some dispatches.
-fn variants(dispatches: &[Dispatch]) -> Vec<Variant> {
-    let variants: BTreeSet<_> = dispatches.iter().map(|dispatch| &dispatch.variant).collect();
-    variants.into_iter().cloned().collect()
-}
-
-/// Compiles the kernels of a prompt's steps and of single tokens, so that they are ready when the weights are.
-pub fn compile_ahead(gpu: &Gpu, blueprint: &Blueprint, kernels: &Kernels) -> Result<()> {
-    let Blueprint { plan, sizes, .. } = blueprint;
-    let layout = Layout::new(plan, kernels)?;
-    // The largest logit, and the default top-k.
-    let top_ks = [1, Sampling::default().top_k];
-    let mut dispatches: Vec<_> =
-        top_ks.iter().flat_map(|&k| lower_selection(plan, kept_candidates(k), false)).collect();
-    let one = StepClass::of(1, 1);
-    let mut classes = vec![one, StepClass::of(sizes.chunk, 1)];
-    // In the middle of an answer a card's compiler would be waited for. A software driver's takes longer than it is worth.
-    if kernels.adapter.family != Family::Software && sizes.positions >= kernels.split_from as usize
-    {
-        classes.push(StepClass { long: true, ..one });
-    }
-    for class in classes {
-        dispatches.extend(Lowering { blueprint, layout: &layout, kernels, class }.lower()?);
-    }
-    compile(gpu, &dispatches)
-}
-
-/// Compiles the kernels of some dispatches on several threads.
-pub(crate) fn compile(gpu: &Gpu, dispatches: &[Dispatch]) -> Result<()> {
-    gpu.pipelines.warm(gpu, &variants(dispatches))
-}
-
-/// How many of the likeliest ids are to be kept.
-fn candidates(sampling: &Sampling) -> usize {
-    if sampling.is_greedy() { 1 } else { sampling.top_k }
-}
-
-/// The kernels' `Selection`.
-fn selection_words(selection: &Selection) -> [u32; 12] {
-    let sampling = &selection.sampling;
-    [
-        selection.ring % RING_LENGTH as u32,
-        selection.sequence.0,
-        selection.position,
-        sampling.seed as u32,
-        (sampling.seed >> 32) as u32,
-        candidates(sampling) as u32,
-        sampling.temperature.to_bits(),
-        sampling.top_p.to_bits(),
-        sampling.min_p.to_bits(),
-        sampling.repeat_penalty.to_bits(),
-        u32::from(sampling.is_greedy()),
-        0,
-    ]
-}
-
-/// Cosine and sine of each pair for each token.
-fn angles_of(rope: &Rope, step: &PlacedStep) -> Vec<[f32; 2]> {
-    let mut angles = Vec::with_capacity(step.tokens.len() * rope.pairs());
-    for token in &step.tokens {
-        angles.extend(rope.angles(token.position).map(|(cos, sin)| [cos as f32, sin as f32]));
-    }
-    angles
 }
 
 impl Executor for GpuExecutor {

@@ -4,7 +4,7 @@
 use shaders::Variant;
 use wgpu::BufferUsages as Usage;
 
-use super::adapter::Gpu;
+use super::device::Gpu;
 use crate::Result;
 
 /// Halves in all, two a word.
@@ -29,7 +29,7 @@ pub(super) fn are_native(gpu: &Gpu) -> bool {
 
 /// What the device makes of all halves (`halves.wgsl`).
 fn convert(gpu: &Gpu) -> Result<Vec<[u32; 4]>> {
-    let pipeline = gpu.pipelines.get(gpu, &Variant::new("halves").constant("LANES", LANES))?;
+    let pipeline = gpu.pipelines.get(&Variant::new("halves").constant("LANES", LANES))?;
     let bytes = u64::from(WORDS) * 16;
     let out = gpu.buffer("halves", bytes, Usage::STORAGE | Usage::COPY_SRC);
     let read = gpu.buffer("halves read", bytes, Usage::MAP_READ | Usage::COPY_DST);

@@ -18,91 +18,14 @@ use self::linear::Norm;
 pub use self::selection::{MOST_CANDIDATES, candidate_room, kept_candidates, lower_selection};
 use super::choice::ProductKernel;
 pub use super::choice::{Count, Family, Kernels};
-use super::layout::{Layout, Part, VectorId};
-pub use super::scratch::Scratch;
+pub use super::dispatch::{Dispatch, Extent, Resource, Scratch};
+use super::layout::{Layout, Part};
+use super::limits::check_limits;
 use crate::Result;
 use crate::blueprint::{Blueprint, Sizes};
 use crate::kv::{KvType, Placed, PlacedStep};
-use crate::plan::{KvLayer, KvLayerId, Op, Parts, Plan, RopeId, Rows, StateId, ValueId, op};
+use crate::plan::{KvLayer, Op, Parts, Plan, Rows, ValueId, op};
 use crate::spec::Activation;
-
-/// What a dispatch binds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Resource {
-    /// One of [`Layout::matrices`].
-    Matrix(usize),
-    /// A vector.
-    Vector(VectorId),
-    /// An activation.
-    Value(ValueId),
-    /// The keys of a layer.
-    Keys(KvLayerId),
-    /// The values of a layer.
-    Values(KvLayerId),
-    /// The step's tokens.
-    Tokens,
-    /// Which tokens' logits are wanted.
-    Outputs,
-    /// Cosines and sines of the step's tokens.
-    Angles(RopeId),
-    /// How the next id is chosen.
-    Selection,
-    /// A state of all sequences.
-    State(StateId),
-    /// A buffer that the context has once.
-    Scratch(Scratch),
-}
-
-/// A number of workgroups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    /// Always so many.
-    Fixed(u32),
-    /// One for each so many rows of a value.
-    Per(Rows, u32),
-    /// So many for each token.
-    Times(u32),
-    /// As many tiles as pairs of a token and an expert can make: `used` a token, `per` a tile, and one begun for each expert.
-    Tiles {
-        /// Slots a token.
-        used: u32,
-        /// Slots a tile.
-        per: u32,
-        /// Experts.
-        experts: u32,
-    },
-}
-
-impl Extent {
-    /// The number for a step of `tokens` tokens, of which `outputs` want logits.
-    pub fn count(self, tokens: u32, outputs: u32) -> u32 {
-        match self {
-            Extent::Fixed(n) => n,
-            Extent::Per(Rows::Tokens, per) => tokens.div_ceil(per),
-            Extent::Per(Rows::Outputs, per) => outputs.div_ceil(per),
-            Extent::Times(n) => tokens * n,
-            Extent::Tiles { used, per, experts } => {
-                // Every expert that has pairs may leave one tile begun.
-                (tokens * used) / per + experts.min(tokens * used)
-            }
-        }
-    }
-}
-
-/// One dispatch.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Dispatch {
-    /// The kernel.
-    pub variant: Variant,
-    /// What it binds, by the kernel's names.
-    pub bindings: Vec<(&'static str, Resource)>,
-    /// The numbers of its `params`, by the kernel's names, as bits.
-    pub params: Vec<(&'static str, u32)>,
-    /// Workgroups.
-    pub grid: [Extent; 3],
-    /// The op it belongs to.
-    pub op: usize,
-}
 
 /// How many rows a step has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -174,7 +97,11 @@ impl<'a> Lowering<'a> {
     }
 
     /// Lowers a plan.
+    ///
+    /// # Errors
+    /// The kernels do not hold it ([`check_limits`](super::limits::check_limits)).
     pub fn lower(&self) -> Result<Vec<Dispatch>> {
+        check_limits(self.plan())?;
         let mut dispatches = Vec::new();
         // A norm that is fused, and its result.
         let mut fused: Option<(ValueId, Norm)> = None;
@@ -186,7 +113,7 @@ impl<'a> Lowering<'a> {
             }
             dispatches.extend(self.copy_before(op));
             let norm = fused.filter(|(normed, _)| op.reads(*normed));
-            self.op(op, norm.map(|(_, norm)| norm), &mut dispatches)?;
+            self.op(op, norm.map(|(_, norm)| norm), &mut dispatches);
             for dispatch in &mut dispatches[first..] {
                 dispatch.op = index;
             }
@@ -215,7 +142,7 @@ impl<'a> Lowering<'a> {
         })
     }
 
-    fn op(&self, op: &Op, norm: Option<Norm>, out: &mut Vec<Dispatch>) -> Result<()> {
+    fn op(&self, op: &Op, norm: Option<Norm>, out: &mut Vec<Dispatch>) {
         match op {
             Op::Embed(op) => self.embed(op, out),
             Op::Norm(op) => out.push(self.norm(op)),
@@ -224,8 +151,8 @@ impl<'a> Lowering<'a> {
             Op::HeadLinear(op) => self.head_linear(op, out),
             Op::NormParts(op) => out.push(self.norm_parts(op)),
             Op::Linear(op) => self.linear(op, norm, out),
-            Op::QkRopeStore(op) => out.push(self.qk_rope_store(op)?),
-            Op::Attention(op) => self.attention(op, out)?,
+            Op::QkRopeStore(op) => out.push(self.qk_rope_store(op)),
+            Op::Attention(op) => self.attention(op, out),
             Op::Route(op) => out.push(self.route(op)),
             Op::ExpertsGated(op) => self.experts_gated(op, out),
             Op::ExpertsDown(op) => self.experts_down(op, out),
@@ -236,7 +163,6 @@ impl<'a> Lowering<'a> {
             Op::DeltaNet(op) => out.push(self.delta_net(op)),
             Op::Softcap(op) => out.push(self.softcap(op)),
         }
-        Ok(())
     }
 
     fn kv_types(&self, variant: Variant) -> Variant {

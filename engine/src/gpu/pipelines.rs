@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 
 use shaders::{Binding, BindingKind, Params, Variant};
 
-use super::adapter::Gpu;
 use crate::{Error, Result, cache};
 
 /// A compiled variant.
@@ -22,6 +21,9 @@ pub struct Pipeline {
 
 /// The compiled variants of a device.
 pub struct Pipelines {
+    device: wgpu::Device,
+    /// The device's name, for messages.
+    name: String,
     compiled: Mutex<HashMap<Variant, Arc<Pipeline>>>,
     /// A text in kernels and what takes its place, for tests.
     injected_fault: Option<(String, String)>,
@@ -37,7 +39,13 @@ impl Pipelines {
         injected_fault: Option<(String, String)>,
     ) -> Self {
         let cache = Self::open_cache(device, adapter);
-        Self { compiled: Mutex::default(), injected_fault, cache }
+        Self {
+            device: device.clone(),
+            name: adapter.name.clone(),
+            compiled: Mutex::default(),
+            injected_fault,
+            cache,
+        }
     }
 
     fn open_cache(
@@ -73,7 +81,7 @@ impl Pipelines {
     }
 
     /// Compiles variants on several threads.
-    pub fn warm(&self, gpu: &Gpu, variants: &[Variant]) -> Result<()> {
+    pub fn warm(&self, variants: &[Variant]) -> Result<()> {
         let missing: Vec<&Variant> = match self.compiled.lock() {
             Ok(compiled) => variants.iter().filter(|v| !compiled.contains_key(v)).collect(),
             Err(_) => return Ok(()),
@@ -89,7 +97,7 @@ impl Pipelines {
                     scope.spawn(|| -> Result<()> {
                         while let Some(variant) = missing.get(next.fetch_add(1, Ordering::Relaxed))
                         {
-                            self.get(gpu, variant)?;
+                            self.get(variant)?;
                         }
                         Ok(())
                     })
@@ -105,25 +113,25 @@ impl Pipelines {
     }
 
     /// The compiled form of a variant; compiles it on first use.
-    pub fn get(&self, gpu: &Gpu, variant: &Variant) -> Result<Arc<Pipeline>> {
+    pub fn get(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
         if let Some(pipeline) = self.compiled.lock().ok().and_then(|map| map.get(variant).cloned())
         {
             return Ok(pipeline);
         }
-        let pipeline = Arc::new(self.compile(gpu, variant)?);
+        let pipeline = Arc::new(self.compile(variant)?);
         if let Ok(mut compiled) = self.compiled.lock() {
             compiled.insert(variant.clone(), pipeline.clone());
         }
         Ok(pipeline)
     }
 
-    fn compile(&self, gpu: &Gpu, variant: &Variant) -> Result<Pipeline> {
+    fn compile(&self, variant: &Variant) -> Result<Pipeline> {
         let mut kernel = variant.build()?;
         if let Some((text, instead)) = &self.injected_fault {
             kernel.source = kernel.source.replace(text, instead);
         }
         let label = variant.to_string();
-        let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(&label),
             source: wgpu::ShaderSource::Wgsl(kernel.source.as_str().into()),
@@ -133,13 +141,13 @@ impl Pipelines {
             // tokens that exist, and clamps what it reads from buffers; tests hold grids and params against the
             // buffers' sizes. Its loops end at counts from params.
             unsafe {
-                gpu.device.create_shader_module_trusted(
+                self.device.create_shader_module_trusted(
                     descriptor,
                     wgpu::ShaderRuntimeChecks::unchecked(),
                 )
             }
         } else {
-            gpu.device.create_shader_module(descriptor)
+            self.device.create_shader_module(descriptor)
         };
         let entries: Vec<_> = kernel
             .bindings
@@ -151,18 +159,18 @@ impl Pipelines {
                 count: None,
             })
             .collect();
-        let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some(&label),
             entries: &entries,
         });
-        let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(&label),
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
         let constants: Vec<_> =
             variant.constants.iter().map(|(&name, &value)| (name, f64::from(value))).collect();
-        let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(&label),
             layout: Some(&pipeline_layout),
             module: &module,
@@ -176,7 +184,7 @@ impl Pipelines {
         });
         if let Some(error) = pollster::block_on(scope.pop()) {
             return Err(Error::DeviceLost {
-                device: gpu.name.clone(),
+                device: self.name.clone(),
                 why: format!("kernel {label} does not compile: {error}"),
             });
         }

@@ -8,8 +8,8 @@ use std::time::Instant;
 use shaders::Variant;
 use wgpu::BufferUsages as Usage;
 
-use super::adapter::Gpu;
 use super::choice::Family;
+use super::device::Gpu;
 use super::pipelines::Pipeline;
 use crate::error::Advice;
 use crate::profile::{Roof, median};
@@ -160,7 +160,7 @@ struct Bound<'a> {
 impl<'a> Bound<'a> {
     /// Binds `buffers` in the order of the kernel's bindings, and `param`, the only one.
     fn new(gpu: &'a Gpu, variant: &Variant, buffers: &[&wgpu::Buffer], param: u32) -> Result<Self> {
-        let pipeline = gpu.pipelines.get(gpu, variant)?;
+        let pipeline = gpu.pipelines.get(variant)?;
         let params = gpu.buffer("params", 16, Usage::UNIFORM | Usage::COPY_DST);
         gpu.queue.write_buffer(&params, 0, &param.to_le_bytes());
         let mut buffers = buffers.iter();

@@ -1,61 +1,21 @@
 //! THE table of a context's single buffers: what is not a weight, an activation, a layer's cache or a state. A new one is a row
-//! here, and `Resource::Scratch` with its name where a kernel binds it.
+//! here and its name in `Scratch`, and `Resource::Scratch` with that where a kernel binds it.
 
 use wgpu::BufferUsages as Usage;
 
 use super::choice::{Count, FEW, Kernels, MOST_TILE_TOKENS};
-use super::executor::numbers::Numbers;
+use super::dispatch::Scratch;
 use super::lower::{attention_parts, candidate_room, tile_words};
-use super::sizes::block_bytes;
+use super::numbers::Numbers;
 use crate::blueprint::Blueprint;
 use crate::executor::Precision;
+use crate::kv::BLOCK;
 use crate::plan::{KvLayer, Op, op};
 
 /// Slots for ids selected on the GPU.
 pub const RING_LENGTH: usize = 64;
 /// How many selected ids may be on their way to the host.
 pub(super) const SELECTIONS_IN_FLIGHT: usize = 2;
-
-/// A buffer that a context has once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Scratch {
-    /// The numbers of a step, as `Numbers` lays them out.
-    Numbers,
-    /// Which blocks hold the sequences' positions.
-    Tables,
-    /// Ids selected on the GPU: a ring.
-    Selected,
-    /// The counts of the step.
-    Step,
-    /// Where logits come to the host.
-    LogitsReadback,
-    /// Where a block of all layers comes to the host.
-    BlockReadback,
-    /// Where a block waits on its way to another place in the same buffer.
-    BlockCopy,
-    /// Candidates for the next id; the rounds of a choice take turns between these and the others.
-    Candidates,
-    /// The other candidates.
-    OtherCandidates,
-    /// What workgroups made of parts of the cells: sums.
-    PartSums,
-    /// The same: maxima and totals.
-    PartMaxima,
-    /// Pairs of a token and an expert, cut into tiles.
-    ExpertTiles,
-    /// A product's input rounded to bytes or halves.
-    Rounded,
-    /// What these were divided by.
-    RoundedScales,
-    /// The last ids of a sequence, and how many there were.
-    Recent,
-    /// Set where a logit is no finite number.
-    Flags,
-    /// Where a selected id comes to the host, with the flags.
-    IdReadback,
-    /// Where the one after it comes.
-    OtherIdReadback,
-}
 
 /// One of the table's rows.
 pub(super) struct Row {
@@ -130,6 +90,22 @@ impl Row {
     pub fn is_staging(&self) -> bool {
         self.usage.contains(Usage::MAP_READ)
     }
+}
+
+/// Bytes of keys and values of one block, for each layer of a group (0 and 0 for the others).
+pub(super) fn block_bytes(blueprint: &Blueprint, group: usize) -> Vec<(u64, u64)> {
+    let Blueprint { plan, sizes, .. } = blueprint;
+    plan.kv_layers
+        .iter()
+        .map(|layer| {
+            if usize::from(layer.window.is_some()) != group {
+                return (0, 0);
+            }
+            let keys = BLOCK * layer.key_bytes(sizes.key_type);
+            let values = BLOCK * layer.value_bytes(sizes.value_type);
+            (keys as u64, values as u64)
+        })
+        .collect()
 }
 
 fn table_bytes(blueprint: &Blueprint, _: &Kernels) -> u64 {

@@ -1,13 +1,13 @@
 //! The buffers of a context by size: what is allocated, and what is predicted before.
 
-use super::adapter::buffer_bytes;
 use super::choice::{FEW, Kernels};
+use super::device::buffer_bytes;
 use super::layout::Layout;
+use super::limits::check_limits;
 use super::scratch;
 use crate::Result;
 use crate::blueprint::Blueprint;
 use crate::executor::Memory;
-use crate::kv::BLOCK;
 use crate::plan::{KvLayer, KvLayerId, Op, Plan, ValueId, op};
 
 /// The buffers of a context, by size in bytes.
@@ -70,24 +70,12 @@ pub(super) fn values_apart(plan: &Plan) -> impl Iterator<Item = Vec<ValueId>> {
     })
 }
 
-/// Bytes of keys and values of one block, for each layer of a group (0 and 0 for the others).
-pub(super) fn block_bytes(blueprint: &Blueprint, group: usize) -> Vec<(u64, u64)> {
-    let Blueprint { plan, sizes, .. } = blueprint;
-    plan.kv_layers
-        .iter()
-        .map(|layer| {
-            if usize::from(layer.window.is_some()) != group {
-                return (0, 0);
-            }
-            let keys = BLOCK * layer.key_bytes(sizes.key_type);
-            let values = BLOCK * layer.value_bytes(sizes.value_type);
-            (keys as u64, values as u64)
-        })
-        .collect()
-}
-
 /// What a model and a context will take on a device, before anything is allocated.
+///
+/// # Errors
+/// The kernels do not hold the model, or no binding its matrices.
 pub fn predict(blueprint: &Blueprint, kernels: &Kernels) -> Result<Memory> {
+    check_limits(&blueprint.plan)?;
     let layout = Layout::new(&blueprint.plan, kernels)?;
     let weights =
         layout.matrices.iter().map(|matrix| buffer_bytes(matrix.bytes as u64)).sum::<u64>();

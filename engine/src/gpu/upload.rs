@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use gguf::Gguf;
 
-use super::adapter::{Gpu, buffer_bytes};
 use super::choice::Kernels;
+use super::device::{Gpu, buffer_bytes};
 use super::layout::Layout;
 use crate::error::Advice;
 use crate::plan::Plan;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{GpuExecutor, Recorded};
 use crate::gpu::choice::FEW;
-use crate::gpu::scratch::Scratch;
+use crate::gpu::dispatch::Scratch;
 
 /// Dispatches of a prompt that are submitted before the rest is encoded: enough to keep a card busy meanwhile.
 const FIRST_PIECE: usize = 32;

@@ -1,67 +1,158 @@
-//! Where the numbers of a step lie: one buffer, so that one write brings all of a small step.
+//! What the host writes for a step: tables, tokens, outputs, angles, the selection.
 
-use crate::blueprint::Blueprint;
-use crate::gpu::choice::{Count, FEW};
+use super::GpuExecutor;
+use super::recording::candidates;
+use crate::executor::Selection;
+use crate::gpu::choice::Count;
+use crate::gpu::dispatch::Scratch;
+use crate::gpu::numbers::{Numbers, Range, TOKEN_WORDS};
+use crate::gpu::scratch::RING_LENGTH;
+use crate::kv::{KvTable, Placed, PlacedStep};
+use crate::spec::rope::Rope;
+use crate::step::Input;
 
-/// Words of a token in the kernels' `Token`.
-pub const TOKEN_WORDS: usize = 8;
-/// Bytes of the kernels' `Selection`.
-const SELECTION_BYTES: u64 = 48;
-/// Bindings start at multiples of this: the most any adapter asks for.
-const ALIGNMENT: u64 = 256;
-
-/// Some bytes of the buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
-    /// The first.
-    pub start: u64,
-    /// How many there are.
-    pub bytes: u64,
-}
-
-/// The parts of the buffer, for steps of one, of a few and of many tokens: as tight as the most tokens of each allow.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Numbers {
-    /// How the next id is chosen: at the same place for all steps.
-    pub selection: Range,
-    /// Which tokens' logits are wanted.
-    pub outputs: Range,
-    /// The tokens.
-    pub tokens: Range,
-    /// Cosines and sines for the tokens, of each rotation.
-    pub angles: Vec<Range>,
-    /// The end of the last.
-    pub end: u64,
-}
-
-impl Numbers {
-    /// The parts for steps of `count` tokens.
-    pub fn new(blueprint: &Blueprint, count: Count) -> Self {
-        let Blueprint { plan, sizes, .. } = blueprint;
-        let tokens = match count {
-            Count::One => 1,
-            Count::Few => FEW.min(sizes.chunk),
-            Count::Many => sizes.chunk,
-        };
-        let mut end = 0;
-        let mut range = |bytes: usize| {
-            let bytes = bytes as u64;
-            let start = end;
-            end += bytes.next_multiple_of(ALIGNMENT);
-            Range { start, bytes }
-        };
-        Self {
-            selection: range(SELECTION_BYTES as usize),
-            outputs: range(sizes.outputs.clamp(1, tokens) * 4),
-            tokens: range(tokens * TOKEN_WORDS * 4),
-            angles: plan.ropes.iter().map(|rope| range(rope.pairs() * tokens * 8)).collect(),
-            end,
+impl GpuExecutor {
+    /// Writes the tables of all sequences where they changed.
+    pub(super) fn write_tables(&mut self, table: &KvTable) {
+        let table_starts = self.group_table_starts();
+        let mut words = vec![0; self.tables_written.len()];
+        for (group, &start) in table_starts.iter().enumerate() {
+            let length = self.blueprint.groups[group].table_blocks;
+            table.write_table(group, |seat, blocks| {
+                let out = &mut words[start + seat as usize * length..][..length];
+                for (out, block) in out.iter_mut().zip(blocks) {
+                    *out = block.unwrap_or(0);
+                }
+            });
+        }
+        if words != self.tables_written {
+            self.write(Scratch::Tables, 0, bytemuck::cast_slice(&words));
+            self.tables_written = words;
         }
     }
 
-    /// The bytes of the buffer that holds any of them.
-    pub fn room(blueprint: &Blueprint) -> u64 {
-        let ends = [Count::One, Count::Few, Count::Many].map(|c| Self::new(blueprint, c).end);
-        ends.into_iter().fold(0, u64::max)
+    /// Writes the step's numbers: the selection, outputs, tokens, angles. Of a few tokens all in one.
+    pub(super) fn write_step(
+        &mut self,
+        step: &PlacedStep,
+        selection: Option<&Selection>,
+        count: Count,
+    ) {
+        let table_starts = self.group_table_starts();
+        let mut tokens = Vec::with_capacity(step.tokens.len() * TOKEN_WORDS);
+        let mut outputs = Vec::new();
+        for (index, token) in step.tokens.iter().enumerate() {
+            let (id_or_ring, kind) = match token.input {
+                Input::Id(id) => (id, 0),
+                Input::Pending(ring) => (ring % RING_LENGTH as u32, 1),
+                Input::Row(_) => (0, 2),
+            };
+            let table_of = |group: usize| {
+                table_starts.get(group).map_or(0, |start| {
+                    (start + token.seat as usize * self.blueprint.groups[group].table_blocks) as u32
+                })
+            };
+            tokens.extend_from_slice(&[
+                id_or_ring,
+                kind,
+                token.position,
+                table_of(0),
+                table_of(1),
+                token.cells[0],
+                token.cells[1],
+                token.seat,
+            ]);
+            if token.want_logits {
+                outputs.push(index as u32);
+            }
+        }
+        self.output_rows = outputs.len();
+        let counts = [step.tokens.len() as u32, outputs.len() as u32, 0, 0];
+        if counts != self.step_written {
+            self.write(Scratch::Step, 0, bytemuck::cast_slice(&counts));
+            self.step_written = counts;
+        }
+        let numbers = Numbers::new(&self.blueprint, count);
+        let selection = selection.map(selection_words);
+        let angles: Vec<_> =
+            self.blueprint.plan.ropes.iter().map(|rope| angles_of(rope, step)).collect();
+        let mut parts: Vec<(Range, &[u8])> = Vec::new();
+        if let Some(words) = &selection {
+            parts.push((numbers.selection, bytemuck::cast_slice(words)));
+        }
+        parts.push((numbers.outputs, bytemuck::cast_slice(&outputs)));
+        parts.push((numbers.tokens, bytemuck::cast_slice(&tokens)));
+        for (&range, angles) in numbers.angles.iter().zip(&angles) {
+            parts.push((range, bytemuck::cast_slice(angles)));
+        }
+        parts.retain(|(_, bytes)| !bytes.is_empty());
+        if count == Count::Many {
+            for (range, bytes) in parts {
+                self.write(Scratch::Numbers, range.start, bytes);
+            }
+            return;
+        }
+        let mut all = vec![0; numbers.end as usize];
+        for (range, bytes) in parts {
+            all[range.start as usize..][..bytes.len()].copy_from_slice(bytes);
+        }
+        self.write(Scratch::Numbers, 0, &all);
     }
+
+    /// Writes the embeddings of tokens that are given as rows where those of ids go.
+    pub(super) fn write_rows(&mut self, step: &PlacedStep) {
+        let plan = &self.blueprint.plan;
+        let Some(embedding) = plan.embedding().filter(|_| !step.rows.is_empty()) else { return };
+        let width = plan.value(embedding).width;
+        let is_row = |(_, token): &(usize, &Placed)| matches!(token.input, Input::Row(_));
+        let tokens = step.tokens.iter().enumerate().filter(is_row);
+        for ((index, _), row) in tokens.zip(step.rows.chunks_exact(width)) {
+            let at = (index * width * 4) as u64;
+            let buffer = self.value_buffer(embedding);
+            self.gpu.queue.write_buffer(buffer, at, bytemuck::cast_slice(row));
+            self.counts.writes += 1;
+        }
+    }
+
+    /// Where each group's tables start in the buffer of tables, in words.
+    fn group_table_starts(&self) -> Vec<usize> {
+        let mut start = 0;
+        self.blueprint
+            .groups
+            .iter()
+            .map(|group| {
+                let here = start;
+                start += group.table_blocks * self.blueprint.sizes.sequences;
+                here
+            })
+            .collect()
+    }
+}
+
+/// The kernels' `Selection`.
+pub(super) fn selection_words(selection: &Selection) -> [u32; 12] {
+    let sampling = &selection.sampling;
+    [
+        selection.ring % RING_LENGTH as u32,
+        selection.sequence.0,
+        selection.position,
+        sampling.seed as u32,
+        (sampling.seed >> 32) as u32,
+        candidates(sampling) as u32,
+        sampling.temperature.to_bits(),
+        sampling.top_p.to_bits(),
+        sampling.min_p.to_bits(),
+        sampling.repeat_penalty.to_bits(),
+        u32::from(sampling.is_greedy()),
+        0,
+    ]
+}
+
+/// Cosine and sine of each pair for each token.
+fn angles_of(rope: &Rope, step: &PlacedStep) -> Vec<[f32; 2]> {
+    let mut angles = Vec::with_capacity(step.tokens.len() * rope.pairs());
+    for token in &step.tokens {
+        angles.extend(rope.angles(token.position).map(|(cos, sin)| [cos as f32, sin as f32]));
+    }
+    angles
 }

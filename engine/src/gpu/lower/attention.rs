@@ -3,11 +3,10 @@
 use shaders::Variant;
 
 use super::{Dispatch, Extent, LANES, Lowering, Resource, Scratch};
-use crate::error::Advice;
 use crate::gpu::choice::{Count, Family, Kernels, MOST_PARTS};
 use crate::kv::{BLOCK, KvType};
 use crate::plan::{KvLayer, Rows, op};
-use crate::{Error, Result};
+use crate::spec::rope::RopeStyle;
 
 /// The most queries of a tile.
 const MOST_QUERIES: u32 = 8;
@@ -80,23 +79,77 @@ fn unrolled(
 }
 
 impl Lowering<'_> {
+    pub(super) fn qk_rope_store(&self, op: &op::QkRopeStore) -> Dispatch {
+        let &op::QkRopeStore {
+            v,
+            layer,
+            q_norm,
+            k_norm,
+            epsilon,
+            count,
+            rope,
+            turn_from,
+            store,
+            temperature,
+            out: qkv,
+            ..
+        } = op;
+        let kv = self.plan().kv_layer(layer);
+        let rotation = rope.map(|rope| &self.plan().ropes[rope.0]);
+        let mut bindings = vec![
+            ("qkv", Resource::Value(qkv)),
+            ("keys", Resource::Keys(layer)),
+            ("values", Resource::Values(layer)),
+            ("tokens", Resource::Tokens),
+        ];
+        bindings.extend(v.map(|v| ("v", Resource::Value(v))));
+        bindings.extend(rope.map(|rope| ("angles", Resource::Angles(rope))));
+        if let (Some(q_norm), Some(k_norm)) = (q_norm, k_norm) {
+            bindings.extend([("q_norm", self.vector(q_norm)), ("k_norm", self.vector(k_norm))]);
+        }
+        let halves = rotation.is_some_and(|rotation| rotation.style == RopeStyle::Halves);
+        Dispatch {
+            variant: Variant::new("qk_rope_store")
+                .constant("KEYS", self.sizes().key_type.format().id())
+                .constant("VALUES", self.sizes().value_type.format().id())
+                .define_if(self.kernels.subgroups, "SUBGROUP")
+                .define_if(v.is_some(), "V_APART")
+                .define_if(q_norm.is_some(), "QK_NORM")
+                .define_if(rope.is_some(), "ROPE")
+                .define_if(temperature.is_some(), "TEMPERATURE")
+                .define_if(halves, "HALVES")
+                .constant("LANES", LANES),
+            bindings,
+            params: vec![
+                ("heads", kv.heads as u32),
+                ("kv_heads", kv.kv_heads as u32),
+                ("key_length", kv.key_length as u32),
+                ("value_length", kv.value_length as u32),
+                ("pairs", rotation.map_or(0, |rotation| rotation.pairs() as u32)),
+                ("turn_from", turn_from as u32),
+                ("epsilon", epsilon.to_bits()),
+                ("count", count as u32),
+                ("windowed", u32::from(kv.window.is_some())),
+                ("temperature", temperature.map_or(0, |t| t.scale.to_bits())),
+                ("temperature_length", temperature.map_or(1, |t| t.length as u32)),
+            ]
+            .into_iter()
+            .chain(self.head_words(kv))
+            .collect(),
+            grid: [
+                // The heads of k and v are left out where they are not stored.
+                Extent::Fixed((kv.heads + if store { 2 * kv.kv_heads } else { 0 }) as u32),
+                Extent::Per(Rows::Tokens, 1),
+                Extent::Fixed(1),
+            ],
+            op: 0,
+        }
+    }
+
     /// Attention in tiles of queries; over long contexts with few tokens in parts that are merged.
-    pub(super) fn attention(
-        &self,
-        op: &op::Attention,
-        dispatches: &mut Vec<Dispatch>,
-    ) -> Result<()> {
+    pub(super) fn attention(&self, op: &op::Attention, dispatches: &mut Vec<Dispatch>) {
         let &op::Attention { qkv, layer, scale, softcap, sinks, causal, out } = op;
         let kv = self.plan().kv_layer(layer);
-        if !(kv.key_length.is_multiple_of(8) && kv.value_length.is_multiple_of(8)) {
-            let (keys, values) = (kv.key_length, kv.value_length);
-            return Err(Error::unsupported(
-                format!(
-                    "heads of {keys} and {values} elements are no multiples of 8, which the GPU kernels need"
-                ),
-                Advice::UseCpu,
-            ));
-        }
         let (most, heads) = tile_queries(kv, self.kernels);
         let per_kv = (kv.heads / kv.kv_heads) as u32;
         let many = self.class.tokens == Count::Many;
@@ -199,6 +252,5 @@ impl Lowering<'_> {
                 op: 0,
             });
         }
-        Ok(())
     }
 }

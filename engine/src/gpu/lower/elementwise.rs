@@ -3,15 +3,10 @@
 use shaders::Variant;
 
 use super::{Dispatch, Extent, GROUP, LANES, Lowering, Resource, Scratch, activated};
-use crate::error::Advice;
-use crate::plan::{RowOf, Rows, ValueId, op};
-use crate::spec::rope::RopeStyle;
+use crate::plan::{Parts, RowOf, Rows, ValueId, op};
 use crate::spec::weights::WeightId;
 use crate::spec::{Activation, NormKind};
-use crate::{Error, Result};
 
-/// The longest head that the kernels' workgroup memory holds.
-const LONGEST_HEAD: usize = 1024;
 /// Numbers or vectors of a row that a lane keeps at the least, while there are lanes to spare.
 const KEPT: usize = 2;
 /// The most lanes of a workgroup that norms a row.
@@ -59,7 +54,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn vector(&self, id: WeightId) -> Resource {
+    pub(super) fn vector(&self, id: WeightId) -> Resource {
         Resource::Vector(self.layout.vector_of(self.plan(), id))
     }
 
@@ -161,80 +156,51 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn qk_rope_store(&self, op: &op::QkRopeStore) -> Result<Dispatch> {
-        let &op::QkRopeStore {
-            v,
-            layer,
-            q_norm,
-            k_norm,
-            epsilon,
-            count,
-            rope,
-            turn_from,
-            store,
-            temperature,
-            out: qkv,
-            ..
-        } = op;
-        let kv = self.plan().kv_layer(layer);
-        let longest = kv.key_length.max(kv.value_length);
-        if longest > LONGEST_HEAD {
-            return Err(Error::unsupported(
-                format!(
-                    "heads of {longest} elements are longer than the {LONGEST_HEAD} that the GPU kernels hold"
-                ),
-                Advice::UseCpu,
-            ));
+    pub(super) fn gate(&self, op: &op::Gate) -> Dispatch {
+        let &op::Gate { gate, activation, input, shape: (parts, width), out, .. } = op;
+        let row = |p: Parts| self.plan().value(p.value).width as u32;
+        let mut variant = Variant::new("gate_parts").constant("LANES", LANES);
+        if let Some(activation) = activation {
+            variant = activated(variant, activation);
         }
-        let rotation = rope.map(|rope| &self.plan().ropes[rope.0]);
-        let mut bindings = vec![
-            ("qkv", Resource::Value(qkv)),
-            ("keys", Resource::Keys(layer)),
-            ("values", Resource::Values(layer)),
-            ("tokens", Resource::Tokens),
-        ];
-        bindings.extend(v.map(|v| ("v", Resource::Value(v))));
-        bindings.extend(rope.map(|rope| ("angles", Resource::Angles(rope))));
-        if let (Some(q_norm), Some(k_norm)) = (q_norm, k_norm) {
-            bindings.extend([("q_norm", self.vector(q_norm)), ("k_norm", self.vector(k_norm))]);
+        let mut bindings = vec![("out", Resource::Value(out.value))];
+        // Where the result is written over what it is made of.
+        let buffer_of = |p: Parts| self.blueprint.buffers.buffer_of[p.value.0];
+        let in_out = |p: Parts| buffer_of(p) == buffer_of(out);
+        if !in_out(gate) {
+            bindings.push(("gate", Resource::Value(gate.value)));
         }
-        let halves = rotation.is_some_and(|rotation| rotation.style == RopeStyle::Halves);
-        Ok(Dispatch {
-            variant: Variant::new("qk_rope_store")
-                .constant("KEYS", self.sizes().key_type.format().id())
-                .constant("VALUES", self.sizes().value_type.format().id())
-                .define_if(self.kernels.subgroups, "SUBGROUP")
-                .define_if(v.is_some(), "V_APART")
-                .define_if(q_norm.is_some(), "QK_NORM")
-                .define_if(rope.is_some(), "ROPE")
-                .define_if(temperature.is_some(), "TEMPERATURE")
-                .define_if(halves, "HALVES")
-                .constant("LANES", LANES),
+        if let Some(input) = input.filter(|&input| !in_out(input)) {
+            bindings.push(("input", Resource::Value(input.value)));
+        }
+        let of_input = input.unwrap_or(gate);
+        Dispatch {
+            variant: variant
+                .define_if(input.is_none(), "COPY")
+                .define_if(activation.is_none(), "PLAIN")
+                .define_if(in_out(gate), "GATE_IN_OUT")
+                .define_if(input.is_some_and(in_out), "INPUT_IN_OUT"),
             bindings,
             params: vec![
-                ("heads", kv.heads as u32),
-                ("kv_heads", kv.kv_heads as u32),
-                ("key_length", kv.key_length as u32),
-                ("value_length", kv.value_length as u32),
-                ("pairs", rotation.map_or(0, |rotation| rotation.pairs() as u32)),
-                ("turn_from", turn_from as u32),
-                ("epsilon", epsilon.to_bits()),
-                ("count", count as u32),
-                ("windowed", u32::from(kv.window.is_some())),
-                ("temperature", temperature.map_or(0, |t| t.scale.to_bits())),
-                ("temperature_length", temperature.map_or(1, |t| t.length as u32)),
-            ]
-            .into_iter()
-            .chain(self.head_words(kv))
-            .collect(),
+                ("parts", parts as u32),
+                ("width", width as u32),
+                ("gate_row", row(gate)),
+                ("gate_stride", gate.stride as u32),
+                ("gate_offset", gate.offset as u32),
+                ("input_row", row(of_input)),
+                ("input_stride", of_input.stride as u32),
+                ("input_offset", of_input.offset as u32),
+                ("out_row", row(out)),
+                ("out_stride", out.stride as u32),
+                ("out_offset", out.offset as u32),
+            ],
             grid: [
-                // The heads of k and v are left out where they are not stored.
-                Extent::Fixed((kv.heads + if store { 2 * kv.kv_heads } else { 0 }) as u32),
-                Extent::Per(Rows::Tokens, 1),
+                Extent::Fixed(((parts * width) as u32).div_ceil(LANES)),
+                Extent::Per(self.plan().value(out.value).rows, 1),
                 Extent::Fixed(1),
             ],
             op: 0,
-        })
+        }
     }
 
     /// activation(gate) * up for `rows` rows, of which a row of `out` holds `parts`.

@@ -3,7 +3,7 @@
 use shaders::Variant;
 
 use super::{Dispatch, Extent, LANES, Lowering, Resource, Scratch, activated};
-use crate::plan::{Parts, op};
+use crate::plan::op;
 
 impl Lowering<'_> {
     fn vector_named(
@@ -12,53 +12,6 @@ impl Lowering<'_> {
         id: crate::spec::weights::WeightId,
     ) -> (&'static str, Resource) {
         (name, Resource::Vector(self.layout.vector_of(self.plan(), id)))
-    }
-
-    pub(super) fn gate(&self, op: &op::Gate) -> Dispatch {
-        let &op::Gate { gate, activation, input, shape: (parts, width), out, .. } = op;
-        let row = |p: Parts| self.plan().value(p.value).width as u32;
-        let mut variant = Variant::new("gate_parts").constant("LANES", LANES);
-        if let Some(activation) = activation {
-            variant = activated(variant, activation);
-        }
-        let mut bindings = vec![("out", Resource::Value(out.value))];
-        // Where the result is written over what it is made of.
-        let buffer_of = |p: Parts| self.blueprint.buffers.buffer_of[p.value.0];
-        let in_out = |p: Parts| buffer_of(p) == buffer_of(out);
-        if !in_out(gate) {
-            bindings.push(("gate", Resource::Value(gate.value)));
-        }
-        if let Some(input) = input.filter(|&input| !in_out(input)) {
-            bindings.push(("input", Resource::Value(input.value)));
-        }
-        let of_input = input.unwrap_or(gate);
-        Dispatch {
-            variant: variant
-                .define_if(input.is_none(), "COPY")
-                .define_if(activation.is_none(), "PLAIN")
-                .define_if(in_out(gate), "GATE_IN_OUT")
-                .define_if(input.is_some_and(in_out), "INPUT_IN_OUT"),
-            bindings,
-            params: vec![
-                ("parts", parts as u32),
-                ("width", width as u32),
-                ("gate_row", row(gate)),
-                ("gate_stride", gate.stride as u32),
-                ("gate_offset", gate.offset as u32),
-                ("input_row", row(of_input)),
-                ("input_stride", of_input.stride as u32),
-                ("input_offset", of_input.offset as u32),
-                ("out_row", row(out)),
-                ("out_stride", out.stride as u32),
-                ("out_offset", out.offset as u32),
-            ],
-            grid: [
-                Extent::Fixed(((parts * width) as u32).div_ceil(LANES)),
-                Extent::Per(self.plan().value(out.value).rows, 1),
-                Extent::Fixed(1),
-            ],
-            op: 0,
-        }
     }
 
     pub(super) fn conv(&self, op: &op::Conv) -> Dispatch {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gguf::{Format, Gguf};
 
-use crate::gpu::adapter::Gpu;
+use crate::gpu::device::Gpu;
 use crate::gpu::layout::Layout;
 use crate::plan::Plan;
 use crate::spec::weights::read_f32;
