@@ -6,6 +6,7 @@
 //! - [`scratch`]: the table of a context's single buffers; `numbers`: what lies where in the one of a step's numbers.
 //! - `dispatch`: what a dispatch is.
 //! - [`executor`]: a context's buffers, and the recording and submission of steps.
+//! - `limits`: what the kernels hold of a model.
 //! - `halves`: whether it converts halves exactly.
 //! - [`roofline`]: what the device can do at most.
 
@@ -18,6 +19,7 @@ pub mod executor;
 pub mod facts;
 mod halves;
 pub mod layout;
+mod limits;
 pub mod lower;
 mod numbers;
 mod open;
@@ -31,6 +33,7 @@ mod upload;
 pub use adapter::{AdapterInfo, apis_by_environment, list, list_all};
 pub use device::Gpu;
 pub use executor::{GpuExecutor, compile_ahead};
+pub use limits::check_limits;
 pub use open::GpuOptions;
 #[doc(hidden)]
 pub use open::Handicap;

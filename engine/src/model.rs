@@ -108,6 +108,9 @@ impl Model {
         };
         let mapped = device.is_cpu() && options.map;
         let blueprint = Blueprint::new(&file, &options.context)?;
+        if matches!(device, Device::Gpu(_)) {
+            gpu::check_limits(&blueprint.plan)?;
+        }
         let mut precision = effective(options.precision, &file, device);
         check_fit(&blueprint, &options.context, &file.spec, (device, precision), mapped)?;
         let mut warnings = Vec::new();

@@ -28,6 +28,10 @@ pub struct Widths {
     pub latent: Option<(usize, usize, usize)>,
     /// What a layer is given of the token.
     pub layer_input: Option<usize>,
+    /// How many experts a layer has.
+    pub experts: Option<usize>,
+    /// How many taps a short convolution has.
+    pub taps: Option<usize>,
 }
 
 /// A model to be made.
@@ -95,7 +99,13 @@ impl Recipe {
             writer.set(format!("{architecture}.{name}"), value);
         }
         let of_base = base.tensors.iter().map(|tensor| {
-            let shape = self.shape(&base, &tensor.name, &tensor.shape);
+            let mut shape = self.shape(&base, &tensor.name, &tensor.shape);
+            if let Some(experts) = self.widths.experts
+                && is_of_experts(&tensor.name)
+                && let Some(count) = shape.last_mut()
+            {
+                *count = experts as u64;
+            }
             (tensor.name.clone(), shape, tensor.tensor_type != TensorType(Format::F32.id()))
         });
         let extra = self
@@ -140,6 +150,8 @@ impl Recipe {
             ("expert_feed_forward_length", w.expert),
             ("expert_shared_feed_forward_length", w.shared),
             ("embedding_length_per_layer_input", w.layer_input),
+            ("expert_count", w.experts),
+            ("shortconv.l_cache", w.taps),
         ];
         keys.extend(rest.into_iter().filter_map(|(name, width)| Some((name, width?))));
         keys.into_iter().map(|(name, n)| (name, Value::U32(n as u32))).collect()
@@ -208,7 +220,7 @@ impl Recipe {
             "ffn_down_exps" if !ends_in(name, "scale") => (w.expert.unwrap_or(at(0)), e),
             "ffn_gate_shexp" | "ffn_up_shexp" => (e, w.shared.unwrap_or(at(1))),
             "ffn_down_shexp" => (w.shared.unwrap_or(at(0)), e),
-            "shortconv.conv" => (at(0), e),
+            "shortconv.conv" => (w.taps.unwrap_or(at(0)), e),
             "shortconv.in_proj" => (e, 3 * e),
             "per_layer_token_embd" => (w.layer_input.map_or(at(0), |n| at(0) / 16 * n), at(1)),
             "per_layer_model_proj" => (e, w.layer_input.map_or(at(1), |n| at(1) / 16 * n)),
@@ -283,6 +295,11 @@ pub fn golden(name: &str) -> Made {
     let text = std::fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("golden {}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("golden {}: {error}", path.display()))
+}
+
+/// Whether the last dimension of a tensor counts experts.
+fn is_of_experts(name: &str) -> bool {
+    ["_exps.", "ffn_gate_inp.", "exp_probs_b."].iter().any(|part| name.contains(part))
 }
 
 /// Whether a tensor's name ends in a part.

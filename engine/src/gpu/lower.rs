@@ -20,6 +20,7 @@ use super::choice::ProductKernel;
 pub use super::choice::{Count, Family, Kernels};
 pub use super::dispatch::{Dispatch, Extent, Resource, Scratch};
 use super::layout::{Layout, Part};
+use super::limits::check_limits;
 use crate::Result;
 use crate::blueprint::{Blueprint, Sizes};
 use crate::kv::{KvType, Placed, PlacedStep};
@@ -96,7 +97,11 @@ impl<'a> Lowering<'a> {
     }
 
     /// Lowers a plan.
+    ///
+    /// # Errors
+    /// The kernels do not hold it ([`check_limits`](super::limits::check_limits)).
     pub fn lower(&self) -> Result<Vec<Dispatch>> {
+        check_limits(self.plan())?;
         let mut dispatches = Vec::new();
         // A norm that is fused, and its result.
         let mut fused: Option<(ValueId, Norm)> = None;
@@ -108,7 +113,7 @@ impl<'a> Lowering<'a> {
             }
             dispatches.extend(self.copy_before(op));
             let norm = fused.filter(|(normed, _)| op.reads(*normed));
-            self.op(op, norm.map(|(_, norm)| norm), &mut dispatches)?;
+            self.op(op, norm.map(|(_, norm)| norm), &mut dispatches);
             for dispatch in &mut dispatches[first..] {
                 dispatch.op = index;
             }
@@ -137,7 +142,7 @@ impl<'a> Lowering<'a> {
         })
     }
 
-    fn op(&self, op: &Op, norm: Option<Norm>, out: &mut Vec<Dispatch>) -> Result<()> {
+    fn op(&self, op: &Op, norm: Option<Norm>, out: &mut Vec<Dispatch>) {
         match op {
             Op::Embed(op) => self.embed(op, out),
             Op::Norm(op) => out.push(self.norm(op)),
@@ -146,8 +151,8 @@ impl<'a> Lowering<'a> {
             Op::HeadLinear(op) => self.head_linear(op, out),
             Op::NormParts(op) => out.push(self.norm_parts(op)),
             Op::Linear(op) => self.linear(op, norm, out),
-            Op::QkRopeStore(op) => out.push(self.qk_rope_store(op)?),
-            Op::Attention(op) => self.attention(op, out)?,
+            Op::QkRopeStore(op) => out.push(self.qk_rope_store(op)),
+            Op::Attention(op) => self.attention(op, out),
             Op::Route(op) => out.push(self.route(op)),
             Op::ExpertsGated(op) => self.experts_gated(op, out),
             Op::ExpertsDown(op) => self.experts_down(op, out),
@@ -158,7 +163,6 @@ impl<'a> Lowering<'a> {
             Op::DeltaNet(op) => out.push(self.delta_net(op)),
             Op::Softcap(op) => out.push(self.softcap(op)),
         }
-        Ok(())
     }
 
     fn kv_types(&self, variant: Variant) -> Variant {

@@ -3,6 +3,7 @@
 use super::choice::{FEW, Kernels};
 use super::device::buffer_bytes;
 use super::layout::Layout;
+use super::limits::check_limits;
 use super::scratch;
 use crate::Result;
 use crate::blueprint::Blueprint;
@@ -70,7 +71,11 @@ pub(super) fn values_apart(plan: &Plan) -> impl Iterator<Item = Vec<ValueId>> {
 }
 
 /// What a model and a context will take on a device, before anything is allocated.
+///
+/// # Errors
+/// The kernels do not hold the model, or no binding its matrices.
 pub fn predict(blueprint: &Blueprint, kernels: &Kernels) -> Result<Memory> {
+    check_limits(&blueprint.plan)?;
     let layout = Layout::new(&blueprint.plan, kernels)?;
     let weights =
         layout.matrices.iter().map(|matrix| buffer_bytes(matrix.bytes as u64)).sum::<u64>();

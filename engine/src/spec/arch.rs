@@ -386,7 +386,7 @@ pub fn check(file: &Gguf, spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-/// Checks the numbers of a recurrent mixer: what the kernels hold, and what bounds its state.
+/// Checks the numbers of a recurrent mixer, which bound its state.
 fn check_recurrent(keys: &Keys, index: usize, recurrent: &Recurrent) -> Result<()> {
     let wrong = |what: &str| keys.error(format!("layer {index}'s {what}"));
     let taps = match *recurrent {
@@ -420,25 +420,21 @@ fn check_recurrent(keys: &Keys, index: usize, recurrent: &Recurrent) -> Result<(
             net.taps
         }
     };
-    if !(2..=MOST_TAPS).contains(&taps) {
-        return Err(wrong(&format!("convolution has {taps} taps, expected 2 to {MOST_TAPS}")));
+    if !(2..=LARGEST).contains(&taps) {
+        return Err(wrong(&format!("convolution has {taps} taps, expected 2 to {LARGEST}")));
     }
     Ok(())
 }
 
-/// The most taps of a convolution: what the kernels hold.
-const MOST_TAPS: usize = 8;
-
-/// The most experts of a layer, and the most that a token passes: what the kernels hold.
-pub const MOST_EXPERTS: (usize, usize) = (1024, 64);
+/// The most experts of a layer that a file is believed: the choice goes through all of them for each that is chosen.
+const MOST_EXPERTS: usize = 1 << 16;
 
 fn check_experts(keys: &Keys, index: usize, experts: &Experts) -> Result<()> {
     let Routing { count, used, groups, groups_used, .. } = experts.routing;
-    let (most, most_used) = MOST_EXPERTS;
     let per_group = count / groups.max(1);
-    if count > most || used == 0 || used > count.min(most_used) {
+    if count > MOST_EXPERTS || used == 0 || used > count {
         return Err(keys.error(format!(
-            "layer {index} chooses {used} of {count} experts, expected at least one, at most {most_used} of {most}"
+            "layer {index} chooses {used} of {count} experts, expected at least one of at most {MOST_EXPERTS}"
         )));
     }
     if groups == 0

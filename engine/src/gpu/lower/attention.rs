@@ -3,11 +3,9 @@
 use shaders::Variant;
 
 use super::{Dispatch, Extent, LANES, Lowering, Resource, Scratch};
-use crate::error::Advice;
 use crate::gpu::choice::{Count, Family, Kernels, MOST_PARTS};
 use crate::kv::{BLOCK, KvType};
 use crate::plan::{KvLayer, Rows, op};
-use crate::{Error, Result};
 
 /// The most queries of a tile.
 const MOST_QUERIES: u32 = 8;
@@ -81,22 +79,9 @@ fn unrolled(
 
 impl Lowering<'_> {
     /// Attention in tiles of queries; over long contexts with few tokens in parts that are merged.
-    pub(super) fn attention(
-        &self,
-        op: &op::Attention,
-        dispatches: &mut Vec<Dispatch>,
-    ) -> Result<()> {
+    pub(super) fn attention(&self, op: &op::Attention, dispatches: &mut Vec<Dispatch>) {
         let &op::Attention { qkv, layer, scale, softcap, sinks, causal, out } = op;
         let kv = self.plan().kv_layer(layer);
-        if !(kv.key_length.is_multiple_of(8) && kv.value_length.is_multiple_of(8)) {
-            let (keys, values) = (kv.key_length, kv.value_length);
-            return Err(Error::unsupported(
-                format!(
-                    "heads of {keys} and {values} elements are no multiples of 8, which the GPU kernels need"
-                ),
-                Advice::UseCpu,
-            ));
-        }
         let (most, heads) = tile_queries(kv, self.kernels);
         let per_kv = (kv.heads / kv.kv_heads) as u32;
         let many = self.class.tokens == Count::Many;
@@ -199,6 +184,5 @@ impl Lowering<'_> {
                 op: 0,
             });
         }
-        Ok(())
     }
 }

@@ -3,15 +3,11 @@
 use shaders::Variant;
 
 use super::{Dispatch, Extent, GROUP, LANES, Lowering, Resource, Scratch, activated};
-use crate::error::Advice;
 use crate::plan::{RowOf, Rows, ValueId, op};
 use crate::spec::rope::RopeStyle;
 use crate::spec::weights::WeightId;
 use crate::spec::{Activation, NormKind};
-use crate::{Error, Result};
 
-/// The longest head that the kernels' workgroup memory holds.
-const LONGEST_HEAD: usize = 1024;
 /// Numbers or vectors of a row that a lane keeps at the least, while there are lanes to spare.
 const KEPT: usize = 2;
 /// The most lanes of a workgroup that norms a row.
@@ -161,7 +157,7 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn qk_rope_store(&self, op: &op::QkRopeStore) -> Result<Dispatch> {
+    pub(super) fn qk_rope_store(&self, op: &op::QkRopeStore) -> Dispatch {
         let &op::QkRopeStore {
             v,
             layer,
@@ -177,15 +173,6 @@ impl Lowering<'_> {
             ..
         } = op;
         let kv = self.plan().kv_layer(layer);
-        let longest = kv.key_length.max(kv.value_length);
-        if longest > LONGEST_HEAD {
-            return Err(Error::unsupported(
-                format!(
-                    "heads of {longest} elements are longer than the {LONGEST_HEAD} that the GPU kernels hold"
-                ),
-                Advice::UseCpu,
-            ));
-        }
         let rotation = rope.map(|rope| &self.plan().ropes[rope.0]);
         let mut bindings = vec![
             ("qkv", Resource::Value(qkv)),
@@ -199,7 +186,7 @@ impl Lowering<'_> {
             bindings.extend([("q_norm", self.vector(q_norm)), ("k_norm", self.vector(k_norm))]);
         }
         let halves = rotation.is_some_and(|rotation| rotation.style == RopeStyle::Halves);
-        Ok(Dispatch {
+        Dispatch {
             variant: Variant::new("qk_rope_store")
                 .constant("KEYS", self.sizes().key_type.format().id())
                 .constant("VALUES", self.sizes().value_type.format().id())
@@ -234,7 +221,7 @@ impl Lowering<'_> {
                 Extent::Fixed(1),
             ],
             op: 0,
-        })
+        }
     }
 
     /// activation(gate) * up for `rows` rows, of which a row of `out` holds `parts`.
