@@ -77,3 +77,14 @@ pub use session::{GenerateOptions, Generation, Session};
 pub use spec::ModelFile;
 pub use step::{Input, SequenceId, StepToken};
 pub use tokenizer::{EncodeOptions, Tokenizer};
+
+// Shared by all threads of a server.
+const _: () = {
+    const fn is_shared<T: Send + Sync>() {}
+    is_shared::<Model>();
+    is_shared::<ModelFile>();
+    is_shared::<Device>();
+    const fn is_sent<T: Send>() {}
+    is_sent::<Context>();
+    is_sent::<Session>();
+};
