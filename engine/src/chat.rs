@@ -1,6 +1,7 @@
 //! Conversations as text: the chat template in a model's file, rendered as Python's jinja2 would.
 
 mod arguments;
+mod calls;
 mod filters;
 mod format;
 mod json;

@@ -79,3 +79,14 @@ pub use step::{Input, SequenceId, StepToken};
 pub use tokenizer::{EncodeOptions, Tokenizer};
 /// The graphics library, in the version that [`Device::from_wgpu`] takes.
 pub use wgpu;
+
+// Shared by all threads of a server.
+const _: () = {
+    const fn is_shared<T: Send + Sync>() {}
+    is_shared::<Model>();
+    is_shared::<ModelFile>();
+    is_shared::<Device>();
+    const fn is_sent<T: Send>() {}
+    is_sent::<Context>();
+    is_sent::<Session>();
+};

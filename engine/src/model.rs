@@ -299,14 +299,3 @@ fn check_fit(
 pub fn parameters(file: &Gguf) -> u64 {
     file.tensors.iter().map(gguf::TensorInfo::elements).sum()
 }
-
-// Shared by all threads of a server.
-const _: () = {
-    const fn is_shared<T: Send + Sync>() {}
-    is_shared::<Model>();
-    is_shared::<ModelFile>();
-    is_shared::<Device>();
-    const fn is_sent<T: Send>() {}
-    is_sent::<Context>();
-    is_sent::<crate::Session>();
-};

@@ -4,6 +4,7 @@
 //! - [`Detokenizer`] turns ids into text as they come and never prints half a character.
 
 mod bpe;
+mod bytes;
 mod charsmap;
 mod decode;
 mod detokenize;
@@ -19,7 +20,6 @@ use std::collections::BTreeSet;
 
 use gguf::{Metadata, StringArray};
 
-use crate::chat::Rendered;
 use crate::{Error, Result};
 
 pub use decode::DecodeOptions;
@@ -200,24 +200,14 @@ impl Tokenizer {
         self.encode_broken(text, &[], options)
     }
 
-    /// The ids of a conversation that a template has rendered: control tokens that the template writes are
-    /// recognised, those that a person's words spell are not. BOS and EOS are added where the file asks for them
-    /// and the template has not written BOS itself.
-    pub fn encode_rendered(&self, rendered: &Rendered) -> Result<Vec<u32>> {
-        let bos = self.bos.map_or_else(String::new, |id| self.text(id));
-        // Templates write BOS themselves; a second one would be another prompt.
-        let written = !bos.is_empty() && rendered.begins_with_mark(&bos);
-        let options = EncodeOptions { add_special: !written, parse_special: true };
-        self.encode_broken(rendered.text(), rendered.breaks(), options)
-    }
-
     /// Where control tokens begin that a text spells, in bytes; with `at_end` also those that it begins and
     /// what comes after it may finish.
     pub(crate) fn spelled(&self, text: &str, at_end: bool) -> Vec<usize> {
         self.special.spelled(text, at_end)
     }
 
-    fn encode_broken(
+    /// The ids of a text in which no control token holds a character that begins at one of `breaks`.
+    pub(crate) fn encode_broken(
         &self,
         text: &str,
         breaks: &[usize],

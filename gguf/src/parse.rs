@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use crate::strange;
 use crate::value::{Array, Metadata, StringArray, Value, ValueType};
 use crate::{Error, Result, Source, TensorInfo, TensorType};
 
@@ -164,7 +165,7 @@ impl Parser<'_> {
             .read_at(0, &mut magic)
             .map_err(|error| Error::Io { file: file.clone(), error })?;
         if magic != b"GGUF" || self.source.len() == 4 {
-            return Err(crate::strange::error(self.source));
+            return Err(not_gguf(self.source));
         }
         self.take(4, "the magic")?;
         let version = self.u32("the version")?;
@@ -399,5 +400,19 @@ impl Parser<'_> {
                 Array::F64(self.numbers(n, key, f64::from_le_bytes, f64::from_be_bytes)?)
             }
         })
+    }
+}
+
+/// The error for a source that does not begin as a GGUF file does.
+fn not_gguf(source: &dyn Source) -> Error {
+    let mut start = vec![0; source.len().min(strange::LOOKED_AT) as usize];
+    let file = source.name().to_string();
+    match source.read_at(0, &mut start) {
+        Ok(()) => Error::NotGguf {
+            file,
+            found: strange::shown(&start),
+            kind: strange::kind(&start, source.len()),
+        },
+        Err(error) => Error::Io { file, error },
     }
 }

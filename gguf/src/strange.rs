@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use crate::{Error, Source};
-
 /// How many of the first bytes are looked at.
-const LOOKED_AT: u64 = 4096;
+pub const LOOKED_AT: u64 = 4096;
 /// How many of the first characters a message shows.
 const SHOWN: usize = 24;
 
@@ -181,25 +179,15 @@ const BEGINNINGS: &[(&[u8], FileKind)] = &[
     (b"\xff\xd8\xff", FileKind::Picture),
 ];
 
-/// The error for a source that does not begin as a GGUF file does.
-pub fn error(source: &dyn Source) -> Error {
-    let mut start = vec![0; source.len().min(LOOKED_AT) as usize];
-    let file = source.name().to_string();
-    match source.read_at(0, &mut start) {
-        Ok(()) => Error::NotGguf { file, found: shown(&start), kind: kind(&start, source.len()) },
-        Err(error) => Error::Io { file, error },
-    }
-}
-
 /// The first characters, what cannot be printed as `?`.
-fn shown(start: &[u8]) -> String {
+pub fn shown(start: &[u8]) -> String {
     let text = &start[..start.len().min(SHOWN)];
     let printable = |&b: &u8| if b == b' ' || b.is_ascii_graphic() { char::from(b) } else { '?' };
     text.iter().map(printable).collect()
 }
 
 /// What a file of `length` bytes that begins so is.
-fn kind(start: &[u8], length: u64) -> FileKind {
+pub fn kind(start: &[u8], length: u64) -> FileKind {
     if start.is_empty() {
         return FileKind::Empty;
     }

@@ -34,6 +34,13 @@ fn beyond() -> Vec<(Recipe, &'static str)> {
     };
     let experts = |count| Widths { experts: Some(count), ..Widths::default() };
     let u32s = |n| Value::U32(n);
+    // As the base has them: they are asked for.
+    let compressed = Widths {
+        heads: Some((4, 1)),
+        ranks: Some((48, 64)),
+        latent: Some((32, 16, 32)),
+        ..Widths::default()
+    };
     vec![
         (of("1100-experts", "qwen3moe", experts(1100)), "2 of 1100 experts"),
         (
@@ -41,7 +48,7 @@ fn beyond() -> Vec<(Recipe, &'static str)> {
             "65 of 128 experts",
         ),
         (
-            of("65-groups", "deepseek2-v3", experts(130))
+            of("65-groups", "deepseek2-v3", Widths { experts: Some(130), ..compressed })
                 .key("expert_group_count", u32s(65))
                 .key("expert_group_used_count", u32s(33)),
             "65 groups of experts",

@@ -1,7 +1,9 @@
 //! A program's own wgpu device: models run on it as on one that the engine has opened.
 
 use engine::wgpu;
-use engine::{ContextOptions, Device, LoadOptions, Model, ModelFile, SequenceId, StepToken};
+use engine::{
+    ContextOptions, Device, GpuOptions, LoadOptions, Model, ModelFile, SequenceId, StepToken,
+};
 use engine_tests::devices::{gpu, gpu_context};
 use engine_tests::golden::Tiny;
 
@@ -31,18 +33,21 @@ fn a_model_runs_on_the_programs_device() {
     let tokens = StepToken::run(SequenceId(0), 0, &ids, true);
     let ours = model.context(&context).unwrap().step(&tokens).unwrap();
     let file = ModelFile::open(&path).unwrap();
-    let expected = gpu_context(&gpu(&Default::default()), &file, &context).step(&tokens).unwrap();
+    let expected =
+        gpu_context(&gpu(&GpuOptions::default()), &file, &context).step(&tokens).unwrap();
     for (ours, expected) in ours.iter().flatten().zip(expected.iter().flatten()) {
         assert!((ours - expected).abs() < 1e-4, "{ours} {expected}");
     }
     // The program goes on with its device when the model is gone.
     drop(model);
-    device.create_buffer(&wgpu::BufferDescriptor {
+    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
         label: None,
         size: 64,
         usage: wgpu::BufferUsages::COPY_DST,
         mapped_at_creation: false,
     });
+    queue.write_buffer(&buffer, 0, &[1; 64]);
+    queue.submit([]);
     device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
 }
 

@@ -99,7 +99,7 @@ pub fn measure(
         }
     };
     let model_ns = start.elapsed().as_nanos() as u64;
-    let (gguf, spec) = (&model.file().gguf, &model.file().spec);
+    let vocabulary = model.file().spec.vocabulary;
     let mut all = true;
     // Tests of one size, one after another, share a context.
     let mut open: Option<(usize, Context, u64)> = None;
@@ -133,29 +133,9 @@ pub fn measure(
                 }
             }
         };
-        let mut row = Row {
-            name: format!("{} {} {}", spec.architecture, size_label(gguf), quantization(gguf)),
-            size: tensor_bytes(gguf),
-            parameters: engine::internals::model::parameters(gguf),
-            device: setting.device.clone(),
-            file: path.into(),
-            threads: setting.threads,
-            key_type: setting.key_type,
-            value_type: setting.value_type,
-            batch: setting.batch,
-            ubatch: setting.ubatch,
-            gpu_layers: setting.gpu_layers,
-            map: setting.map,
-            prompt: test.prompt,
-            generate: test.generate,
-            depth: test.depth,
-            samples_ns: Vec::new(),
-            time: String::new(),
-            load_ns,
-            memory: context.memory().total(),
-            precision: model.precision(),
-        };
-        if let Err(error) = repeat(&mut context, &mut row, manner, progress, spec.vocabulary) {
+        let mut row =
+            Row { load_ns, memory: context.memory().total(), ..row(&model, path, setting, test) };
+        if let Err(error) = repeat(&mut context, &mut row, manner, progress, vocabulary) {
             say_error(path, Some(test), &error);
             all = false;
             continue;
@@ -166,6 +146,33 @@ pub fn measure(
         }
     }
     Ok(all)
+}
+
+/// The row of a test of which nothing is measured yet.
+fn row(model: &Model, path: &str, setting: &Setting, test: &Test) -> Row {
+    let (gguf, spec) = (&model.file().gguf, &model.file().spec);
+    Row {
+        name: format!("{} {} {}", spec.architecture, size_label(gguf), quantization(gguf)),
+        size: tensor_bytes(gguf),
+        parameters: engine::internals::model::parameters(gguf),
+        device: setting.device.clone(),
+        file: path.into(),
+        threads: setting.threads,
+        key_type: setting.key_type,
+        value_type: setting.value_type,
+        batch: setting.batch,
+        ubatch: setting.ubatch,
+        gpu_layers: setting.gpu_layers,
+        map: setting.map,
+        prompt: test.prompt,
+        generate: test.generate,
+        depth: test.depth,
+        samples_ns: Vec::new(),
+        time: String::new(),
+        load_ns: 0,
+        memory: 0,
+        precision: model.precision(),
+    }
 }
 
 /// The context of a test of so many tokens.

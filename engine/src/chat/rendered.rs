@@ -8,7 +8,7 @@
 use serde_json::Value;
 
 use super::{Template, TemplateInputs};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{EncodeOptions, Tokenizer};
 use crate::{Error, Result};
 
 /// A conversation as a template writes it, and where words in it spell control tokens without being any.
@@ -57,6 +57,19 @@ impl Rendered {
         out.text.push_str(rest);
         out.breaks.dedup();
         out
+    }
+}
+
+impl Tokenizer {
+    /// The ids of a conversation that a template has rendered: control tokens that the template writes are
+    /// recognised, those that a person's words spell are not. BOS and EOS are added where the file asks for them
+    /// and the template has not written BOS itself.
+    pub fn encode_rendered(&self, rendered: &Rendered) -> Result<Vec<u32>> {
+        let bos = self.bos.map_or_else(String::new, |id| self.text(id));
+        // Templates write BOS themselves; a second one would be another prompt.
+        let written = !bos.is_empty() && rendered.begins_with_mark(&bos);
+        let options = EncodeOptions { add_special: !written, parse_special: true };
+        self.encode_broken(rendered.text(), rendered.breaks(), options)
     }
 }
 

@@ -185,6 +185,53 @@ fn filter_chain(rewriter: &mut Rewriter) -> Result<String, Error> {
     Ok(filters.join("|"))
 }
 
+fn for_loop(rewriter: &mut Rewriter) -> Result<String, Error> {
+    let target = target(rewriter, &|rewriter| rewriter.is_name("in"))?;
+    rewriter.skip_name("in");
+    let mut text = format!("for {target} in __iterate({})", rewriter.tuple(false)?);
+    if rewriter.skip_name("if") {
+        _ = write!(text, " if {}", rewriter.tuple(false)?);
+    }
+    if rewriter.skip_name("recursive") {
+        text.push_str(" recursive");
+    }
+    Ok(text)
+}
+
+/// `set` of a value, or of a block's text.
+fn assignment(rewriter: &mut Rewriter) -> Result<String, Error> {
+    let end = |rewriter: &Rewriter| rewriter.is_end() || rewriter.is("=") || rewriter.is("|");
+    let target = target(rewriter, &end)?;
+    if rewriter.skip("=") {
+        let items = target.trim_matches(['(', ')']).split(',').filter(|n| !n.is_empty());
+        let value = rewriter.tuple(true)?;
+        // A tuple on the left takes any iterable apart.
+        if target.contains(',') || items.count() > 1 {
+            Ok(format!("set {target} = __iterate({value})"))
+        } else {
+            Ok(format!("set {target} = {value}"))
+        }
+    } else if rewriter.skip("|") {
+        Ok(format!("set {target} | {}", filter_chain(rewriter)?))
+    } else {
+        Ok(format!("set {target}"))
+    }
+}
+
+/// `with`, which assigns in a scope of its own.
+fn scope(rewriter: &mut Rewriter) -> Result<String, Error> {
+    let mut assignments = Vec::new();
+    while !rewriter.is_end() {
+        if !assignments.is_empty() {
+            rewriter.expect(",")?;
+        }
+        let target = target(rewriter, &|rewriter| rewriter.is("=") || rewriter.is_end())?;
+        rewriter.expect("=")?;
+        assignments.push(format!("{target} = {}", rewriter.expression()?));
+    }
+    Ok(format!("with {}", assignments.join(", ")))
+}
+
 fn statement(out: &mut String, tokens: &[Token], macros: &RestMacros) -> Result<(), Error> {
     let mut rewriter = Rewriter::new(tokens, macros);
     let word = rewriter.name()?;
@@ -201,37 +248,8 @@ fn statement(out: &mut String, tokens: &[Token], macros: &RestMacros) -> Result<
         }
         word if BARE.contains(&word) => word.to_string(),
         "if" | "elif" => format!("{word} {}", rewriter.tuple(false)?),
-        "for" => {
-            let target = target(&mut rewriter, &|rewriter| rewriter.is_name("in"))?;
-            rewriter.skip_name("in");
-            let mut text = format!("for {target} in __iterate({})", rewriter.tuple(false)?);
-            if rewriter.skip_name("if") {
-                _ = write!(text, " if {}", rewriter.tuple(false)?);
-            }
-            if rewriter.skip_name("recursive") {
-                text.push_str(" recursive");
-            }
-            text
-        }
-        "set" => {
-            let end =
-                |rewriter: &Rewriter| rewriter.is_end() || rewriter.is("=") || rewriter.is("|");
-            let target = target(&mut rewriter, &end)?;
-            if rewriter.skip("=") {
-                let items = target.trim_matches(['(', ')']).split(',').filter(|n| !n.is_empty());
-                let value = rewriter.tuple(true)?;
-                // A tuple on the left takes any iterable apart.
-                if target.contains(',') || items.count() > 1 {
-                    format!("set {target} = __iterate({value})")
-                } else {
-                    format!("set {target} = {value}")
-                }
-            } else if rewriter.skip("|") {
-                format!("set {target} | {}", filter_chain(&mut rewriter)?)
-            } else {
-                format!("set {target}")
-            }
-        }
+        "for" => for_loop(&mut rewriter)?,
+        "set" => assignment(&mut rewriter)?,
         "macro" => {
             let name = rewriter.name()?;
             let mut parameters = parameters(&mut rewriter)?;
@@ -255,19 +273,7 @@ fn statement(out: &mut String, tokens: &[Token], macros: &RestMacros) -> Result<
             format!("call({}) {call}", written(&parameters))
         }
         "filter" => format!("filter {}", filter_chain(&mut rewriter)?),
-        "with" => {
-            let mut assignments = Vec::new();
-            while !rewriter.is_end() {
-                if !assignments.is_empty() {
-                    rewriter.expect(",")?;
-                }
-                let target =
-                    target(&mut rewriter, &|rewriter| rewriter.is("=") || rewriter.is_end())?;
-                rewriter.expect("=")?;
-                assignments.push(format!("{target} = {}", rewriter.expression()?));
-            }
-            format!("with {}", assignments.join(", "))
-        }
+        "with" => scope(&mut rewriter)?,
         "print" => {
             while !rewriter.is_end() {
                 _ = write!(out, "{{{{ {} }}}}", rewriter.expression()?);

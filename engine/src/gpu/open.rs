@@ -99,6 +99,9 @@ fn facts(adapter: &AdapterInfo, features: Features, handicap: &Handicap) -> Adap
     }
 }
 
+/// One of wgpu's limits.
+type Limit = fn(&wgpu::Limits) -> u64;
+
 impl Gpu {
     /// Opens an adapter.
     ///
@@ -150,7 +153,7 @@ impl Gpu {
     ) -> Result<Arc<Self>> {
         let adapter = AdapterInfo::of_program(adapter, &device);
         let (has, needs) = (&adapter.limits, &wgpu::Limits::default());
-        let limits: [(&str, fn(&wgpu::Limits) -> u64); 7] = [
+        let limits: [(&str, Limit); 7] = [
             ("max_bind_groups", |limits| limits.max_bind_groups.into()),
             ("max_buffer_size", |limits| limits.max_buffer_size),
             ("max_storage_buffer_binding_size", |limits| limits.max_storage_buffer_binding_size),

@@ -1,10 +1,7 @@
 //! SentencePiece BPE: characters merged into tokens, the best score first; bytes for what has no token.
 
 use super::merge::{NONE, Symbol, merge, symbols};
-use super::vocabulary::Vocabulary;
-
-/// What stands for a space in the vocabulary.
-pub const SPACE: &str = "\u{2581}";
+use super::vocabulary::{SPACE, Vocabulary};
 
 /// How a vocabulary of scores is applied.
 pub struct Spm {

@@ -4,8 +4,7 @@ use gguf::{Array, Metadata};
 
 use super::TokenType;
 use super::charsmap::Charsmap;
-use super::spm::SPACE;
-use super::vocabulary::Vocabulary;
+use super::vocabulary::{SPACE, Vocabulary};
 use crate::{Error, Result};
 
 /// How much less likely than the least likely token a character without one is.

@@ -3,8 +3,11 @@
 use gguf::{Metadata, StringArray};
 
 use super::TokenType;
-use super::spm::SPACE;
+use super::bytes::decode_characters;
 use crate::{Error, Result};
+
+/// What stands for a space in a token.
+pub const SPACE: &str = "\u{2581}";
 
 /// The tokens of a file.
 pub struct Vocabulary {
@@ -82,7 +85,7 @@ impl Vocabulary {
                     None => pieces.push(text),
                 },
                 TokenType::Normal if byte_characters => {
-                    let decoded = super::bpe::decode_characters(text);
+                    let decoded = decode_characters(text);
                     pieces.push(decoded.as_deref().unwrap_or(text));
                 }
                 TokenType::Normal => pieces.push(&unescaped(text)),

@@ -7,8 +7,7 @@ use tokenizers::{
     NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
 };
 
-use super::spm::SPACE;
-use super::vocabulary::Vocabulary;
+use super::vocabulary::{SPACE, Vocabulary};
 use crate::{Error, Result};
 
 /// How a vocabulary of words and their parts is applied.

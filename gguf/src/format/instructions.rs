@@ -1,7 +1,5 @@
 //! What decoding asks of a processor beyond plain code.
 
-use super::bits::four;
-
 /// Steps of decoding that many processors do by an instruction and that compilers do not find in plain code.
 /// The methods that are given here are that plain code.
 pub trait Instructions {
@@ -33,7 +31,9 @@ pub trait Instructions {
     #[inline(always)]
     fn masks(bits: u32) -> [i8; 32] {
         // Each byte eight times, by a multiplication; then an and and a comparison of all at once.
-        let words = four(|index| u64::from(bits.to_le_bytes()[index]) * 0x0101_0101_0101_0101);
+        let spread = |byte: u8| u64::from(byte) * 0x0101_0101_0101_0101;
+        let [a, b, c, d] = bits.to_le_bytes();
+        let words = [spread(a), spread(b), spread(c), spread(d)];
         let bytes: [u8; 32] = bytemuck::cast(words);
         let mut out = [0; 32];
         for (index, out) in out.iter_mut().enumerate() {

@@ -5,7 +5,7 @@ use shaders::Variant;
 use super::{Dispatch, Extent, LANES, Lowering, Resource, Scratch};
 use crate::gpu::choice::{Count, Family, Kernels, MOST_PARTS};
 use crate::kv::{BLOCK, KvType};
-use crate::plan::{KvLayer, Rows, op};
+use crate::plan::{KvLayer, Rows, ValueId, op};
 use crate::spec::rope::RopeStyle;
 
 /// The most queries of a tile.
@@ -226,31 +226,36 @@ impl Lowering<'_> {
             op: 0,
         });
         if split {
-            let value_length4 = kv.value_length as u32 / 4;
-            let lanes =
-                if self.kernels.adapter.family == Family::Software { LANES } else { 4 * LANES };
-            dispatches.push(Dispatch {
-                variant: Variant::new("attention_merge")
-                    .define_if(sinks.is_some(), "SINKS")
-                    .number("PARTS", parts)
-                    .constant("LANES", lanes)
-                    .constant("VECTORS", value_length4.next_power_of_two().min(lanes)),
-                bindings: [
-                    ("sums", Resource::Scratch(Scratch::PartSums)),
-                    ("maxima_and_sums", Resource::Scratch(Scratch::PartMaxima)),
-                    ("out", Resource::Value(out)),
-                ]
-                .into_iter()
-                .chain(sinks.map(|sinks| ("sinks", sinks)))
-                .collect(),
-                params: vec![("heads", kv.heads as u32), ("value_length4", value_length4)],
-                grid: [
-                    Extent::Fixed(kv.heads as u32),
-                    Extent::Per(Rows::Tokens, 1),
-                    Extent::Fixed(1),
-                ],
-                op: 0,
-            });
+            dispatches.push(self.attention_merge(kv, sinks, parts, out));
+        }
+    }
+
+    /// The parts of each head's cells, merged.
+    fn attention_merge(
+        &self,
+        kv: &KvLayer,
+        sinks: Option<Resource>,
+        parts: u32,
+        out: ValueId,
+    ) -> Dispatch {
+        let value_length4 = kv.value_length as u32 / 4;
+        let lanes = if self.kernels.adapter.family == Family::Software { LANES } else { 4 * LANES };
+        let mut bindings = vec![
+            ("sums", Resource::Scratch(Scratch::PartSums)),
+            ("maxima_and_sums", Resource::Scratch(Scratch::PartMaxima)),
+            ("out", Resource::Value(out)),
+        ];
+        bindings.extend(sinks.map(|sinks| ("sinks", sinks)));
+        Dispatch {
+            variant: Variant::new("attention_merge")
+                .define_if(sinks.is_some(), "SINKS")
+                .number("PARTS", parts)
+                .constant("LANES", lanes)
+                .constant("VECTORS", value_length4.next_power_of_two().min(lanes)),
+            bindings,
+            params: vec![("heads", kv.heads as u32), ("value_length4", value_length4)],
+            grid: [Extent::Fixed(kv.heads as u32), Extent::Per(Rows::Tokens, 1), Extent::Fixed(1)],
+            op: 0,
         }
     }
 }

@@ -202,34 +202,36 @@ impl Lowering<'_> {
             None => variant,
         };
         let variant = variant.define_if(rounded, "ROUNDED");
-        let (variant, needs_step) = match kernel {
-            ProductKernel::Matvec { lanes, rows, tokens, take } => {
-                let variant = take.define().into_iter().fold(variant, Variant::define);
-                let variant = variant
-                    .define_if(self.kernels.subgroups, "SUBGROUP")
-                    .define_if(tokens > 1, "SEVERAL")
-                    .number("MATRICES", 1)
-                    .number("ROWS", rows)
-                    .number("TOKENS", tokens)
-                    .constant("LANES", lanes);
-                (variant, tokens > 1)
-            }
-            ProductKernel::Lanewise { lanes, rows, tokens } => {
-                let variant = variant
-                    .number("MATRICES", 1)
-                    .number("ROWS", rows)
-                    .number("TOKENS", tokens)
-                    .constant("LANES", lanes);
-                (variant, true)
-            }
-            ProductKernel::Matmul { tokens } => (variant.number("TOKENS", tokens), true),
-            ProductKernel::Cooperative { .. } => (cooperative(variant, kernel), true),
-        };
-        if needs_step {
+        // The others go through the tokens that there are.
+        if !matches!(kernel, ProductKernel::Matvec { tokens: 1, .. }) {
             bindings.push(("step", Resource::Scratch(Scratch::Step)));
         }
+        let variant = self.shaped(variant, kernel);
         let grid = self.product_grid(kernel, part.rows, value.rows);
         Dispatch { variant, bindings, params, grid, op: 0 }
+    }
+
+    /// A product's variant in its kernel's shape.
+    fn shaped(&self, variant: Variant, kernel: ProductKernel) -> Variant {
+        match kernel {
+            ProductKernel::Matvec { lanes, rows, tokens, take } => take
+                .define()
+                .into_iter()
+                .fold(variant, Variant::define)
+                .define_if(self.kernels.subgroups, "SUBGROUP")
+                .define_if(tokens > 1, "SEVERAL")
+                .number("MATRICES", 1)
+                .number("ROWS", rows)
+                .number("TOKENS", tokens)
+                .constant("LANES", lanes),
+            ProductKernel::Lanewise { lanes, rows, tokens } => variant
+                .number("MATRICES", 1)
+                .number("ROWS", rows)
+                .number("TOKENS", tokens)
+                .constant("LANES", lanes),
+            ProductKernel::Matmul { tokens } => variant.number("TOKENS", tokens),
+            ProductKernel::Cooperative { .. } => cooperative(variant, kernel),
+        }
     }
 
     /// Whether a product takes inputs that were rounded before, instead of rounding them in every workgroup.
