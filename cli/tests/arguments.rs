@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::process::Output;
-
 use common::{engine, fails, json, run, text, tiny};
 use proptest::prelude::*;
 use serde_json::Value as Json;
@@ -263,6 +261,7 @@ fn a_mistyped_option_is_no_prompt() {
 fn names_need_be_no_utf8() {
     use std::ffi::OsString;
     use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    use std::process::Output;
 
     let folder = std::env::temp_dir().join(format!("engine-names-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

@@ -1,9 +1,9 @@
 //! The binary itself: what it prints, where, and with which exit code.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 mod common;
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use common::{changed, engine, fails, fails_with, json, run, scratch, text, tiny};
 use gguf::{Array, Gguf, StringArray, TensorType, Value, Writer};
@@ -496,6 +496,8 @@ fn every_help_shows_an_example() {
 #[cfg(unix)]
 #[test]
 fn a_closed_stdout_is_a_quiet_exit() {
+    use std::io::Read as _;
+
     let model = tiny("llama.gguf");
     let mut child = engine(&["run", &model, "x", "--raw", "-n", "400"])
         .stdout(Stdio::piped())
@@ -514,6 +516,8 @@ fn a_closed_stdout_is_a_quiet_exit() {
 #[cfg(unix)]
 #[test]
 fn an_interrupt_stops_the_answer() {
+    use std::io::Read as _;
+
     // Its likeliest answer goes round in a circle and never ends by itself.
     let model = tiny("starcoder2.gguf");
     let mut child = engine(&["run", &model, "x", "--raw", "--ctx", "100000", "--temp", "0"])
@@ -525,7 +529,7 @@ fn an_interrupt_stops_the_answer() {
     let mut out = child.stdout.take().unwrap();
     out.read_exact(&mut first).unwrap();
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let mut rest = Vec::new();
     out.read_to_end(&mut rest).unwrap();
     let output = child.wait_with_output().unwrap();

@@ -1,5 +1,7 @@
 //! Where output goes: pipes whose reader has gone, full disks, terminals.
 
+#![cfg(unix)]
+
 mod common;
 
 use std::process::{Command, Stdio};
@@ -8,7 +10,6 @@ use common::{changed, engine, fails, run, scratch, text, tiny};
 use gguf::{Array, StringArray, Value};
 
 /// Commands that say something on stderr, and the exit code each has.
-#[cfg(unix)]
 fn talkative() -> Vec<(Vec<String>, i32)> {
     let model = tiny("llama.gguf");
     let book = scratch("book.txt", "hello world ".repeat(100).as_bytes());
@@ -46,7 +47,6 @@ fn talkative() -> Vec<(Vec<String>, i32)> {
     ]
 }
 
-#[cfg(unix)]
 #[test]
 fn a_closed_or_full_stderr_changes_nothing() {
     for (line, code) in talkative() {
@@ -70,7 +70,6 @@ fn a_closed_or_full_stderr_changes_nothing() {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn a_closed_stdout_ends_it_quietly_and_a_full_one_is_an_error() {
     let model = tiny("llama.gguf");
@@ -144,7 +143,6 @@ fn steering(shown: &str) -> Option<char> {
 }
 
 /// Runs the program in a pseudo-terminal that Python opens; nothing where there is no Python.
-#[cfg(unix)]
 fn in_a_terminal(line: &[&str]) -> Option<String> {
     let spawn = "import pty, sys; pty.spawn(sys.argv[1:])";
     let output = Command::new("python3")
@@ -160,7 +158,6 @@ fn in_a_terminal(line: &[&str]) -> Option<String> {
     output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-#[cfg(unix)]
 #[test]
 fn files_and_answers_do_not_steer_the_terminal() {
     let model = hostile();

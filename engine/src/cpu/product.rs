@@ -43,6 +43,7 @@ pub(super) fn multiply(
 
 /// How far ahead of the row at hand weights are asked for, in bytes (1 to 16 KiB measured alike). The processor's own
 /// prefetching stops at the end of each page.
+#[cfg(target_arch = "x86_64")]
 const PREFETCH_AHEAD: usize = 4096;
 
 /// Asks for as much as these blocks take, `PREFETCH_AHEAD` bytes behind them.

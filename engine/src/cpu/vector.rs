@@ -81,7 +81,7 @@ impl InstructionSet {
 /// do not overlap (handed over in a struct, prompts took 4 % longer).
 macro_rules! with_set {
     ($set:expr, |$V:ident, $($arg:ident: $type:ty),+| $body:expr) => {{
-        use $crate::cpu::vector::{InstructionSet, Plain};
+        use $crate::cpu::vector::Plain;
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma,f16c")]
         fn with_avx2($($arg: $type),+) {
@@ -101,10 +101,10 @@ macro_rules! with_set {
         match $set {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: a set is only chosen where `available` found its features.
-            InstructionSet::Avx2 => unsafe { with_avx2($($arg),+) },
+            $crate::cpu::vector::InstructionSet::Avx2 => unsafe { with_avx2($($arg),+) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: a set is only chosen where `available` found its features.
-            InstructionSet::Avx512 => unsafe { with_avx512($($arg),+) },
+            $crate::cpu::vector::InstructionSet::Avx512 => unsafe { with_avx512($($arg),+) },
             _ => with_none($($arg),+),
         }
     }};
