@@ -85,8 +85,8 @@ pub struct Roof {
 
 impl Roof {
     /// Multiply-adds a second in what a kernel computes in.
-    fn multiply_adds_of(&self, variant: &Variant) -> f64 {
-        match variant.multiplies() {
+    pub fn multiply_adds_of(&self, multiplies: Multiplies) -> f64 {
+        match multiplies {
             Multiplies::Matrices => self.matrix_multiply_adds,
             Multiplies::Bytes => self.byte_multiply_adds,
             Multiplies::Floats | Multiplies::Nothing => self.multiply_adds,
@@ -108,7 +108,7 @@ impl VariantTime {
     /// The part of its time that the device would need at its roof: 1 is as fast as it goes.
     pub fn share(&self, roof: &Roof) -> f64 {
         let seconds = (self.cost.bytes as f64 / roof.bandwidth)
-            .max(self.cost.multiply_adds as f64 / roof.multiply_adds_of(&self.variant));
+            .max(self.cost.multiply_adds as f64 / roof.multiply_adds_of(self.variant.multiplies()));
         seconds / (self.nanoseconds / 1e9)
     }
 }

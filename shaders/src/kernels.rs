@@ -7,8 +7,8 @@ use crate::Variant;
 /// A trusted kernel takes every index from its grid and its params, clamped to the rows and tokens that exist, and its loops
 /// end at counts from params. Where one reads an index from a buffer its text clamps it: `attention` a place in the tables to
 /// their entries, what stands there to the blocks that exist, and the positions of tokens, where its rounds end, below 2^31;
-/// `matmul_cooperative` with `EXPERTS` the rows that the list of tiles says (it reads the inputs of a whole tile of tokens, which
-/// its buffer has).
+/// `matmul` and `matmul_cooperative` with `EXPERTS` the expert and the rows that the list of tiles says (without it the latter
+/// reads the inputs of a whole tile of tokens, which its buffer has); `norm` with `GATHER` the row that it norms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trust {
     /// They stay.
@@ -63,7 +63,7 @@ const KERNELS: [Facts; 32] = [
     row("halves", Checked, Nothing),
     row("lanewise", TrustedWithoutExperts, Floats),
     row("mamba2", Checked, Nothing),
-    row("matmul", TrustedWithoutExperts, Floats),
+    row("matmul", Trusted, Floats),
     row("matmul_cooperative", Trusted, Matrices),
     row("matvec", TrustedWithoutExperts, Floats),
     row("norm", Trusted, Nothing),

@@ -20,8 +20,8 @@ impl Kernel {
                 let weights = if defined("SPLIT") && !defined("QUADS") { GROUP / 4 } else { GROUP };
                 Some(number("MATRICES") * number("ROWS") * number("TOKENS") * weights)
             }
-            // A turn takes one group along the rows of a tile. Bytes and halves are multiplied in a loop of their own.
-            "matmul" if !defined("INT8") && !defined("F16") => {
+            // A turn takes one group along the rows of a tile. Bytes are multiplied in a loop of their own.
+            "matmul" if !defined("INT8") => {
                 let tile = self.text_constant("TILE_ROWS")? * self.text_constant("TILE_TOKENS")?;
                 let (lanes, _) = self.workgroup().ok()?;
                 Some(tile * GROUP / lanes[0])

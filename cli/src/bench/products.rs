@@ -56,13 +56,15 @@ pub fn json(product: &Measurement) -> Value {
     })
 }
 
-/// Prints them as a table, beside what the device could do.
-pub fn print(products: &[Measurement], roof: &Roof) -> Result<()> {
+/// Prints them as a table, beside what the device could do in what each kernel computes in.
+pub fn print(products: &[Measurement], precision: Precision, roof: &Roof) -> Result<()> {
     let Some(first) = products.first() else { return Ok(()) };
     let row = |product: &Measurement| {
         let (bytes, multiply_adds) =
             (product.gigabytes_per_second() * 1e9, product.giga_multiply_adds() * 1e9);
-        let share = (bytes / roof.bandwidth).max(multiply_adds / roof.multiply_adds);
+        let most =
+            roof.multiply_adds_of(product.kernel.multiplies(precision, product.shape.format));
+        let share = (bytes / roof.bandwidth).max(multiply_adds / most);
         vec![
             product.shape.format.name().into(),
             product.kernel.name().into(),

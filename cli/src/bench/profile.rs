@@ -115,7 +115,7 @@ pub fn run(args: &ProfileArgs, request: &Request) -> Result<ExitCode> {
     }
     output::print_line(&format!("{} ({}, {})\n", gpu.name, gpu.id, gpu.driver))?;
     print_roofline(&measured)?;
-    products::print(&products, &roof)?;
+    products::print(&products, precision, &roof)?;
     for case in &cases {
         case.print(&roof)?;
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use gguf::Format;
 use serde::{Deserialize, Serialize};
+use shaders::Multiplies;
 
 pub use super::facts::{Adapter, Family};
 use crate::executor::Precision;
@@ -87,6 +88,13 @@ pub struct ProductShape {
     pub gated: bool,
     /// Rows of the input.
     pub count: Count,
+}
+
+impl ProductShape {
+    /// Whether a gap between dispatches, of about 3 us, is longer than a card of 1 TB/s takes to read the matrix.
+    fn is_small(&self) -> bool {
+        self.format.bytes(self.rows * self.columns) <= 3 << 20
+    }
 }
 
 /// What a lane of a mat-vec kernel takes of a row in a turn.
@@ -174,6 +182,17 @@ impl ProductKernel {
         matches!(self, Self::Cooperative { .. })
     }
 
+    /// What multiplies, where products with this format are computed so exactly.
+    pub fn multiplies(self, precision: Precision, format: Format) -> Multiplies {
+        if self.takes_halves() {
+            Multiplies::Matrices
+        } else if precision.rounds_inputs(format) {
+            Multiplies::Bytes
+        } else {
+            Multiplies::Floats
+        }
+    }
+
     /// Rows of a workgroup.
     pub fn workgroup_rows(self) -> u32 {
         match self {
@@ -245,9 +264,7 @@ impl Kernels {
     /// Whether a product's kernel should norm its input itself. That saves a dispatch and costs every workgroup a
     /// second read of the norm's factors: worth it where a gap between dispatches costs more.
     pub fn fuses_norm(&self, shape: &ProductShape) -> bool {
-        // A gap of about 3 us, in bytes that a card of 1 TB/s reads meanwhile.
-        let small = shape.format.bytes(shape.rows * shape.columns) <= 3 << 20;
-        let pays = self.adapter.family == Family::Software || small;
+        let pays = self.adapter.family == Family::Software || shape.is_small();
         pays && self.product(shape).can_fuse()
     }
 
@@ -375,8 +392,24 @@ impl Kernels {
         }
         let several = if shape.count == Count::One { 1 } else { 4 };
         let take = self.take(shape.format, shape.columns, several);
-        // Intel's 128 registers do not hold whole groups of four tokens' inputs.
-        let crowded = self.adapter.family == Family::Intel && take == Take::Group;
+        // Where Intel's products may norm their input, quads pay for cheaper scales too (docs/kernels.md).
+        let pays = matches!(
+            shape.format,
+            Format::Q4_0 | Format::Q5_0 | Format::Q8_0 | Format::IQ4_NL | Format::MXFP4
+        );
+        let quads = self.adapter.family == Family::Intel
+            && several == 1
+            && pays
+            && shape.is_small()
+            && self.can_take(Take::Quad, shape.format, shape.columns);
+        let take = if quads { Take::Quad } else { take };
+        // Whole groups of four tokens' inputs are more than Intel's 128 registers; with floats, than the 132 that older
+        // compilers give AMD's.
+        let crowded = match self.adapter.family {
+            Family::Intel => take == Take::Group,
+            Family::Amd => !shape.format.has_codes(),
+            _ => false,
+        };
         let tokens = if crowded { several.min(2) } else { several };
         // A core holds 64 subgroups of NVIDIA's and 32 workgroups; Apple's likes two subgroups a workgroup as well. What
         // takes quads has registers for 32 subgroups a core, and one to a workgroup waits for no other (an H100, docs/decisions.md).
@@ -390,7 +423,7 @@ impl Kernels {
             // What a lane holds of the inputs serves two rows.
             _ if take == Take::Quad => 2,
             (Family::Other, _) => 4,
-            (Family::Nvidia, Format::Q8_0) | (_, Format::F32) => 1,
+            (_, Format::F32) => 1,
             _ => 2,
         };
         // Long rows of small matrices need more lanes to fill the card. Not on Intel: eight subgroups of 16 wait twice a row

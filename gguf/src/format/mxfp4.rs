@@ -15,6 +15,12 @@ pub(crate) fn power(exponent: u8) -> f32 {
     f32::from_bits(bits)
 }
 
+/// The code of twice the value; of 8 and 12, which have none, that of 12: by 2^126 these are infinite too.
+fn twice(code: u8) -> u8 {
+    let doubled = [0, 2, 4, 5, 6, 7, 7, 7];
+    code & 8 | doubled[usize::from(code & 7)]
+}
+
 /// 32 weights in 17 bytes.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
@@ -44,10 +50,39 @@ impl Block for MXFP4 {
     fn repack(&self, planes: &mut [&mut [u8]]) {
         planes[0].copy_from_slice(&self.codes);
         planes[1][0] = self.exponent;
+        if self.exponent == u8::MAX {
+            // Kernels reckon with twice the power, of which 2^128 is no float: half of it then, of twice the values.
+            for codes in planes[0].iter_mut() {
+                *codes = twice(*codes & 15) | twice(*codes >> 4) << 4;
+            }
+            planes[1][0] -= 1;
+        }
     }
 
     fn set_scales(&mut self, scale: &mut dyn FnMut() -> f32) {
-        // Of the values at most 12, so that weights are as large as in other formats.
-        self.exponent = 123 - (scale().abs() * 400.0) as u8;
+        let scale = scale().abs();
+        // Of 0 and 1 the power is subnormal. Else of values up to 12, so that weights are as large as in other formats.
+        self.exponent = if scale < 3e-7 { (scale * 1e7) as u8 } else { 123 - (scale * 400.0) as u8 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Block, MXFP4};
+
+    /// What a kernel makes of the planes is what a block decodes to, at the exponents that are special.
+    #[test]
+    fn planes_hold_every_power() {
+        let codes = std::array::from_fn(|j| (j as u8) | (15 - j as u8) << 4);
+        for exponent in [0, 1, 2, 3, 253, 254, 255] {
+            let block = MXFP4 { exponent, codes };
+            let (mut codes, mut exponents) = ([0; 16], [0; 1]);
+            block.repack(&mut [&mut codes, &mut exponents]);
+            assert!(exponents[0] < 255);
+            let mut weights = [[0f32; 32]; 2];
+            block.decode(&mut weights[0]);
+            MXFP4 { exponent: exponents[0], codes }.decode(&mut weights[1]);
+            assert_eq!(weights[0].map(f32::to_bits), weights[1].map(f32::to_bits), "{exponent}");
+        }
     }
 }

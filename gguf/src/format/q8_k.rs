@@ -37,6 +37,9 @@ impl Block for Q8_K {
     }
 
     fn set_scales(&mut self, scale: &mut dyn FnMut() -> f32) {
-        self.d = scale().to_le_bytes();
+        let scale = scale();
+        // A subnormal float too.
+        let d = if scale.abs() < 3e-7 { scale * 1e-33 } else { scale };
+        self.d = d.to_le_bytes();
     }
 }

@@ -3,8 +3,9 @@
 use super::{Block, Format};
 
 impl Format {
-    /// Makes plausible blocks of `weights` weights for tests and measurements: random codes, scales of
-    /// which one in eight is subnormal (as K-quants' often are), weights of about 0.1 at most a few.
+    /// Makes plausible blocks of `weights` weights for tests and measurements: random codes, weights of about 0.1 and at
+    /// most a few. Of scales that are halves one in eight is subnormal, as K-quants' often are; of those that are floats or
+    /// powers of two (Q8_K, MXFP4) one in some 800, since processors take long over subnormal floats.
     pub fn sample(self, seed: u64, weights: usize) -> Vec<u8> {
         let mut random = Random(seed);
         let mut bytes = vec![0; self.bytes(weights)];

@@ -3,7 +3,7 @@ enable f16;
 #endif
 // RMS norm of each row: y = x w / sqrt(mean(x^2) + epsilon); with LAYER x less its mean, with BIAS plus a bias. Stored, or
 // with ADD added to `out`. With GATHER
-// row r of `out` comes from the input's row outputs[r]. `count` columns are numbers, those behind them zeros; with PADDED
+// row r of `out` comes from the input's row that `outputs` says. `count` columns are numbers, those behind them zeros; with PADDED
 // they are kept out of the squares that LAYER sums up.
 // With HALVES the rows go, as halves, where products with cooperative matrices read them, as round_halves puts them.
 //

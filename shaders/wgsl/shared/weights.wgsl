@@ -12,7 +12,8 @@
 //     ones in units of HIGH_UNIT * CODE_UNIT (OWN_EIGHTS where the format has its own).
 //     PREPARED: after prepare(lane, lanes), in kernels that define PREPARES.
 //   quad_scales(quad) -> QuadScales: the scales of groups 4 * quad to 4 * quad + 3 (OWN_QUAD_SCALES).
-//   SCALE_UNIT: what scales are in units of (OWN_SCALE_UNIT); other than 1 with SPLIT alone.
+//   SCALE_UNIT: what scales are in units of (OWN_SCALE_UNIT); other than 1 with SPLIT alone, and in no format with OFFSETS, since
+//     kernels take offsets times CODE_UNIT alone into a sum.
 // and decode_group(group) -> Group, the weights as floats; a format of floats has only that.
 
 @group(0) @binding(0) var<storage, read> weights: array<vec4<u32>>;
