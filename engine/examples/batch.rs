@@ -7,7 +7,7 @@
 use engine::EncodeOptions;
 use engine::Sampling;
 use engine::{ContextOptions, Device, DeviceOptions, LoadOptions, Model};
-use engine::{Input, SequenceId, StepToken};
+use engine::{Input, Sequence, StepToken};
 
 /// Tokens that each text is continued by.
 const COUNT: usize = 24;
@@ -31,10 +31,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let special = EncodeOptions { add_special: true, parse_special: false };
     let mut ids: Vec<Vec<u32>> = Vec::new();
+    let mut sequences: Vec<Sequence> = Vec::new();
     let mut step = Vec::new();
     for (number, text) in texts.iter().enumerate() {
         ids.push(tokenizer.encode(text, special)?);
-        step.extend(StepToken::run(SequenceId(number as u32), 0, &ids[number], false));
+        sequences.push(context.sequence()?);
+        step.extend(StepToken::run(sequences[number].id(), 0, &ids[number], false));
     }
     let greedy = Sampling::greedy();
     for _ in 0..COUNT {
@@ -42,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let rows = context.step(&step)?;
         step.clear();
         for (number, logits) in rows.iter().enumerate() {
-            let (sequence, position) = (SequenceId(number as u32), ids[number].len() as u32);
+            let (sequence, position) = (sequences[number].id(), ids[number].len() as u32);
             let id = greedy.choose(logits, &ids[number], sequence.0, position);
             ids[number].push(id);
             step.push(StepToken { input: Input::Id(id), sequence, position, want_logits: true });

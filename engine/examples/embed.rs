@@ -5,8 +5,7 @@
 //! ```
 
 use engine::EncodeOptions;
-use engine::internals::embed::{embed, normalized};
-use engine::{ContextOptions, Device, DeviceOptions, LoadOptions, Model};
+use engine::{ContextOptions, Device, DeviceOptions, LoadOptions, Model, embed, normalized};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);

@@ -49,7 +49,8 @@ pub struct Context {
 crate::opaque::opaque_debug!(Context { sizes, vocabulary, handles });
 
 impl Context {
-    /// A context of a model with this spec, over an executor made by this blueprint.
+    /// A context of a model with this spec, over an executor made by this blueprint. Others ask [`crate::Model::context`].
+    #[doc(hidden)]
     pub fn new(spec: &Spec, blueprint: &Blueprint, executor: Box<dyn Executor>) -> Self {
         let sizes = blueprint.sizes.clone();
         let table = blueprint.table(spec.context_length);
@@ -70,7 +71,8 @@ impl Context {
         }
     }
 
-    /// Computes a step and answers a row of logits for each token that wants them. Tokens continue their
+    /// Computes a step and answers a row of logits for each token that wants them. Numbers of sequences are those of
+    /// [`Context::sequence`]'s handles; one who numbers sequences without it frees them by [`Context::free`]. Tokens continue their
     /// sequences; several sequences may take part. A step larger than the device takes is cut into pieces.
     pub fn step(&mut self, tokens: &[StepToken]) -> Result<Vec<Vec<f32>>> {
         let mut rows = Vec::new();
@@ -106,15 +108,15 @@ impl Context {
                 break;
             }
             let piece = &tokens[done..done + self.piece(&tokens[done..])];
-            let mut prepared = self.table.prepare(piece)?;
+            let mut placed = self.table.prepare(piece)?;
             for token in piece {
                 if let Input::Row(row) = token.input {
-                    let end = prepared.rows.len() + self.embedding.1;
-                    prepared.rows.extend_from_slice(&rows[row as usize]);
-                    prepared.rows.resize(end, 0.0);
+                    let end = placed.rows.len() + self.embedding.1;
+                    placed.rows.extend_from_slice(&rows[row as usize]);
+                    placed.rows.resize(end, 0.0);
                 }
             }
-            self.executor.step(&self.table, &prepared)?;
+            self.executor.step(&self.table, &placed)?;
             if piece.iter().any(|token| token.want_logits) {
                 let logits = self.executor.logits()?;
                 let wanted = piece.iter().filter(|token| token.want_logits);
@@ -135,7 +137,9 @@ impl Context {
     }
 
     /// Computes a step that the device takes at once, dispatch by dispatch, and answers what each took.
+    #[doc(hidden)]
     pub fn profile_step(&mut self, tokens: &[StepToken]) -> Result<StepProfile> {
+        self.free_dropped();
         self.check_inputs(tokens, &[])?;
         let most = self.piece(tokens);
         if tokens.is_empty() || most < tokens.len() {
@@ -144,8 +148,8 @@ impl Context {
                 "a step of 1 to {most} tokens can be timed, not of {length}"
             )));
         }
-        let prepared = self.table.prepare(tokens)?;
-        self.executor.profile(&self.table, &prepared)
+        let placed = self.table.prepare(tokens)?;
+        self.executor.profile(&self.table, &placed)
     }
 
     /// Whether ids can be chosen on the device in this way, so that the next step need not wait for them ([`RunAhead`]).
@@ -191,7 +195,10 @@ impl Context {
                     }
                     Some(_) => continue,
                 },
-                Input::Id(_) | Input::Pending(_) => continue,
+                Input::Id(_) => continue,
+                Input::Pending(_) => {
+                    "an id that the device has chosen is continued by RunAhead::next".into()
+                }
             };
             return Err(Error::Step { index, why });
         }

@@ -9,10 +9,11 @@ use crate::{Context, Error, Model, Result};
 pub fn embed(model: &Model, context: &mut Context, ids: &[u32]) -> Result<Vec<f32>> {
     let spec = &model.file().spec;
     let Some(pooling) = spec.pooling else {
-        return Err(Error::Option(format!(
+        let why = format!(
             "the architecture {} as in this file gives no embeddings (it has no pooling_type); use an embedding model",
             spec.architecture
-        )));
+        );
+        return Err(Error::unsupported(why, None));
     };
     if ids.is_empty() {
         return Err(Error::Option("the text has no tokens: give some text".into()));

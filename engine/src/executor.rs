@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// How exactly products are computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Precision {
-    /// Activations and sums in f32: the library's default, and what `--exact` means. The command line's is `F16Tiles`.
+    /// Activations and sums in f32: the library's default, and what programs call exact.
     #[default]
     F32,
     /// Prompts only, and only on GPUs that multiply matrices of halves (elsewhere f32 is faster, and taken): operands
@@ -149,10 +149,10 @@ pub trait Executor: Send {
     /// Writes what [`Executor::read_state`] gave.
     fn write_state(&mut self, seat: u32, bytes: &[u8]) -> Result<()>;
 
-    /// Writes an activation's first rows, before a step.
+    /// Writes an activation's first rows: before a step, or before a segment that reads it.
     fn write_value(&mut self, id: ValueId, rows: &[f32]) -> Result<()>;
 
-    /// The first `floats` floats of an activation, after a step.
+    /// The first `floats` floats of an activation, after the step, or the segment, that wrote it.
     fn read_value(&mut self, id: ValueId, floats: usize) -> Result<Vec<f32>>;
 
     /// The device's name, for messages.

@@ -7,6 +7,9 @@
 //! - `kv`: which cell holds a position's keys and values.
 //! - `blueprint`: a plan with the sizes of its context, which all below take.
 //! - `context`: sequences on a device, step by step. `answer`: ids made an answer. `session`: a conversation in a sequence.
+//! - `model`, `device`: what of a file lies where. `executor`: what a context asks of a device. `generate`: the loops of an answer.
+//! - `sequence`, `step`: whose tokens, and which. `embed`, `perplexity`: what else is asked of a context.
+//! - `check`: the self-test on first use, tuning, probes of single ops. `error`: kinds, each with an advice. `cache`: what is kept from run to run.
 //! - `synthetic`: models made up for measurements. `profile`: what each dispatch of a step took.
 //! - `tokenizer`, `chat`, `select`: text to ids, messages to text, logits to an id.
 //!
@@ -65,7 +68,7 @@ pub use chat::Message;
 pub use chat::parts::Part;
 pub use context::{Context, Pending, RunAhead, Snapshot};
 pub use device::{Device, DeviceOptions};
-pub use embed::embed;
+pub use embed::{embed, normalized};
 pub use error::{Advice, Error, Result};
 pub use executor::{Memory, Precision};
 pub use gpu::GpuOptions;

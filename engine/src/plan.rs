@@ -112,14 +112,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans a model for a context of `cells` positions a sequence.
-    pub fn new(model: &ModelFile, cells: usize) -> Result<Self> {
-        Self::with_weights(model, cells, Vec::new())
+    /// Plans a model for a context of so many positions a sequence.
+    pub fn new(model: &ModelFile, positions: usize) -> Result<Self> {
+        Self::with_weights(model, positions, Vec::new())
     }
 
     /// The same, with the weights numbered as in `weights`; those that are not among them come after.
-    pub fn with_weights(model: &ModelFile, cells: usize, weights: Vec<Weight>) -> Result<Self> {
-        decoder::plan(model, cells, weights)
+    pub fn with_weights(model: &ModelFile, positions: usize, weights: Vec<Weight>) -> Result<Self> {
+        decoder::plan(model, positions, weights)
     }
 
     /// A weight by its id.

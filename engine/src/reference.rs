@@ -54,11 +54,11 @@ impl Reference {
     /// Prepares a model: all its weights are decoded, so it should be a small one.
     pub fn new(
         model: &ModelFile,
-        cells: usize,
+        positions: usize,
         key_type: KvType,
         value_type: KvType,
     ) -> Result<Self> {
-        Self::with_plan(Plan::new(model, cells)?, &model.gguf, key_type, value_type)
+        Self::with_plan(Plan::new(model, positions)?, &model.gguf, key_type, value_type)
     }
 
     /// Prepares any plan over the weights of a file.

@@ -6,7 +6,7 @@ use engine::internals::blueprint::Blueprint;
 use engine::internals::cpu::{CpuExecutor, CpuLoops, CpuWeights, InstructionSet};
 use engine::internals::executor::Executor;
 use engine::internals::gpu::{Gpu, GpuExecutor, GpuWeights};
-use engine::internals::kv::KvTable;
+use engine::internals::kv::{KvTable, PlacedStep};
 use engine::internals::plan::Op;
 use engine::internals::spec::weights::read_f32;
 use engine::{
@@ -35,7 +35,8 @@ fn ids(count: usize) -> Vec<u32> {
 /// A prompt's step and those of single tokens.
 fn steps() -> Vec<Vec<StepToken>> {
     let [prompt, answer] = TEXT;
-    let all = StepToken::run(A, 0, &ids(prompt + answer), true);
+    let mut all = StepToken::run(A, 0, &ids(prompt + answer), true);
+    all[1].input = Input::Row(0);
     let (prompt, answer) = all.split_at(prompt);
     std::iter::once(prompt.to_vec()).chain(answer.iter().map(|token| vec![*token])).collect()
 }
@@ -55,12 +56,12 @@ fn on_gpu(gpu: &Arc<Gpu>, model: &ModelFile, blueprint: &Blueprint) -> Box<dyn E
     Box::new(GpuExecutor::new(Arc::new(weights), blueprint.clone()).unwrap())
 }
 
-/// The logits of the text with each segment on its device, values crossing between them.
+/// The logits of the text with each segment on its device, values crossing between them. The prompt's second token is a row.
 fn logits_of(blueprint: &Blueprint, devices: &mut [Box<dyn Executor>]) -> Vec<f32> {
     let mut table: KvTable = blueprint.table(1 << 20);
     let mut logits = Vec::new();
     for step in steps() {
-        let placed = table.prepare(&step).unwrap();
+        let placed = placed(&mut table, &step, blueprint);
         // The device that wrote a value last.
         let mut last = 0;
         for (number, segment) in blueprint.segments.iter().enumerate() {
@@ -82,6 +83,15 @@ fn logits_of(blueprint: &Blueprint, devices: &mut [Box<dyn Executor>]) -> Vec<f3
         logits.extend(devices[last].logits().unwrap());
     }
     logits
+}
+
+/// A step with its cells and its rows.
+fn placed(table: &mut KvTable, step: &[StepToken], blueprint: &Blueprint) -> PlacedStep {
+    let mut placed = table.prepare(step).unwrap();
+    let width = blueprint.plan.value(blueprint.plan.embedding().unwrap()).width;
+    let rows = step.iter().filter(|token| matches!(token.input, Input::Row(_)));
+    placed.rows = rows.flat_map(|_| (0..width).map(|i| (i % 13) as f32 * 0.01 - 0.06)).collect();
+    placed
 }
 
 fn farthest(ours: &[f32], theirs: &[f32]) -> f32 {
@@ -121,7 +131,7 @@ fn layers_on_two_devices_are_as_on_one() {
             let mut table = split.table(1 << 20);
             let mut logits = Vec::new();
             for step in steps() {
-                let placed = table.prepare(&step).unwrap();
+                let placed = placed(&mut table, &step, split);
                 one.step(&table, &placed).unwrap();
                 logits.extend(one.logits().unwrap());
             }

@@ -173,6 +173,12 @@ fn a_full_context_and_wrong_steps_are_errors() {
         assert!(error.to_string().contains("no place for another sequence"), "{error}");
         let bad =
             [StepToken { input: Input::Id(512), sequence: A, position: 0, want_logits: true }];
+        let pending =
+            [StepToken { input: Input::Pending(0), sequence: A, position: 0, want_logits: true }];
+        let error = context.step(&pending).unwrap_err();
+        assert!(error.to_string().contains("continued by RunAhead"), "{error}");
+        context.free(A);
+        context.step(&StepToken::run(A, 0, &[1, 2], true)).unwrap();
         let error = context.step(&bad).unwrap_err();
         assert!(error.to_string().contains("id 512 is not in the vocabulary of 512"), "{error}");
     });

@@ -33,6 +33,16 @@ pub(super) fn text_value(text: String, safe: bool) -> Value {
     if safe { Value::from_safe_string(text) } else { Value::from(text) }
 }
 
+/// A value's text.
+pub(super) fn plain(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// A text that is Markup where the one it comes from is.
+pub(super) fn like(of: &Value, text: String) -> Value {
+    text_value(text, of.is_safe())
+}
+
 /// A first operand, then operators and further ones: `a * b % c` from left to right.
 pub(super) fn chain(arguments: &[Value]) -> Result<Value, Error> {
     let (first, rest) = arguments.split_first().ok_or_else(|| failed("an operand is missing"))?;

@@ -4,12 +4,14 @@
 //! and how far an executor may be from it, per element.
 
 mod cases;
+mod linear;
 mod op;
 
 use std::sync::Arc;
 
-pub use cases::{AttentionCase, ExpertsCase, LinearCase};
+pub use cases::{AttentionCase, ExpertsCase};
 use gguf::{BytesSource, Format, Gguf, TensorType, Writer};
+pub use linear::LinearCase;
 pub use op::OpCase;
 
 use crate::Result;

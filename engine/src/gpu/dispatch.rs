@@ -43,9 +43,9 @@ pub enum Extent {
     Times(u32),
     /// As many tiles as pairs of a token and an expert can make: `used` a token, `per` a tile, and one begun for each expert.
     Tiles {
-        /// Slots a token.
+        /// Pairs a token.
         used: u32,
-        /// Slots a tile.
+        /// Pairs a tile.
         per: u32,
         /// Experts.
         experts: u32,
@@ -81,6 +81,8 @@ pub struct Dispatch {
     pub grid: [Extent; 3],
     /// The op it belongs to.
     pub op: usize,
+    /// Multiply-adds for each row of its input, about.
+    pub work: u64,
 }
 
 /// A buffer that a context has once.

@@ -92,7 +92,7 @@ impl GpuExecutor {
     pub fn new(weights: Arc<GpuWeights>, blueprint: Blueprint) -> Result<Self> {
         let gpu = weights.gpu.clone();
         let bytes = BufferSizes::new(&blueprint, &weights.kernels);
-        let cells = blueprint.sizes.positions;
+        let positions = blueprint.sizes.positions;
         let largest = bytes.values.iter().chain(&bytes.keys).chain(&bytes.kv_values).max();
         if let Some(&largest) =
             largest.filter(|&&largest| largest > gpu.kernels.adapter.max_binding_bytes)
@@ -103,11 +103,11 @@ impl GpuExecutor {
                 needed: largest,
                 most: gpu.kernels.adapter.max_binding_bytes,
                 advice: Advice::ContextOf {
-                    positions: (cells as u64 * gpu.kernels.adapter.max_binding_bytes / largest)
+                    positions: (positions as u64 * gpu.kernels.adapter.max_binding_bytes / largest)
                         as usize
                         / BLOCK
                         * BLOCK,
-                    refused: cells,
+                    refused: positions,
                 },
             });
         }
@@ -202,7 +202,7 @@ impl GpuExecutor {
         self.logits_copied = false;
         self.write_tables(table);
         self.write_step(step, selection, class.tokens);
-        self.write_rows(step);
+        self.write_rows(step, segment);
         Ok((class, recording, copies))
     }
 

@@ -9,7 +9,7 @@ mod linear;
 mod recurrent;
 mod selection;
 
-use shaders::Variant;
+use shaders::{Multiplies, Variant};
 
 pub use self::attention::attention_parts;
 pub use self::experts::tile_words;
@@ -87,6 +87,18 @@ const GROUP: usize = 32;
 /// Invocations of element-wise kernels and of attention.
 const LANES: u32 = 64;
 
+/// Multiply-adds of a product for each row of its input, about.
+fn work_of(dispatch: &Dispatch) -> u64 {
+    if dispatch.variant.multiplies() == Multiplies::Nothing {
+        return 0;
+    }
+    let param = |name| dispatch.params.iter().find(|(given, _)| *given == name);
+    let number = |name| param(name).map_or(1, |(_, number)| u64::from(*number));
+    let matrices = dispatch.variant.numbers.get("MATRICES").copied().unwrap_or(1);
+    // With experts a row meets several.
+    number("rows") * number("groups") * GROUP as u64 * u64::from(matrices) * number("used")
+}
+
 impl<'a> Lowering<'a> {
     fn plan(&self) -> &'a Plan {
         &self.blueprint.plan
@@ -116,6 +128,7 @@ impl<'a> Lowering<'a> {
             self.op(op, norm.map(|(_, norm)| norm), &mut dispatches);
             for dispatch in &mut dispatches[first..] {
                 dispatch.op = index;
+                dispatch.work = work_of(dispatch);
             }
             if let Some(both) = self.fused_rounding(&dispatches, first) {
                 dispatches.splice(first - 1..=first, [both]);

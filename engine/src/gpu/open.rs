@@ -17,7 +17,7 @@ pub struct GpuOptions {
     /// Whether cooperative matrices may be used where the adapter has them: experimental in wgpu, and only class
     /// f16-tiles has a use for them.
     pub cooperative: bool,
-    /// Whether the device is to be measured: its clock is read where it can be, as `engine bench --profile` wants it, and its
+    /// Whether the device is to be measured: its clock is read where it can be, as profiles want it, and its
     /// arithmetic in f16 is open to [`super::roofline`].
     pub timestamps: bool,
     /// What tests take from it.
@@ -153,7 +153,8 @@ impl Gpu {
     ) -> Result<Arc<Self>> {
         let adapter = AdapterInfo::of_program(adapter, &device);
         let (has, needs) = (&adapter.limits, &wgpu::Limits::default());
-        let limits: [(&str, Limit); 7] = [
+        let limits: [(&str, Limit); 8] = [
+            ("max_compute_workgroup_size_x", |limits| limits.max_compute_workgroup_size_x.into()),
             ("max_bind_groups", |limits| limits.max_bind_groups.into()),
             ("max_buffer_size", |limits| limits.max_buffer_size),
             ("max_storage_buffer_binding_size", |limits| limits.max_storage_buffer_binding_size),

@@ -12,7 +12,7 @@ use crate::executor::Precision;
 use crate::kv::BLOCK;
 use crate::plan::{KvLayer, Op, op};
 
-/// Slots for ids selected on the GPU.
+/// Places for ids selected on the GPU.
 pub const RING_LENGTH: usize = 64;
 /// How many selected ids may be on their way to the host.
 pub(super) const SELECTIONS_IN_FLIGHT: usize = 2;

@@ -220,7 +220,7 @@ impl KvTable {
     }
 
     fn try_prepare(&mut self, tokens: &[StepToken]) -> Result<PlacedStep> {
-        let mut prepared = PlacedStep::default();
+        let mut placed = PlacedStep::default();
         for (index, token) in tokens.iter().enumerate() {
             let position = token.position as usize;
             let error = |why: String| Error::Step { index, why };
@@ -263,7 +263,7 @@ impl KvTable {
                         };
                         if let Some(shared) = shared {
                             if offset > 0 {
-                                prepared.copies.push(BlockCopy {
+                                placed.copies.push(BlockCopy {
                                     group: number,
                                     from: shared,
                                     to: block,
@@ -282,7 +282,7 @@ impl KvTable {
                 cells[number] = block * BLOCK as u32 + offset as u32;
             }
             sequence.length += 1;
-            prepared.tokens.push(Placed {
+            placed.tokens.push(Placed {
                 input: token.input,
                 position: token.position,
                 seat: sequence.seat,
@@ -290,7 +290,7 @@ impl KvTable {
                 want_logits: token.want_logits,
             });
         }
-        Ok(prepared)
+        Ok(placed)
     }
 
     /// Shortens a sequence to `position` tokens and answers how many it really has now: where a ring has

@@ -44,7 +44,10 @@ pub fn place(plan: &Plan, tokens: usize, outputs: usize) -> Buffers {
     let mut floats: Vec<usize> = Vec::new();
     let mut free_after: Vec<usize> = Vec::new();
     for value in order {
-        let dies = |before: &&ValueId| last[before.0] == first[value];
+        let dies = |before: &&ValueId| {
+            let [was, is] = [before.0, value].map(|id| &plan.values[id]);
+            last[before.0] == first[value] && (was.width, was.rows) == (is.width, is.rows)
+        };
         if let Some(before) = before.get(&ValueId(value)).filter(dies) {
             let buffer = buffer_of[before.0];
             buffer_of[value] = buffer;

@@ -179,7 +179,7 @@ pub struct Linear {
     /// What `out` is but for the products' columns, which with [`Epilogue::AddTo`] are added to it. Without it other
     /// columns of `out` are of no meaning.
     pub before: Option<ValueId>,
-    /// The first column of the products.
+    /// The first column of the products; 0 where they are gated.
     pub offset: usize,
     /// The result.
     pub out: ValueId,
@@ -454,4 +454,19 @@ ops! {
     Mamba2 "mamba2",
     DeltaNet "delta_net",
     Softcap "softcap",
+}
+
+impl Gate {
+    /// Whether of what `out` was it reads each column where it writes it, or columns that it does not write.
+    pub fn reads_what_it_writes_in_place(&self) -> bool {
+        let (parts, width) = self.shape;
+        let columns = |p: &Parts| p.offset..p.offset + parts.saturating_sub(1) * p.stride + width;
+        let is_safe = |p: &Parts| {
+            let (read, written) = (columns(p), columns(&self.out));
+            let same = (p.offset, p.stride) == (self.out.offset, self.out.stride);
+            same || read.end <= written.start || written.end <= read.start
+        };
+        let read = std::iter::once(&self.gate).chain(&self.input);
+        read.filter(|p| Some(p.value) == self.before).all(is_safe)
+    }
 }

@@ -249,8 +249,11 @@ impl Op {
         self.each_operand(&mut |Operand { role, id, .. }| {
             reads_otherwise |= role == Role::Reads && self.before().map(Id::Value) == Some(id);
         });
-        // Gates go element by element.
-        !reads_otherwise || matches!(self, Op::Gate(_))
+        match self {
+            // Gates go element by element.
+            Op::Gate(op) => op.reads_what_it_writes_in_place(),
+            _ => !reads_otherwise,
+        }
     }
 
     fn value_as(&self, wanted: Role) -> Option<ValueId> {
@@ -295,5 +298,60 @@ impl Op {
             }
         });
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::op;
+
+    fn linear() -> Op {
+        let weights = vec![WeightId(4), WeightId(5)];
+        let biases = vec![None, Some(WeightId(6))];
+        let epilogue = Epilogue::AddTo;
+        let (input, before, out) = (ValueId(1), Some(ValueId(2)), ValueId(3));
+        op::Linear { input, weights, biases, factor: 1.0, epilogue, before, offset: 0, out }.into()
+    }
+
+    #[test]
+    fn an_ops_operands_say_what_it_reads_and_writes() {
+        let op = linear();
+        assert_eq!(op.uses(), (vec![ValueId(1), ValueId(2)], vec![ValueId(3)]));
+        assert_eq!((op.before(), op.result()), (Some(ValueId(2)), ValueId(3)));
+        assert_eq!(op.matrices(), (vec![WeightId(4), WeightId(5)], 1));
+        assert_eq!(op.biases(), [None, Some(WeightId(6))]);
+        assert_eq!(op.vectors(), []);
+        assert!(op.reads(ValueId(2)) && !op.reads(ValueId(3)));
+    }
+
+    #[test]
+    fn renumbering_reaches_every_operand() {
+        let renumbered = linear().renumbered(&mut |id| match id {
+            Id::Value(id) => Id::Value(ValueId(id.0 + 10)),
+            Id::Weight(id) => Id::Weight(WeightId(id.0 + 20)),
+            Id::State(id) => Id::State(id),
+        });
+        assert_eq!(renumbered.uses(), (vec![ValueId(11), ValueId(12)], vec![ValueId(13)]));
+        assert_eq!(renumbered.matrices().0, [WeightId(24), WeightId(25)]);
+        assert_eq!(renumbered.biases(), [None, Some(WeightId(26))]);
+    }
+
+    #[test]
+    fn an_op_works_in_place_only_if_it_reads_where_it_writes() {
+        assert!(linear().may_work_in_place());
+        let Op::Linear(linear) = linear() else { unreachable!() };
+        // It multiplies all of what it would write over.
+        assert!(!Op::from(op::Linear { before: Some(linear.input), ..linear }).may_work_in_place());
+        let part = |value, offset| Parts { value: ValueId(value), offset, stride: 8 };
+        let gate = |gate, out| {
+            let (activation, input, before) = (None, None, Some(ValueId(0)));
+            Op::from(op::Gate { gate, activation, input, shape: (1, 8), before, out })
+        };
+        // The same columns, columns apart, columns that overlap.
+        assert!(gate(part(0, 0), part(1, 0)).may_work_in_place());
+        assert!(gate(part(0, 0), part(1, 8)).may_work_in_place());
+        assert!(!gate(part(0, 0), part(1, 4)).may_work_in_place());
+        assert!(gate(part(2, 0), part(1, 4)).may_work_in_place());
     }
 }

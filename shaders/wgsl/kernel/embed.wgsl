@@ -1,5 +1,5 @@
-// out[token] = table[id of token] * scale, where it has an id (without one the host has written its row); with ADD added to what is there; with POSITION the row of the token's position, with
-// FIRST always the first.
+// out[token] = table[id of token] * scale, where it has an id (without one the host has written its row); with ADD added to
+// what is there; with POSITION the row of the token's position, with FIRST always the first.
 //
 // Shapes: table [vocabulary, 32 * groups] in a block format; out [tokens, 32 * groups] f32.
 // Threads: x over the groups of 32 weights, y over tokens.

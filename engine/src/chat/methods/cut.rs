@@ -4,9 +4,9 @@ use minijinja::value::{Tuple, Value};
 use minijinja::{Error, State};
 
 use super::super::arguments::{Arguments, given, required, string, truth, whole};
+use super::super::operators::{like, plain};
 use super::super::source::is_space;
 use super::super::values::failed;
-use super::text::{like, plain};
 
 /// A text without white space, or the given characters, at its ends.
 pub(in super::super) fn stripped<'a>(

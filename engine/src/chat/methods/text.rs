@@ -5,7 +5,7 @@ use minijinja::{Error, State};
 
 use super::super::arguments::{Arguments, given, required, string, whole};
 use super::super::format;
-use super::super::operators::{self, text_value};
+use super::super::operators::{self, like, plain};
 use super::super::repr::is_printable;
 use super::super::source::is_space;
 use super::super::values::{
@@ -75,15 +75,6 @@ const METHODS: &[(&str, TextMethod)] = &[
 /// The method of a name.
 pub(super) fn find(name: &str) -> Option<TextMethod> {
     METHODS.iter().find(|(method, _)| *method == name).map(|(_, method)| *method)
-}
-
-pub(super) fn plain(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-/// A text that is Markup where the one it comes from is.
-pub(super) fn like(of: &Value, text: String) -> Value {
-    text_value(text, of.is_safe())
 }
 
 fn change(

@@ -74,7 +74,7 @@ impl CpuExecutor {
     /// Stores keys, and values that lie behind them in `rows` or are a value of their own.
     fn store(&mut self, op: &op::QkRopeStore, rows: &[f32], step: &PlacedStep) {
         let kv = *self.blueprint.plan.kv_layer(op.layer);
-        let group = usize::from(kv.window.is_some());
+        let group = self.blueprint.group_of(op.layer);
         let apart = op.v.map(|v| (v, self.take(v)));
         let (keys, values) = (&mut self.keys[op.layer.0], &mut self.kv_values[op.layer.0]);
         let rows = rows.chunks_exact(self.blueprint.plan.value(op.out).width);
@@ -96,7 +96,7 @@ impl CpuExecutor {
     pub(super) fn attention(&mut self, op: &op::Attention, step: &PlacedStep) {
         let &op::Attention { qkv, layer, scale, softcap, sinks, causal, out } = op;
         let kv = *self.blueprint.plan.kv_layer(layer);
-        let group = usize::from(kv.window.is_some());
+        let group = self.blueprint.group_of(layer);
         let mut result = self.take(out);
         let width = kv.heads * kv.value_length;
         let attention = Attention {

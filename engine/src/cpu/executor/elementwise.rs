@@ -3,41 +3,45 @@
 use super::{CpuExecutor, PlacedStep, ROWS_TOGETHER};
 use crate::cpu::math::{activate, norm, norm_in_place, tanh};
 use crate::cpu::slots::Slots;
+use crate::kv::Placed;
 use crate::plan::{Parts, RowOf, Rows, op};
 use crate::step::Input;
 use crate::{Error, Result};
 
-/// What the CPU answers to ids that it cannot know.
-fn unknown_id(index: usize) -> Error {
-    Error::Step { index, why: "ids selected on a GPU are not known to the CPU".into() }
-}
-
-/// What a step lacks whose token should be a row.
-fn no_row(index: usize) -> Error {
-    Error::Step { index, why: "its row is not given with the step".into() }
+/// The ids of a step's tokens; none for those given as rows. Refused before anything is computed if a GPU chose one.
+fn ids(step: &PlacedStep) -> Result<Vec<Option<usize>>> {
+    let id = |(index, token): (usize, &Placed)| match token.input {
+        Input::Id(id) => Ok(Some(id as usize)),
+        Input::Row(_) => Ok(None),
+        Input::Pending(_) => {
+            let why = "ids selected on a GPU are not known to the CPU".into();
+            Err(Error::Step { index, why })
+        }
+    };
+    step.tokens.iter().enumerate().map(id).collect()
 }
 
 impl CpuExecutor {
     pub(super) fn embed(&mut self, op: &op::Embed, step: &PlacedStep) -> Result<()> {
         let &op::Embed { table, scale, out } = op;
+        let columns = self.blueprint.plan.weight(table).columns;
+        let given = step.tokens.iter().filter(|token| matches!(token.input, Input::Row(_)));
+        if given.count() * columns != step.rows.len() {
+            return Err(Error::Internal("a step's rows are not those of its tokens".into()));
+        }
+        let ids = ids(step)?;
         let mut result = self.take(out);
         let info = self.blueprint.plan.weight(table);
         let (blocks, row_bytes) = (self.weights.blocks(table), info.row_bytes());
         let mut given = step.rows.chunks_exact(info.columns);
-        for (index, (token, row)) in
-            step.tokens.iter().zip(result.chunks_exact_mut(info.columns)).enumerate()
-        {
-            let id = match token.input {
-                Input::Id(id) => id,
-                Input::Pending(_) => return Err(unknown_id(index)),
-                Input::Row(_) => {
-                    row.copy_from_slice(given.next().ok_or_else(|| no_row(index))?);
-                    continue;
+        for (id, row) in ids.into_iter().zip(result.chunks_exact_mut(info.columns)) {
+            if let Some(id) = id {
+                info.format.decode(&blocks[id * row_bytes..][..row_bytes], row);
+                for x in row {
+                    *x *= scale;
                 }
-            };
-            info.format.decode(&blocks[id as usize * row_bytes..][..row_bytes], row);
-            for x in row {
-                *x *= scale;
+            } else if let Some(given) = given.next() {
+                row.copy_from_slice(given);
             }
         }
         self.put(out, result);
@@ -46,19 +50,19 @@ impl CpuExecutor {
 
     pub(super) fn add_row(&mut self, op: &op::AddRow, step: &PlacedStep) -> Result<()> {
         let &op::AddRow { table, row, scale, out, .. } = op;
+        let ids = ids(step)?;
         let mut result = self.take(out);
         let info = self.blueprint.plan.weight(table);
         let (blocks, row_bytes) = (self.weights.blocks(table), info.row_bytes());
         let mut decoded = vec![0.0; info.columns];
-        for (index, (token, out)) in
-            step.tokens.iter().zip(result.chunks_exact_mut(info.columns)).enumerate()
+        for ((token, id), out) in
+            step.tokens.iter().zip(ids).zip(result.chunks_exact_mut(info.columns))
         {
-            let at = match (row, token.input) {
-                // The first, or the padding.
-                (RowOf::First, _) | (RowOf::Id, Input::Row(_)) => 0,
-                (RowOf::Position, _) => token.position as usize,
-                (RowOf::Id, Input::Id(id)) => id as usize,
-                (RowOf::Id, Input::Pending(_)) => return Err(unknown_id(index)),
+            let at = match row {
+                RowOf::First => 0,
+                RowOf::Position => token.position as usize,
+                // A row in place of an id has the padding's.
+                RowOf::Id => id.unwrap_or(0),
             };
             info.format.decode(&blocks[at * row_bytes..][..row_bytes], &mut decoded);
             for (out, x) in out.iter_mut().zip(&decoded) {

@@ -8,6 +8,7 @@ use crate::gpu::dispatch::Scratch;
 use crate::gpu::numbers::{Numbers, Range, TOKEN_WORDS};
 use crate::gpu::scratch::RING_LENGTH;
 use crate::kv::{KvTable, Placed, PlacedStep};
+use crate::plan::ValueId;
 use crate::spec::rope::Rope;
 use crate::step::Input;
 
@@ -99,10 +100,16 @@ impl GpuExecutor {
         self.write(Scratch::Numbers, 0, &all);
     }
 
-    /// Writes the embeddings of tokens that are given as rows where those of ids go.
-    pub(super) fn write_rows(&mut self, step: &PlacedStep) {
+    /// Writes the embeddings of tokens that are given as rows where those of ids go, for the segment that makes these: to
+    /// others the buffer is that of the stream.
+    pub(super) fn write_rows(&mut self, step: &PlacedStep, segment: usize) {
         let plan = &self.blueprint.plan;
-        let Some(embedding) = plan.embedding().filter(|_| !step.rows.is_empty()) else { return };
+        let ops = &plan.ops[self.blueprint.segments[segment].ops.clone()];
+        let embeds = |id: &ValueId| ops.iter().any(|op| op.result() == *id);
+        let Some(embedding) = plan.embedding().filter(embeds).filter(|_| !step.rows.is_empty())
+        else {
+            return;
+        };
         let width = plan.value(embedding).width;
         let is_row = |(_, token): &(usize, &Placed)| matches!(token.input, Input::Row(_));
         let tokens = step.tokens.iter().enumerate().filter(is_row);

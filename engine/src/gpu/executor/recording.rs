@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use shaders::{Multiplies, Variant};
+use shaders::Variant;
 use wgpu::BufferUsages as Usage;
 
 use super::GpuExecutor;
@@ -138,14 +138,8 @@ impl GpuExecutor {
                 layout: &pipeline.layout,
                 entries: &entries,
             });
-            let param = |name| {
-                dispatch.params.iter().find(|(n, _)| *n == name).map_or(1, |(_, v)| u64::from(*v))
-            };
-            let work = match dispatch.variant.multiplies() {
-                Multiplies::Nothing => 0,
-                _ => param("rows") * param("groups") * 32,
-            };
-            recorded.push(Recorded { pipeline, bind_group, grid: dispatch.grid, work });
+            let Dispatch { grid, work, .. } = *dispatch;
+            recorded.push(Recorded { pipeline, bind_group, grid, work });
         }
         self.gpu.check()?;
         Ok(recorded)

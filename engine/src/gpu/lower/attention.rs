@@ -143,6 +143,7 @@ impl Lowering<'_> {
                 Extent::Fixed(1),
             ],
             op: 0,
+            work: 0,
         }
     }
 
@@ -224,6 +225,7 @@ impl Lowering<'_> {
                 Extent::Fixed(if split { parts } else { 1 }),
             ],
             op: 0,
+            work: 0,
         });
         if split {
             dispatches.push(self.attention_merge(kv, sinks, parts, out));
@@ -256,6 +258,7 @@ impl Lowering<'_> {
             params: vec![("heads", kv.heads as u32), ("value_length4", value_length4)],
             grid: [Extent::Fixed(kv.heads as u32), Extent::Per(Rows::Tokens, 1), Extent::Fixed(1)],
             op: 0,
+            work: 0,
         }
     }
 }

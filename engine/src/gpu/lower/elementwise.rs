@@ -50,6 +50,7 @@ impl Lowering<'_> {
                     Extent::Fixed(1),
                 ],
                 op: 0,
+                work: 0,
             });
         }
     }
@@ -107,6 +108,7 @@ impl Lowering<'_> {
             ],
             grid: [Extent::Per(to.rows, 1), Extent::Fixed(1), Extent::Fixed(1)],
             op: 0,
+            work: 0,
         }
     }
 
@@ -153,6 +155,7 @@ impl Lowering<'_> {
             ],
             grid: [Extent::Fixed(parts as u32), Extent::Per(of_value.rows, 1), Extent::Fixed(1)],
             op: 0,
+            work: 0,
         }
     }
 
@@ -200,6 +203,7 @@ impl Lowering<'_> {
                 Extent::Fixed(1),
             ],
             op: 0,
+            work: 0,
         }
     }
 
@@ -219,6 +223,7 @@ impl Lowering<'_> {
             params: vec![("width", width)],
             grid: [Extent::Fixed(width.div_ceil(LANES)), rows, Extent::Fixed(1)],
             op: 0,
+            work: 0,
         }
     }
 
@@ -239,6 +244,7 @@ impl Lowering<'_> {
                 Extent::Fixed(1),
             ],
             op: 0,
+            work: 0,
         }
     }
 
@@ -275,6 +281,7 @@ impl Lowering<'_> {
             params: vec![("width", width), ("cap", cap.to_bits())],
             grid: [Extent::Fixed(workgroups), Extent::Per(of_value.rows, 1), Extent::Fixed(1)],
             op: 0,
+            work: 0,
         }
     }
 }

@@ -84,6 +84,7 @@ impl Lowering<'_> {
             ],
             grid: [Extent::Per(Rows::Tokens, 1), Extent::Fixed(1), Extent::Fixed(1)],
             op: 0,
+            work: 0,
         }
     }
 
@@ -218,6 +219,7 @@ impl Lowering<'_> {
                     Extent::Fixed(1),
                 ],
                 op: 0,
+                work: 0,
             });
         }
     }
@@ -273,6 +275,7 @@ impl Lowering<'_> {
             ],
             grid: [Extent::Fixed(1); 3],
             op: 0,
+            work: 0,
         }
     }
 
@@ -388,6 +391,6 @@ impl Lowering<'_> {
             bindings.push(("bias", Resource::Vector(bias)));
         }
         let variant = variant.define_if(product.bias.is_some(), "BIAS");
-        Dispatch { variant, bindings, params, grid: [Extent::Fixed(1); 3], op: 0 }
+        Dispatch { variant, bindings, params, grid: [Extent::Fixed(1); 3], op: 0, work: 0 }
     }
 }

@@ -83,6 +83,7 @@ pub(super) fn round_halves(input: ValueId, width: usize, rows: Extent) -> Dispat
         params: vec![("width4", width as u32 / 4)],
         grid: [rows, Extent::Fixed(1), Extent::Fixed(1)],
         op: 0,
+        work: 0,
     }
 }
 

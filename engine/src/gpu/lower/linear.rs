@@ -208,7 +208,7 @@ impl Lowering<'_> {
         }
         let variant = self.shaped(variant, kernel);
         let grid = self.product_grid(kernel, part.rows, value.rows);
-        Dispatch { variant, bindings, params, grid, op: 0 }
+        Dispatch { variant, bindings, params, grid, op: 0, work: 0 }
     }
 
     /// A product's variant in its kernel's shape.
@@ -263,6 +263,7 @@ impl Lowering<'_> {
             ],
             grid: [Extent::Per(self.plan().value(out).rows, 1), Extent::Fixed(1), Extent::Fixed(1)],
             op: 0,
+            work: 0,
         }
     }
 

@@ -61,6 +61,7 @@ impl Lowering<'_> {
                 Extent::Fixed(1),
             ],
             op: 0,
+            work: 0,
         }
     }
 
@@ -86,6 +87,7 @@ impl Lowering<'_> {
             ],
             grid: self.by_head(mamba.heads),
             op: 0,
+            work: 0,
         }
     }
 
@@ -113,6 +115,7 @@ impl Lowering<'_> {
             ],
             grid: self.by_head(net.value_heads),
             op: 0,
+            work: 0,
         }
     }
 

@@ -41,6 +41,7 @@ pub fn lower_selection(plan: &Plan, keep: usize, penalised: bool) -> Vec<Dispatc
         params: vec![vocabulary],
         grid: [one; 3],
         op: plan.ops.len(),
+        work: 0,
     };
     let mut dispatches: Vec<_> = penalised.then(penalty).into_iter().collect();
     let search = match keep {
@@ -65,6 +66,7 @@ pub fn lower_selection(plan: &Plan, keep: usize, penalised: bool) -> Vec<Dispatc
             params: vec![("count", count as u32)],
             grid: [Extent::Fixed(workgroups as u32), one, one],
             op: plan.ops.len(),
+            work: 0,
         });
         count = workgroups * keep;
         if workgroups == 1 {
@@ -84,6 +86,7 @@ pub fn lower_selection(plan: &Plan, keep: usize, penalised: bool) -> Vec<Dispatc
         params: vec![("count", keep.min(plan.vocabulary()) as u32), vocabulary],
         grid: [one; 3],
         op: plan.ops.len(),
+        work: 0,
     });
     dispatches
 }
