@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::kv::{Group, KvTable, KvType};
-use crate::plan::{Buffers, KvLayerId, Op, Plan, Segment, place};
+use crate::plan::{Buffers, KvLayerId, Op, Plan, Segment, ValueId, place};
 use crate::spec::MOST_IN_A_STEP;
 use crate::spec::weights::Weight;
 use crate::spec::{ModelFile, Spec};
@@ -169,7 +169,7 @@ impl Blueprint {
         let plan = &*self.plan;
         if device_of.len() != plan.layers.len() {
             let (layers, given) = (plan.layers.len(), device_of.len());
-            return Err(Error::Option(format!("{given} places are given for {layers} layers")));
+            return Err(Error::Option(format!("{given} devices are given for {layers} layers")));
         }
         let segments = plan.segments(device_of);
         let keeper = |layer: KvLayerId| {
@@ -187,6 +187,14 @@ impl Blueprint {
             }
         }
         Ok(Self { segments, ..self })
+    }
+
+    /// What must be copied before an op, and to what: the value that it changes, where that lives on, so that the result has a
+    /// buffer of its own.
+    pub fn copied_before(&self, op: &Op) -> Option<(ValueId, ValueId)> {
+        let (before, result) = (op.before()?, op.result());
+        let buffer_of = &self.buffers.buffer_of;
+        (buffer_of[before.0] != buffer_of[result.0]).then_some((before, result))
     }
 
     /// Whether one segment has both ops: what one gives another elsewhere must be the value itself.
@@ -210,7 +218,7 @@ impl Blueprint {
 
     /// The number of a layer's group.
     pub fn group_of(&self, layer: KvLayerId) -> usize {
-        usize::from(self.plan.kv_layer(layer).window.is_some())
+        self.plan.kv_layer(layer).group()
     }
 }
 

@@ -94,8 +94,13 @@ pub trait Executor: Send {
     /// those, or [`Executor::write_value`], have written.
     fn run(&mut self, table: &KvTable, step: &PlacedStep, segment: usize) -> Result<()>;
 
+    /// How many segments there are.
+    fn segments(&self) -> usize;
+
     /// Computes all of a step. Its logits can be read until the next step.
-    fn step(&mut self, table: &KvTable, step: &PlacedStep) -> Result<()>;
+    fn step(&mut self, table: &KvTable, step: &PlacedStep) -> Result<()> {
+        (0..self.segments()).try_for_each(|segment| self.run(table, step, segment))
+    }
 
     /// Computes a step dispatch by dispatch and answers what each took. Its logits can be read until the next step.
     fn profile(&mut self, _table: &KvTable, _step: &PlacedStep) -> Result<StepProfile> {

@@ -59,6 +59,11 @@ pub struct KvLayer {
 }
 
 impl KvLayer {
+    /// The number of the group of layers that it is of: 0 where all positions are kept, 1 where those of a window.
+    pub fn group(&self) -> usize {
+        usize::from(self.window.is_some())
+    }
+
     /// Elements of all key heads of a cell.
     pub fn key_width(&self) -> usize {
         self.kv_heads * self.key_length

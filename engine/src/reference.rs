@@ -119,7 +119,8 @@ impl Reference {
         for op in self.plan.ops.clone() {
             // Ops that change a value find it where their result will be.
             if let Some(before) = op.before() {
-                values[op.result().0].clone_from(&values[before.0].clone());
+                let rows = values[before.0].clone();
+                values[op.result().0] = rows;
             }
             self.compute(&op, tokens, values);
         }

@@ -8,6 +8,7 @@ use engine::internals::executor::Executor;
 use engine::internals::gpu::{Gpu, GpuExecutor, GpuWeights};
 use engine::internals::kv::{KvTable, PlacedStep};
 use engine::internals::plan::Op;
+use engine::internals::reference::Reference;
 use engine::internals::spec::weights::read_f32;
 use engine::{
     ContextOptions, Error, GpuOptions, Input, KvType, ModelFile, Precision, SequenceId, StepToken,
@@ -145,7 +146,7 @@ fn what_cannot_be_split_is_refused() {
     let model = ModelFile::open(Tiny::load("llama").path()).unwrap();
     let whole = Blueprint::new(&model, &options()).unwrap();
     let error = whole.split(&[0]).unwrap_err();
-    assert!(error.to_string().contains("1 places are given for"), "{error}");
+    assert!(error.to_string().contains("1 devices are given for"), "{error}");
     // The tiny gemma4's last layers read keys and values of earlier ones.
     let model = ModelFile::open(Tiny::load("gemma4").path()).unwrap();
     let whole = Blueprint::new(&model, &options()).unwrap();
@@ -188,6 +189,17 @@ fn rows_are_as_the_ids_that_they_stand_for() {
             let mut logits = Vec::new();
             let mut keep = |row: &[f32]| logits.extend_from_slice(row);
             context.step_with_rows(&tokens, &rows, &mut keep, &mut || false).unwrap();
+            let mut reference = Reference::new(&model, 128, KvType::F32, KvType::F32).unwrap();
+            let wide = model.spec.embedding;
+            let padded = rows.iter().map(|row| {
+                let zeros = std::iter::repeat_n(0.0, wide - width);
+                row.iter().map(|&x| f64::from(x)).chain(zeros).collect()
+            });
+            reference.set_rows(padded.collect());
+            let exact: Vec<f32> =
+                reference.step(&tokens).concat().iter().map(|&x| x as f32).collect();
+            let far = farthest(&logits, &exact);
+            assert!(far < 5e-4, "{name} on {} and in f64: {far:e}", context.device_name());
             let far = farthest(&logits, &expected);
             assert!(far < 1e-5, "{name} on {}: {far:e}", context.device_name());
 

@@ -239,7 +239,7 @@ impl Probe {
         let groups = &self.blueprint.groups;
         let mut table = self.blueprint.table(self.blueprint.sizes.positions);
         if let Some(layer) = self.blueprint.plan.kv_layers.first().filter(|_| self.history > 0) {
-            let group = usize::from(layer.window.is_some());
+            let group = layer.group();
             let entries = groups[group].table_blocks;
             // The blocks that hold what can be seen, by the entry that each has in its table.
             let logical: Vec<usize> = (first_visible(layer, self.history) / BLOCK

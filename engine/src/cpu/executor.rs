@@ -27,7 +27,7 @@ pub fn predict(blueprint: &Blueprint) -> Memory {
         .kv_layers
         .iter()
         .map(|layer| {
-            let cells = groups[usize::from(layer.window.is_some())].cells();
+            let cells = groups[layer.group()].cells();
             let bytes = layer.key_bytes(sizes.key_type) + layer.value_bytes(sizes.value_type);
             (cells * bytes) as u64
         })
@@ -72,7 +72,7 @@ impl CpuExecutor {
     pub fn new(weights: Arc<CpuWeights>, blueprint: Blueprint, loops: CpuLoops) -> Self {
         let memory = predict(&blueprint);
         let Blueprint { plan, sizes, groups, buffers, .. } = &blueprint;
-        let cells = |layer: &KvLayer| groups[usize::from(layer.window.is_some())].cells();
+        let cells = |layer: &KvLayer| groups[layer.group()].cells();
         let keys = plan
             .kv_layers
             .iter()
@@ -156,11 +156,7 @@ impl CpuExecutor {
 
     /// Copies what an op changes, where that lives on, so that its result has a buffer of its own.
     fn copy_before(&mut self, op: &Op, step: &PlacedStep) {
-        let (Some(before), result) = (op.before(), op.result()) else { return };
-        let buffer_of = &self.blueprint.buffers.buffer_of;
-        if buffer_of[before.0] == buffer_of[result.0] {
-            return;
-        }
+        let Some((before, result)) = self.blueprint.copied_before(op) else { return };
         let floats = self.rows(result, step) * self.width(result);
         let mut copy = self.take(result);
         copy[..floats].copy_from_slice(&self.value(before)[..floats]);
@@ -174,9 +170,8 @@ impl CpuExecutor {
         wanted: impl Fn(usize) -> bool,
     ) -> impl Iterator<Item = &mut Cells> {
         let layers = self.blueprint.plan.kv_layers.iter().enumerate();
-        let here: Vec<_> = layers
-            .map(|(number, layer)| usize::from(layer.window.is_some()) == group && wanted(number))
-            .collect();
+        let here: Vec<_> =
+            layers.map(|(number, layer)| layer.group() == group && wanted(number)).collect();
         self.keys
             .iter_mut()
             .zip(&mut self.kv_values)
@@ -214,8 +209,8 @@ impl Executor for CpuExecutor {
         Ok(())
     }
 
-    fn step(&mut self, table: &KvTable, step: &PlacedStep) -> Result<()> {
-        (0..self.blueprint.segments.len()).try_for_each(|segment| self.run(table, step, segment))
+    fn segments(&self) -> usize {
+        self.blueprint.segments.len()
     }
 
     fn logits(&mut self) -> Result<Vec<f32>> {

@@ -292,13 +292,19 @@ impl Kernels {
         }
     }
 
-    /// What a lane takes of rows in a format, by default.
-    pub fn take(&self, format: Format, columns: usize, tokens: u32) -> Take {
+    /// What a lane takes of rows in a format, by default; of a product that `may_norm` its input.
+    pub fn take(&self, format: Format, columns: usize, tokens: u32, may_norm: bool) -> Take {
         let quads = match self.adapter.family {
             Family::Software => false,
-            // Four groups a lane halve the width of Intel's instructions, mostly. They pay where scales are dear to unpack
-            // (docs/kernels.md).
-            Family::Intel => matches!(format, Format::Q4_K | Format::Q5_K | Format::Q6_K),
+            // Four groups a lane halve the width of Intel's instructions, mostly. By its compiler they pay where scales are
+            // dear to unpack, and where inputs are normed of some others (docs/kernels.md; no card has run them).
+            Family::Intel => match format {
+                Format::Q4_K | Format::Q5_K | Format::Q6_K => true,
+                Format::Q4_0 | Format::Q5_0 | Format::Q8_0 | Format::IQ4_NL | Format::MXFP4 => {
+                    may_norm
+                }
+                _ => false,
+            },
             _ => true,
         };
         let quads = quads && tokens == 1;
@@ -391,18 +397,7 @@ impl Kernels {
             return tiled;
         }
         let several = if shape.count == Count::One { 1 } else { 4 };
-        let take = self.take(shape.format, shape.columns, several);
-        // Where Intel's products may norm their input, quads pay for cheaper scales too (docs/kernels.md).
-        let pays = matches!(
-            shape.format,
-            Format::Q4_0 | Format::Q5_0 | Format::Q8_0 | Format::IQ4_NL | Format::MXFP4
-        );
-        let quads = self.adapter.family == Family::Intel
-            && several == 1
-            && pays
-            && shape.is_small()
-            && self.can_take(Take::Quad, shape.format, shape.columns);
-        let take = if quads { Take::Quad } else { take };
+        let take = self.take(shape.format, shape.columns, several, shape.is_small());
         // Whole groups of four tokens' inputs are more than Intel's 128 registers; with floats, than the 132 that older
         // compilers give AMD's.
         let crowded = match self.adapter.family {

@@ -310,8 +310,8 @@ impl Executor for GpuExecutor {
         self.compute(table, (step, segment), None)
     }
 
-    fn step(&mut self, table: &KvTable, step: &PlacedStep) -> Result<()> {
-        (0..self.blueprint.segments.len()).try_for_each(|segment| self.run(table, step, segment))
+    fn segments(&self) -> usize {
+        self.blueprint.segments.len()
     }
 
     fn step_and_select(

@@ -139,20 +139,17 @@ impl<'a> Lowering<'a> {
 
     /// The copy that an op needs of what it changes, where that lives on, so that its result has a buffer of its own.
     fn copy_before(&self, op: &Op) -> Option<Dispatch> {
-        let (before, result) = (op.before()?, op.result());
-        let buffer_of = &self.blueprint.buffers.buffer_of;
+        let (before, result) = self.blueprint.copied_before(op)?;
         let width = self.plan().value(result).width;
         let whole = |value| Parts { value, offset: 0, stride: width };
-        (buffer_of[before.0] != buffer_of[result.0]).then(|| {
-            self.gate(&op::Gate {
-                gate: whole(before),
-                activation: None,
-                input: None,
-                shape: (1, width),
-                before: None,
-                out: whole(result),
-            })
-        })
+        Some(self.gate(&op::Gate {
+            gate: whole(before),
+            activation: None,
+            input: None,
+            shape: (1, width),
+            before: None,
+            out: whole(result),
+        }))
     }
 
     fn op(&self, op: &Op, norm: Option<Norm>, out: &mut Vec<Dispatch>) {

@@ -98,7 +98,7 @@ pub(super) fn block_bytes(blueprint: &Blueprint, group: usize) -> Vec<(u64, u64)
     plan.kv_layers
         .iter()
         .map(|layer| {
-            if usize::from(layer.window.is_some()) != group {
+            if layer.group() != group {
                 return (0, 0);
             }
             let keys = BLOCK * layer.key_bytes(sizes.key_type);

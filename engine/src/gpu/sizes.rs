@@ -60,9 +60,9 @@ impl BufferSizes {
     }
 }
 
-/// Values that steps of few tokens keep in buffers of their own, which nothing else is ever in: each v whose product
-/// stands beside that of q and k, with what it was before it was normed. A buffer that was read before is, to wgpu, one to wait for before it is written,
-/// whatever was waited for in between; the first use of a step is none.
+/// Values that steps of few tokens keep in buffers of their own, which nothing else is ever in: each v whose product stands
+/// beside that of q and k, with what it was before it was normed. A buffer that was read before is, to wgpu, one to wait for
+/// before it is written, whatever was waited for in between; the first use of a step is none.
 pub(super) fn values_apart(plan: &Plan) -> impl Iterator<Item = Vec<ValueId>> {
     plan.ops.iter().filter_map(|op| match *op {
         Op::QkRopeStore(op::QkRopeStore { v, .. }) => v.map(|v| plan.versions(v)),

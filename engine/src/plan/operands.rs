@@ -229,7 +229,11 @@ impl Op {
 
     /// Whether the op reads a value.
     pub fn reads(&self, value: ValueId) -> bool {
-        self.uses().0.contains(&value)
+        let mut found = false;
+        self.each_operand(&mut |Operand { role, id, .. }| {
+            found |= matches!(role, Role::Reads | Role::Becomes) && id == Id::Value(value);
+        });
+        found
     }
 
     /// The op's result.

@@ -85,8 +85,9 @@ impl GpuExecutor {
         }
         buffers.extend(after);
         let submission = self.submit(buffers);
-        // A single token is mostly followed by another.
-        if work.tokens == 1 && pieces == 1 {
+        // A single token is mostly followed by another. (Of several segments the next comes first.)
+        let is_whole = self.blueprint.segments.len() == 1;
+        if work.tokens == 1 && pieces == 1 && is_whole {
             let Piece { commands, dispatches, .. } = self.encode(&work, 0, usize::MAX);
             self.ahead = Some(Encoded { work, commands, dispatches });
         }

@@ -106,18 +106,26 @@ impl GpuExecutor {
         let plan = &self.blueprint.plan;
         let ops = &plan.ops[self.blueprint.segments[segment].ops.clone()];
         let embeds = |id: &ValueId| ops.iter().any(|op| op.result() == *id);
-        let Some(embedding) = plan.embedding().filter(embeds).filter(|_| !step.rows.is_empty())
-        else {
+        let is_row = |token: &Placed| matches!(token.input, Input::Row(_));
+        let Some(embedding) = (!step.rows.is_empty()).then(|| plan.embedding()).flatten() else {
             return;
         };
+        if !embeds(&embedding) {
+            return;
+        }
         let width = plan.value(embedding).width;
-        let is_row = |(_, token): &(usize, &Placed)| matches!(token.input, Input::Row(_));
-        let tokens = step.tokens.iter().enumerate().filter(is_row);
-        for ((index, _), row) in tokens.zip(step.rows.chunks_exact(width)) {
-            let at = (index * width * 4) as u64;
-            let buffer = self.value_buffer(embedding);
-            self.gpu.queue.write_buffer(buffer, at, bytemuck::cast_slice(row));
-            self.counts.writes += 1;
+        let (mut index, mut rest) = (0, step.rows.as_slice());
+        // Neighbours (an image's) in one write.
+        for run in step.tokens.chunk_by(|a, b| is_row(a) == is_row(b)) {
+            if is_row(&run[0]) {
+                let (rows, after) = rest.split_at((run.len() * width).min(rest.len()));
+                let at = (index * width * 4) as u64;
+                let buffer = self.value_buffer(embedding);
+                self.gpu.queue.write_buffer(buffer, at, bytemuck::cast_slice(rows));
+                self.counts.writes += 1;
+                rest = after;
+            }
+            index += run.len();
         }
     }
 

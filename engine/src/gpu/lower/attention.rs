@@ -161,7 +161,7 @@ impl Lowering<'_> {
         let heads = if short && self.kernels.unrolls { 1 } else { heads };
         let tokens = if self.class.together && many { most / heads } else { 1 };
         let queries = heads * tokens;
-        let windowed = usize::from(kv.window.is_some());
+        let windowed = kv.group();
         let mut bindings = vec![
             ("qkv", Resource::Value(qkv)),
             ("keys", Resource::Keys(layer)),

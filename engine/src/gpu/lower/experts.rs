@@ -321,7 +321,7 @@ impl Lowering<'_> {
         let matrix = &self.layout.matrices[product.part.buffer];
         // Bytes are not made here.
         let exact = Kernels { precision: Precision::F32, ..self.kernels.clone() };
-        let take = exact.take(matrix.format, matrix.columns, 1);
+        let take = exact.take(matrix.format, matrix.columns, 1, false);
         dispatch.variant = take
             .define()
             .into_iter()
