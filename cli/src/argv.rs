@@ -37,7 +37,8 @@ const NAMES: &[(&str, &str)] = &[
     ("-ub", "ubatch-size"),
 ];
 /// The same, where the long option has this meaning in `bench` alone.
-const BENCH_NAMES: &[(&str, &str)] = &[("-mmp", "mmap")];
+const BENCH_NAMES: &[(&str, &str)] =
+    &[("-mmp", "mmap"), ("-npl", "n-parallel"), ("-npp", "n-prompt"), ("-ntg", "n-gen")];
 
 /// The command line as clap is to read it, or why an option is refused.
 pub fn normalise(
@@ -423,8 +424,8 @@ mod tests {
     fn names_of_llama_cpp_are_no_letters_with_a_value() {
         for name in [
             "-cb", "-cl", "-cmoed", "-cms", "-cram", "-ctkd", "-ctvd", "-ctxcp", "-ncmoed",
-            "-ngld", "-npl", "-npp", "-ns", "-ntg", "-sps", "-tbd", "-td", "-tgs", "-to", "-dt",
-            "-pps", "-ptc", "-dr", "-ofreq", "-fitp", "-nocb", "-devd", "-opt", "-otd", "-Crbd",
+            "-ngld", "-ns", "-sps", "-tbd", "-td", "-tgs", "-to", "-dt", "-pps", "-ptc", "-dr",
+            "-ofreq", "-fitp", "-nocb", "-devd", "-opt", "-otd", "-Crbd",
         ] {
             for command in ["run", "bench"] {
                 let error = normal(&[command, "m", name, "0"]).map_or_else(

@@ -2,6 +2,7 @@
 
 mod lists;
 mod measure;
+mod parallel;
 mod print;
 mod products;
 mod profile;
@@ -58,6 +59,9 @@ pub struct Args {
     /// A prompt and tokens generated after it, measured together (also -pg)
     #[arg(long = "pg", value_name = "PP,TG", value_parser = lists::pair, allow_hyphen_values = true)]
     both: Vec<(usize, usize)>,
+    /// Numbers of requests at once, measured as llama-batched-bench does (also -npl; prompts -npp, answers -ntg)
+    #[arg(long = "n-parallel", value_name = "N", value_parser = lists::counts, allow_hyphen_values = true)]
+    parallel: Vec<List<usize>>,
     /// Tokens in the cache before each test [default: 0]
     #[arg(short = 'd', long = "n-depth", value_name = "N", value_parser = lists::numbers, allow_hyphen_values = true)]
     depth: Vec<List<usize>>,
@@ -136,6 +140,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     if args.profile.asked() {
         return run_profile(args);
+    }
+    if !args.parallel.is_empty() {
+        return run_parallel(args);
     }
     let tests = tests(args)?;
     // Everything that can be refused is, before anything is measured for an hour.
@@ -226,6 +233,21 @@ fn run_profile(args: &Args) -> Result<ExitCode> {
         json: args.json || args.output == Format::Json,
     };
     profile::run(&args.profile, &request)
+}
+
+/// Several requests at once instead of tests.
+fn run_parallel(args: &Args) -> Result<ExitCode> {
+    let subjects = subjects(args)?;
+    let settings = settings(args, &subjects)?;
+    let positive = |counts: Vec<usize>| counts.into_iter().filter(|&count| count > 0).collect();
+    let tests = parallel::Tests {
+        parallel: joined(&args.parallel, 1),
+        prompts: positive(joined(&args.prompt, 512)),
+        answers: positive(joined(&args.generate, 128)),
+        repetitions: args.repetitions,
+        json: args.json || args.output == Format::Json,
+    };
+    parallel::run(&subjects, &settings, &tests)
 }
 
 /// llama-bench's default of `-b`.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use engine::EncodeOptions;
 use engine::internals::embed::{dimensions, embed, normalized};
-use engine::{ContextOptions, LoadOptions};
+use engine::{ContextOptions, LoadOptions, Scheduler};
 use serde_json::json;
 
 use crate::models::ModelName;
@@ -46,13 +46,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let load = LoadOptions { map: args.device.map(), ..LoadOptions::from(options.clone()) };
     let model = models::load_file(&device, file, &load)?;
     let tokenizer = model.tokenizer()?;
-    let mut context = model.context(&options)?;
+    let scheduler = Scheduler::start(&model, &options)?;
     let mut embeddings = Vec::new();
     for text in &args.texts {
         let text = if text == "-" { tokenize::read_stdin()? } else { text.clone() };
         let special = EncodeOptions { add_special: true, parse_special: false };
         let ids = tokenizer.encode(&text, special)?;
-        let vector = embed(&model, &mut context, &ids)?;
+        let vector = embed(&scheduler, &ids)?;
         let vector = if args.raw { vector } else { normalized(&vector) };
         embeddings.push(json!({ "text": text, "tokens": ids.len(), "embedding": vector }));
     }

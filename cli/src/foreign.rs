@@ -325,7 +325,7 @@ const ROWS: &[Row] = &[
     (&["-ncmoed", "--n-cpu-moe-draft", "-ngld", "--gpu-layers-draft"], Any, Value(&[]), DRAFT),
     (&["-lcs", "--lookup-cache-static", "-lcd", "--lookup-cache-dynamic"], Any, Value(&[]), DRAFT),
     (&["-pps", "-tgs"], Any, Flag, OTHER),
-    (&["-npp", "-ntg", "-npl"], Any, Value(&[]), "`engine bench` measures with -p, -n and -pg"),
+    (&["-npp", "-ntg", "-npl"], Elsewhere, Value(&[]), "`engine bench -npl` measures so"),
     (&["-ns", "--sequences"], Any, Value(&[]), "a run is one answer"),
     (&["-dt", "--defrag-thold"], Any, Value(&[]), "the cache is never rearranged"),
     (&["-gan", "--grp-attn-n", "-gaw", "--grp-attn-w"], Any, Value(&[]), ROPE),

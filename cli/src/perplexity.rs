@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use engine::EncodeOptions;
-use engine::{ContextOptions, LoadOptions};
+use engine::{ContextOptions, LoadOptions, Scheduler};
 use serde_json::json;
 
 use crate::models::ModelName;
@@ -62,11 +62,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let model = models::load_file(&device, file, &load)?;
     let tokenizer = model.tokenizer()?;
     let ids = tokenizer.encode(&text, EncodeOptions { add_special: true, parse_special: false })?;
-    let mut context = model.context(&options)?;
+    let scheduler = Scheduler::start(&model, &options)?;
     let most = args.chunks.and_then(Limit::most);
     let measured = engine::internals::perplexity::measure(
-        &model,
-        &mut context,
+        &scheduler,
         &ids,
         chunk,
         most,
@@ -84,7 +83,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "type_k": args.cache_type_k.name(),
             "type_v": args.cache_type_v.name(),
             "precision": model.precision().name(),
-            "device": context.device_name(),
+            "device": scheduler.device_name(),
         }))?;
     } else {
         output::print_line(&format!(

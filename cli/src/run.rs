@@ -3,8 +3,8 @@
 use std::io::{BufRead as _, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -12,7 +12,7 @@ use engine::Message;
 use engine::Precision;
 use engine::Sampling;
 use engine::internals::chat::parts::{Marks, Part};
-use engine::{ContextOptions, GenerateOptions, Generation, LoadOptions, Session, Stop};
+use engine::{ContextOptions, GenerateOptions, Generation, LoadOptions, Scheduler, Session, Stop};
 use serde_json::json;
 
 use crate::models::ModelName;
@@ -189,11 +189,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         ..LoadOptions::from(context_options.clone())
     };
     let model = models::load_file(&device, file, &load)?;
-    let context = model.context(&context_options)?;
+    let scheduler = Scheduler::start(&model, &context_options)?;
     if args.verbose {
-        print_effective(args, &options, model.precision(), &context);
+        print_effective(args, &options, model.precision(), &scheduler);
     }
-    let session = Session::new(&model, Arc::new(Mutex::new(context)))?;
+    let session = Session::new(&scheduler)?;
     for warning in session.tokenizer().warnings() {
         output::say(warning);
     }
@@ -431,7 +431,7 @@ fn print_effective(
     args: &Args,
     options: &GenerateOptions,
     precision: Precision,
-    context: &engine::Context,
+    scheduler: &Scheduler,
 ) {
     let sampling = &options.sampling;
     output::say(format_args!(
@@ -443,10 +443,10 @@ fn print_effective(
         sampling.repeat_penalty,
         sampling.seed
     ));
-    let memory = context.memory();
+    let memory = scheduler.memory();
     output::say(format_args!(
         "context {}, keys {}, values {}, precision {}; weights {}, cache {}, compute {}, staging {}; on {}",
-        context.positions(),
+        scheduler.positions(),
         args.context.cache_type_k.name(),
         args.context.cache_type_v.name(),
         precision.name(),
@@ -454,6 +454,6 @@ fn print_effective(
         output::bytes(memory.kv),
         output::bytes(memory.compute),
         output::bytes(memory.staging),
-        context.device_name(),
+        scheduler.device_name(),
     ));
 }

@@ -6,18 +6,17 @@
 
 use std::io::{BufRead as _, Write as _};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 
 use engine::Message;
-use engine::{Device, DeviceOptions, GenerateOptions, LoadOptions, Model, Session};
+use engine::{Device, DeviceOptions, GenerateOptions, LoadOptions, Model, Scheduler, Session};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("which model? give a .gguf file")?;
     let device = Device::open(&DeviceOptions::default())?;
     let options = LoadOptions::default();
     let model = Model::load(&[device], &path, &options)?;
-    let context = Arc::new(Mutex::new(model.context(&options.context)?));
-    let mut session = Session::new(&model, context)?;
+    let scheduler = Scheduler::start(&model, &options.context)?;
+    let mut session = Session::new(&scheduler)?;
     let generate = GenerateOptions { max_tokens: Some(400), ..GenerateOptions::default() };
     let mut messages = Vec::new();
     for line in std::io::stdin().lock().lines() {

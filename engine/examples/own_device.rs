@@ -6,10 +6,9 @@
 
 use std::error::Error;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 
 use engine::wgpu;
-use engine::{Device, GenerateOptions, LoadOptions, Message, Model, Session};
+use engine::{Device, GenerateOptions, LoadOptions, Message, Model, Scheduler, Session};
 
 /// A picture that the program draws: here all of one colour.
 struct Picture {
@@ -69,8 +68,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let options = LoadOptions::default();
     let model = Model::load(&[Device::from_wgpu(&adapter, &device, &queue)?], &path, &options)?;
-    let context = Arc::new(Mutex::new(model.context(&options.context)?));
-    let mut session = Session::new(&model, context)?;
+    let scheduler = Scheduler::start(&model, &options.context)?;
+    let mut session = Session::new(&scheduler)?;
     session.push_chat(&[Message::user("Why is the sky blue?")])?;
     let generate = GenerateOptions { max_tokens: Some(40), ..GenerateOptions::default() };
     let mut frames = 0;

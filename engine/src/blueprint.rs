@@ -20,7 +20,7 @@ pub struct ContextOptions {
     pub sequences: usize,
     /// The most tokens computed in one go.
     pub chunk: usize,
-    /// The most rows of logits computed in one go; none: as many as take 64 MiB.
+    /// The most rows of logits computed in one go, at least one for each sequence; none: as many as take 64 MiB.
     pub outputs: Option<usize>,
     /// The type of keys.
     pub key_type: KvType,
@@ -74,11 +74,11 @@ impl ContextOptions {
             sequences: self.sequences,
             chunk,
             // Embedding models give a state a token.
-            outputs: match spec.pooling {
-                Some(_) => chunk,
-                None => {
-                    self.outputs.unwrap_or(LOGITS_BYTES / (spec.vocabulary * 4)).clamp(1, chunk)
-                }
+            outputs: if spec.pooling.is_some() {
+                chunk
+            } else {
+                let outputs = self.outputs.unwrap_or(LOGITS_BYTES / (spec.vocabulary * 4));
+                outputs.clamp(self.sequences.min(chunk), chunk)
             },
             key_type: self.key_type,
             value_type: self.value_type,
@@ -104,6 +104,13 @@ pub struct Sizes {
     pub key_type: KvType,
     /// The type of values.
     pub value_type: KvType,
+}
+
+impl Sizes {
+    /// The most rows of a step from which ids are chosen on the device: one for each sequence.
+    pub fn selections(&self) -> usize {
+        self.sequences.min(self.outputs)
+    }
 }
 
 /// A plan with the sizes of its context and what follows from the two. Made once for a context, and taken by all that

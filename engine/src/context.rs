@@ -1,8 +1,12 @@
 //! A context: sequences of tokens on a device, with their keys and values.
 
+mod flight;
+
+pub use flight::{Choice, Flight, Pair};
+
 use crate::blueprint::{Blueprint, Sizes};
-use crate::executor::{Executor, Memory, Selection};
-use crate::kv::KvTable;
+use crate::executor::{Executor, Memory, all_finite};
+use crate::kv::{KvTable, PrefixCache};
 use crate::profile::StepProfile;
 use crate::select::Sampling;
 use crate::sequence::{Dropped, Sequence};
@@ -32,6 +36,8 @@ impl Snapshot {
 pub struct Context {
     executor: Box<dyn Executor>,
     table: KvTable,
+    /// Sequences that were handed back for others that begin alike.
+    cache: PrefixCache,
     sizes: Sizes,
     vocabulary: usize,
     /// Numbers of an embedding, and with the zeros behind them.
@@ -60,6 +66,7 @@ impl Context {
         Self {
             executor,
             table,
+            cache: PrefixCache::default(),
             sizes,
             vocabulary,
             embedding: (spec.embedding_numbers, spec.embedding),
@@ -108,6 +115,7 @@ impl Context {
                 break;
             }
             let piece = &tokens[done..done + self.piece(&tokens[done..])];
+            self.make_room(piece)?;
             let mut placed = self.table.prepare(piece)?;
             for token in piece {
                 if let Input::Row(row) = token.input {
@@ -121,8 +129,7 @@ impl Context {
                 let logits = self.executor.logits()?;
                 let wanted = piece.iter().filter(|token| token.want_logits);
                 for (row, token) in logits.chunks_exact(self.row).zip(wanted) {
-                    // Without an early end, so that it becomes vector code.
-                    if !row.iter().fold(true, |finite, logit| finite & logit.is_finite()) {
+                    if !all_finite(row) {
                         return Err(Error::NotFinite {
                             device: self.executor.device_name(),
                             position: token.position,
@@ -148,14 +155,19 @@ impl Context {
                 "a step of 1 to {most} tokens can be timed, not of {length}"
             )));
         }
+        self.make_room(tokens)?;
         let placed = self.table.prepare(tokens)?;
         self.executor.profile(&self.table, &placed)
     }
 
-    /// Whether ids can be chosen on the device in this way, so that the next step need not wait for them ([`RunAhead`]).
+    /// Whether ids can be chosen on the device in this way ([`Choice`]).
     pub fn can_select(&self, sampling: &Sampling) -> bool {
-        // A step too many could not be undone.
-        !self.stateful && self.executor.can_select(sampling)
+        self.executor.can_select(sampling)
+    }
+
+    /// Whether it pays to begin a step before the ids of the last are here ([`Flight::follow`]): where a step goes on by itself.
+    pub fn runs_ahead(&self) -> bool {
+        self.executor.is_asynchronous()
     }
 
     /// A new sequence, whose handle frees it when it is dropped.
@@ -171,6 +183,109 @@ impl Context {
         self.next_sequence += 1;
         self.handles += 1;
         Ok(Sequence::new(id, self.dropped.clone()))
+    }
+
+    /// A new sequence that holds as much of the start of `ids` as the context has keys and values of, and how many of them that
+    /// is: the last one never. It is taken from sequences that were handed back ([`Context::keep`]), or shared with them and
+    /// with those of `running`, whose tokens are given.
+    ///
+    /// # Errors
+    /// If as many are alive as the context was made for, or the device fails.
+    pub fn sequence_like(
+        &mut self,
+        ids: &[u32],
+        running: &[(SequenceId, &[u32])],
+    ) -> Result<(Sequence, usize)> {
+        let sequence = self.sequence()?;
+        let Some(prefix) = self.cache.find(&self.table, ids, running) else {
+            return Ok((sequence, 0));
+        };
+        if prefix.is_whole {
+            sequence.into_id();
+            return Ok((Sequence::new(prefix.sequence, self.dropped.clone()), prefix.length));
+        }
+        match self.fork(prefix.sequence, sequence.id()) {
+            Ok(()) => {
+                let length = self.table.truncate(sequence.id(), prefix.length);
+                Ok((sequence, length))
+            }
+            // Its states have no second seat.
+            Err(Error::NoSeat) => Ok((sequence, 0)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Hands a sequence back whose first tokens are `ids`, for others that begin alike. What was used least recently of such is
+    /// given up where a step needs its place.
+    pub fn keep(&mut self, sequence: Sequence, ids: &[u32]) {
+        self.handles -= 1;
+        let id = sequence.into_id();
+        let length = self.table.length(id);
+        self.cache.keep(&mut self.table, id, &ids[..length.min(ids.len())]);
+    }
+
+    /// Keeps a copy of what a sequence holds now, for others that begin alike, if that takes nothing from anybody. Of a model
+    /// whose sequences can be shortened none is needed.
+    pub fn keep_copy(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<()> {
+        let length = self.table.length(sequence);
+        if length == 0 || length > ids.len() || !self.table.forgets() {
+            return Ok(());
+        }
+        if self.stateful && self.table.free_seats() == 0 {
+            return Ok(());
+        }
+        let copy = SequenceId(self.next_sequence);
+        self.next_sequence += 1;
+        self.fork(sequence, copy)?;
+        self.cache.keep(&mut self.table, copy, &ids[..length]);
+        Ok(())
+    }
+
+    /// Sequences that were handed back and are still held.
+    pub fn kept(&self) -> usize {
+        self.cache.count()
+    }
+
+    /// Gives up all that was handed back.
+    pub fn forget_kept(&mut self) {
+        self.cache.clear(&mut self.table);
+    }
+
+    /// Blocks of keys and values that are free, of the layers that see all positions.
+    pub fn free_blocks(&self) -> usize {
+        self.table.free_blocks().first().copied().unwrap_or(0)
+    }
+
+    /// Whether a sequence cannot be shortened to any length: it has a window, or states.
+    pub fn forgets(&self) -> bool {
+        self.table.forgets()
+    }
+
+    /// Makes so many blocks free, of the layers that see all positions, where what was handed back holds them. Answers whether
+    /// they are.
+    pub(crate) fn make_blocks(&mut self, blocks: usize) -> bool {
+        let demand = self.table.demand_of_blocks(blocks);
+        while self.table.has_room(&demand).is_err() {
+            if !self.cache.give_way(&mut self.table, &demand) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Makes room for a step, where what was handed back holds it.
+    ///
+    /// # Errors
+    /// If a token does not continue its sequence, or there is no room.
+    pub(crate) fn make_room(&mut self, tokens: &[StepToken]) -> Result<()> {
+        loop {
+            let demand = self.table.demand(tokens)?;
+            match self.table.has_room(&demand) {
+                Ok(()) => return Ok(()),
+                Err(error) if !self.cache.give_way(&mut self.table, &demand) => return Err(error),
+                Err(_) => {}
+            }
+        }
     }
 
     /// Frees the sequences whose handles are gone.
@@ -196,8 +311,8 @@ impl Context {
                     Some(_) => continue,
                 },
                 Input::Id(_) => continue,
-                Input::Pending(_) => {
-                    "an id that the device has chosen is continued by RunAhead::next".into()
+                Input::Pending => {
+                    "an id that the device has chosen is continued by Flight::follow".into()
                 }
             };
             return Err(Error::Step { index, why });
@@ -297,109 +412,5 @@ impl Context {
     /// The device's name.
     pub fn device_name(&self) -> String {
         self.executor.device_name()
-    }
-}
-
-/// An id that the device has chosen, or will have, and that has perhaps not come here yet.
-#[derive(Debug)]
-pub struct Pending {
-    ring: u32,
-    position: u32,
-    id: Option<u32>,
-}
-
-/// A sequence continued by ids that the device chooses, each step begun before the id of the last has come here.
-///
-/// An id is waited for after the step behind it was begun, or instead of one: two are on their way at most.
-pub struct RunAhead<'a> {
-    context: &'a mut Context,
-    sequence: SequenceId,
-    sampling: Sampling,
-    /// Where the next id is kept on the device.
-    ring: u32,
-}
-
-crate::opaque::opaque_debug!(RunAhead<'_> { sequence, sampling, ring });
-
-impl<'a> RunAhead<'a> {
-    /// For a sampling that the device [can choose by](Context::can_select), behind the ids `recent`.
-    pub fn new(
-        context: &'a mut Context,
-        sequence: SequenceId,
-        sampling: &Sampling,
-        recent: &[u32],
-    ) -> Self {
-        context.free_dropped();
-        context.executor.set_recent(recent);
-        Self { context, sequence, sampling: sampling.clone(), ring: 0 }
-    }
-
-    /// Computes tokens of the sequence, the last of which alone wants logits, and has the device choose an id from them, without
-    /// waiting. Answers how many tokens were computed; if `cancelled` cut them short no id is chosen.
-    ///
-    /// # Errors
-    /// If a step is refused or the device fails.
-    pub fn start(
-        &mut self,
-        tokens: &[StepToken],
-        cancelled: &mut dyn FnMut() -> bool,
-    ) -> Result<(usize, Option<Pending>)> {
-        self.context.check_inputs(tokens, &[])?;
-        let position = tokens.last().map_or(0, |token| token.position + 1);
-        let mut done = 0;
-        while done < tokens.len() {
-            if cancelled() {
-                return Ok((done, None));
-            }
-            let piece = &tokens[done..done + self.context.piece(&tokens[done..])];
-            done += piece.len();
-            if done == tokens.len() {
-                return Ok((done, Some(self.choose(piece, position)?)));
-            }
-            let placed = self.context.table.prepare(piece)?;
-            self.context.executor.step(&self.context.table, &placed)?;
-        }
-        Ok((done, None))
-    }
-
-    /// Computes the token whose id is pending, and has the one after it chosen, without waiting.
-    ///
-    /// # Errors
-    /// If there is no room for one more, or the device fails.
-    pub fn next(&mut self, pending: &Pending) -> Result<Pending> {
-        let token = StepToken {
-            input: Input::Pending(pending.ring),
-            sequence: self.sequence,
-            position: pending.position,
-            want_logits: true,
-        };
-        self.choose(&[token], pending.position + 1)
-    }
-
-    /// The id, once it is here.
-    ///
-    /// # Errors
-    /// If a logit was no finite number, or the device fails.
-    pub fn wait(&mut self, pending: &mut Pending) -> Result<u32> {
-        if let Some(id) = pending.id {
-            return Ok(id);
-        }
-        let executor = &mut self.context.executor;
-        let id = executor.selected(pending.ring)?.ok_or_else(|| Error::NotFinite {
-            device: executor.device_name(),
-            position: pending.position,
-        })?;
-        pending.id = Some(id);
-        Ok(id)
-    }
-
-    /// Computes a piece of a step and has the id at `position` chosen.
-    fn choose(&mut self, piece: &[StepToken], position: u32) -> Result<Pending> {
-        let (sequence, ring) = (self.sequence, self.ring);
-        let selection = Selection { sampling: self.sampling.clone(), sequence, position, ring };
-        let placed = self.context.table.prepare(piece)?;
-        self.context.executor.step_and_select(&self.context.table, &placed, &selection)?;
-        self.ring = self.ring.wrapping_add(1);
-        Ok(Pending { ring, position, id: None })
     }
 }

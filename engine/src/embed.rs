@@ -1,12 +1,15 @@
 //! A text's embedding: the states of its tokens made one vector.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::scheduler::Scheduler;
 use crate::spec::ModelFile;
 use crate::spec::{Pooling, Spec};
-use crate::step::StepToken;
-use crate::{Context, Error, Model, Result};
+use crate::{Error, Result};
 
 /// The embedding of a text's ids in an embedding model, as it comes out of the model: not of length 1.
-pub fn embed(model: &Model, context: &mut Context, ids: &[u32]) -> Result<Vec<f32>> {
+pub fn embed(scheduler: &Scheduler, ids: &[u32]) -> Result<Vec<f32>> {
+    let model = scheduler.model();
     let spec = &model.file().spec;
     let Some(pooling) = spec.pooling else {
         let why = format!(
@@ -16,48 +19,52 @@ pub fn embed(model: &Model, context: &mut Context, ids: &[u32]) -> Result<Vec<f3
         return Err(Error::unsupported(why, None));
     };
     if ids.is_empty() {
-        return Err(Error::Option("the text has no tokens: give some text".into()));
+        return Err(Error::EmptyPrompt);
     }
-    let (positions, chunk) = (context.positions(), context.sizes().chunk);
+    let (positions, chunk) = (scheduler.positions(), scheduler.chunk());
     check_length(
         spec,
         ids.len(),
         if spec.sees_ahead() { positions.min(chunk) } else { positions },
     )?;
-    let sequence = context.sequence()?;
-    let mut tokens = StepToken::run(sequence.id(), 0, ids, true);
     // Encoders that norm sums give the states of all tokens in any case.
-    if pooling == Pooling::Last && !spec.norm_sums {
-        let last = tokens.len() - 1;
-        tokens[..last].iter_mut().for_each(|token| token.want_logits = false);
-    }
-    let mut sum: Vec<f64> = Vec::new();
-    let mut rows = 0;
-    let outcome = context.step_with(
-        &tokens,
-        &mut |state| {
-            // Zeros fill the width.
-            let state = &state[..spec.embedding_numbers];
-            rows += 1;
-            match pooling {
-                Pooling::First if rows > 1 => {}
-                Pooling::Mean if rows > 1 => {
-                    for (sum, &x) in sum.iter_mut().zip(state) {
-                        *sum += f64::from(x);
-                    }
-                }
-                _ => sum = state.iter().map(|&x| f64::from(x)).collect(),
-            }
-        },
-        &mut || false,
-    );
-    outcome?;
-    let count = if pooling == Pooling::Mean { f64::from(rows) } else { 1.0 };
-    for x in &mut sum {
+    let only_last = pooling == Pooling::Last && !spec.norm_sums;
+    let wanted = (if only_last { ids.len() - 1 } else { 0 }, ids.len());
+    let pooled = Arc::new(Mutex::new(Pooled::default()));
+    let (of_rows, numbers) = (pooled.clone(), spec.embedding_numbers);
+    // Zeros fill the width.
+    scheduler.rows(ids.to_vec(), wanted, move |state| {
+        of_rows.lock().unwrap_or_else(PoisonError::into_inner).add(&state[..numbers], pooling);
+    })?;
+    let mut pooled = pooled.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = if pooling == Pooling::Mean { f64::from(pooled.rows) } else { 1.0 };
+    for x in &mut pooled.sum {
         *x /= count;
     }
-    let vector = model.projection()?.apply(sum);
+    let vector = model.projection()?.apply(std::mem::take(&mut pooled.sum));
     Ok(vector.into_iter().map(|x| x as f32).collect())
+}
+
+/// States made one vector.
+#[derive(Default)]
+struct Pooled {
+    sum: Vec<f64>,
+    rows: u32,
+}
+
+impl Pooled {
+    fn add(&mut self, state: &[f32], pooling: Pooling) {
+        self.rows += 1;
+        match pooling {
+            Pooling::First if self.rows > 1 => {}
+            Pooling::Mean if self.rows > 1 => {
+                for (sum, &x) in self.sum.iter_mut().zip(state) {
+                    *sum += f64::from(x);
+                }
+            }
+            _ => self.sum = state.iter().map(|&x| f64::from(x)).collect(),
+        }
+    }
 }
 
 /// How many numbers a model's embeddings have.

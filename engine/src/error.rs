@@ -4,6 +4,8 @@ mod advice;
 
 pub use advice::Advice;
 
+use crate::step::SequenceId;
+
 /// What went wrong, or the value.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -151,15 +153,20 @@ pub enum Error {
     },
     /// All sequences together hold as many positions as there is memory for, though none of them is too long.
     #[error(
-        "the context's memory is full: its sequences share {pool} positions, in blocks of {block}, and none is free for position {position} of this one"
+        "the context's memory is full: its sequences share {pool} positions, in blocks of {block}; {wanted} blocks are needed and {free} are free ({})",
+        holders_in_words(holders)
     )]
     PoolFull {
-        /// The position that has no place.
-        position: usize,
+        /// Blocks that the step needs.
+        wanted: usize,
+        /// Blocks that are free.
+        free: usize,
         /// Positions that all sequences share.
         pool: usize,
         /// Positions of a block: a sequence takes whole ones.
         block: usize,
+        /// Who holds the others: sequences and their blocks (some of them shared), those with the most first.
+        holders: Vec<(SequenceId, usize)>,
     },
     /// The context has as many sequences as it was made for.
     #[error("the context has no place for another sequence; free one")]
@@ -249,6 +256,17 @@ pub enum Error {
     /// An option's value is out of range.
     #[error("{0}")]
     Option(String),
+}
+
+/// The first few who hold blocks.
+fn holders_in_words(holders: &[(SequenceId, usize)]) -> String {
+    const MOST: usize = 4;
+    let one = |(id, blocks): &(SequenceId, usize)| format!("sequence {} holds {blocks}", id.0);
+    let mut words: Vec<_> = holders.iter().take(MOST).map(one).collect();
+    if holders.len() > MOST {
+        words.push(format!("{} others hold the rest", holders.len() - MOST));
+    }
+    words.join(", ")
 }
 
 impl Error {

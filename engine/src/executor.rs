@@ -6,7 +6,6 @@ use crate::plan::ValueId;
 use crate::profile::StepProfile;
 use crate::select::Sampling;
 use crate::spec::Spec;
-use crate::step::SequenceId;
 use crate::{Error, Result};
 
 /// How exactly products are computed.
@@ -75,17 +74,30 @@ impl Memory {
     }
 }
 
-/// How and for which token the device chooses an id.
+/// How and from which logits the device chooses an id.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Selection {
     /// How.
     pub sampling: Sampling,
-    /// The sequence that the id continues.
-    pub sequence: SequenceId,
+    /// Which of the step's rows of logits it is chosen from.
+    pub row: u32,
+    /// The seat of the sequence that it continues.
+    pub seat: u32,
+    /// Which of a seed's streams of random numbers is drawn from.
+    pub stream: u32,
     /// The position that it will have.
     pub position: u32,
-    /// Where it is kept on the device: a number that grows by one each time.
-    pub ring: u32,
+}
+
+/// Whether all of some logits are finite numbers.
+pub(crate) fn all_finite(logits: &[f32]) -> bool {
+    // Without an early end, so that it becomes vector code.
+    logits.iter().fold(true, |finite, logit| finite & logit.is_finite())
+}
+
+/// That ids are asked for which nobody has chosen.
+pub(crate) fn nothing_selected() -> Error {
+    Error::Internal("ids are asked for that were not chosen".into())
 }
 
 /// Computes steps: a context's device side.
@@ -107,7 +119,8 @@ pub trait Executor: Send {
         Err(Error::unsupported("only a GPU's dispatches can be timed", Advice::UseGpu))
     }
 
-    /// The logits of the last step: a row of the vocabulary's length for each wanted token.
+    /// The logits of the last step: a row of the vocabulary's length for each wanted token, but for those that ids were chosen
+    /// from.
     fn logits(&mut self) -> Result<Vec<f32>>;
 
     /// Whether ids can be chosen on the device in this way; if not, the caller reads logits.
@@ -115,27 +128,36 @@ pub trait Executor: Send {
         false
     }
 
-    /// Tells the device the ids so far, for penalties.
-    fn set_recent(&mut self, _ids: &[u32]) {}
+    /// Whether a step goes on after the call that began it, so that it pays to begin the next before its ids are here.
+    fn is_asynchronous(&self) -> bool {
+        false
+    }
 
-    /// Chooses an id from the last step's only row of logits, without waiting for it.
-    fn select(&mut self, _selection: &Selection) -> Result<()> {
+    /// Tells the device the ids so far of a seat's sequence, for penalties.
+    fn set_recent(&mut self, _seat: u32, _ids: &[u32]) {}
+
+    /// Chooses ids from the last step's rows of logits, no two for a seat, without waiting for them.
+    fn select(&mut self, _selections: &[Selection]) -> Result<()> {
         Err(Error::unsupported("this device does not choose ids", None))
     }
 
-    /// Computes a step of which one token wants logits, and chooses an id from them, without waiting.
+    /// Computes a step and chooses ids from its rows of logits, without waiting.
     fn step_and_select(
         &mut self,
         table: &KvTable,
         step: &PlacedStep,
-        selection: &Selection,
+        selections: &[Selection],
     ) -> Result<()> {
         self.step(table, step)?;
-        self.select(selection)
+        self.select(selections)
     }
 
-    /// Waits for the id at a place of the ring, one of the last two; none if a logit was no finite number.
-    fn selected(&mut self, _ring: u32) -> Result<Option<u32>> {
+    /// Forgets ids that were chosen and not asked for, as a step was that failed.
+    fn forget_selected(&mut self) {}
+
+    /// Waits for the ids of the oldest selections that were not asked for yet, of which there may be two; none for a row of
+    /// which a logit was no finite number.
+    fn selected(&mut self) -> Result<Vec<Option<u32>>> {
         Err(Error::unsupported("this device does not choose ids", None))
     }
 

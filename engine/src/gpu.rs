@@ -37,6 +37,5 @@ pub use limits::check_limits;
 pub use open::GpuOptions;
 #[doc(hidden)]
 pub use open::Handicap;
-pub use scratch::RING_LENGTH;
 pub use sizes::predict;
 pub use upload::GpuWeights;

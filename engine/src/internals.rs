@@ -10,6 +10,6 @@ macro_rules! rooms {
 }
 
 rooms! {
-    answer blueprint cache chat check context cpu device embed executor gpu kv model perplexity plan profile reference select
-    session spec step synthetic tokenizer
+    answer blueprint cache chat check context cpu device embed executor gpu kv model perplexity plan profile reference scheduler
+    select session spec step synthetic tokenizer
 }

@@ -6,24 +6,26 @@
 //! - `reference`: the ops in naive f64, the oracle. `gpu` and `cpu`: the executors.
 //! - `kv`: which cell holds a position's keys and values.
 //! - `blueprint`: a plan with the sizes of its context, which all below take.
-//! - `context`: sequences on a device, step by step. `answer`: ids made an answer. `session`: a conversation in a sequence.
-//! - `model`, `device`: what of a file lies where. `executor`: what a context asks of a device. `generate`: the loops of an answer.
-//! - `sequence`, `step`: whose tokens, and which. `embed`, `perplexity`: what else is asked of a context.
+//! - `context`: sequences on a device, step by step. `scheduler`: many requests, one context. `answer`: ids made an answer.
+//!   `session`: a conversation, by requests to a scheduler.
+//! - `model`, `device`: what of a file lies where. `executor`: what a context asks of a device.
+//! - `sequence`, `step`: whose tokens, and which. `embed`, `perplexity`: what else is asked of a scheduler.
 //! - `check`: the self-test on first use, tuning, probes of single ops. `error`: kinds, each with an advice. `cache`: what is kept from run to run.
 //! - `synthetic`: models made up for measurements. `profile`: what each dispatch of a step took.
 //! - `tokenizer`, `chat`, `select`: text to ids, messages to text, logits to an id.
 //!
 //! ```no_run
 //! use std::sync::atomic::AtomicBool;
-//! use std::sync::{Arc, Mutex};
-//! use engine::{Device, DeviceOptions, GenerateOptions, LoadOptions, Message, Model, Session};
+//! use engine::{
+//!     Device, DeviceOptions, GenerateOptions, LoadOptions, Message, Model, Scheduler, Session,
+//! };
 //!
 //! # fn main() -> engine::Result<()> {
 //! let device = Device::open(&DeviceOptions::default())?;
 //! let options = LoadOptions::default();
 //! let model = Model::load(&[device], "model.gguf", &options)?;
-//! let context = Arc::new(Mutex::new(model.context(&options.context)?));
-//! let mut session = Session::new(&model, context)?;
+//! let scheduler = Scheduler::start(&model, &options.context)?;
+//! let mut session = Session::new(&scheduler)?;
 //! session.push_chat(&[Message::user("Why is the sky blue?")])?;
 //! let options = GenerateOptions { max_tokens: Some(100), ..GenerateOptions::default() };
 //! session.generate(&options, &AtomicBool::new(false), &mut |text| print!("{text}"))?;
@@ -42,7 +44,6 @@ mod device;
 mod embed;
 mod error;
 mod executor;
-mod generate;
 mod gpu;
 mod kv;
 mod model;
@@ -51,6 +52,7 @@ mod perplexity;
 mod plan;
 mod profile;
 mod reference;
+mod scheduler;
 mod select;
 mod sequence;
 mod session;
@@ -66,7 +68,7 @@ pub use answer::Stop;
 pub use blueprint::ContextOptions;
 pub use chat::Message;
 pub use chat::parts::Part;
-pub use context::{Context, Pending, RunAhead, Snapshot};
+pub use context::{Choice, Context, Flight, Pair, Snapshot};
 pub use device::{Device, DeviceOptions};
 pub use embed::{embed, normalized};
 pub use error::{Advice, Error, Result};
@@ -74,6 +76,7 @@ pub use executor::{Memory, Precision};
 pub use gpu::GpuOptions;
 pub use kv::KvType;
 pub use model::{LoadOptions, Model, SelfTest};
+pub use scheduler::{Goal, Listener, Request, Scheduler, Ticket};
 pub use select::Sampling;
 pub use sequence::Sequence;
 pub use session::{GenerateOptions, Generation, Session};
@@ -92,4 +95,5 @@ const _: () = {
     const fn is_sent<T: Send>() {}
     is_sent::<Context>();
     is_sent::<Session>();
+    is_shared::<Scheduler>();
 };

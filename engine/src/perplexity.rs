@@ -1,8 +1,10 @@
 //! How well a model predicts a text, computed as llama.cpp's `llama-perplexity` does: the text in chunks of a context's
 //! length, each on its own, of which the second half counts.
 
-use crate::step::StepToken;
-use crate::{Context, Error, Model, Result};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::scheduler::Scheduler;
+use crate::{Error, Result};
 
 /// What was measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,13 +50,13 @@ impl Sums {
 /// Measures a model on the ids of a text, in chunks of `length` tokens of which at most `most` are computed; `on_chunk`
 /// gets what is known after each, and how many there will be. Each chunk starts with BOS where the tokenizer adds it.
 pub fn measure(
-    model: &Model,
-    context: &mut Context,
+    scheduler: &Scheduler,
     ids: &[u32],
     length: usize,
     most: Option<usize>,
     on_chunk: &mut dyn FnMut(Perplexity, usize),
 ) -> Result<Perplexity> {
+    let model = scheduler.model();
     model.file().language_model()?;
     let tokenizer = model.tokenizer()?;
     if most == Some(0) {
@@ -65,10 +67,10 @@ pub fn measure(
             "chunks of {length} tokens are too short to measure: 4 are the least"
         )));
     }
-    if length > context.positions() {
+    if length > scheduler.positions() {
         return Err(Error::Option(format!(
             "chunks of {length} tokens do not fit a context of {}",
-            context.positions()
+            scheduler.positions()
         )));
     }
     // llama-perplexity asks for two chunks, so that a short text is not taken for a measurement.
@@ -81,8 +83,10 @@ pub fn measure(
     }
     let chunks = (ids.len() / length).min(most.unwrap_or(usize::MAX));
     let first = length / 2;
-    let sequence = context.sequence()?;
-    let mut sums = Sums::default();
+    let sums = Arc::new(Mutex::new(Sums::default()));
+    let known = |sums: &Mutex<Sums>, chunks| {
+        sums.lock().unwrap_or_else(PoisonError::into_inner).perplexity(chunks)
+    };
     for (index, chunk) in ids.chunks_exact(length).take(chunks).enumerate() {
         let mut fed = chunk.to_vec();
         if tokenizer.add_bos
@@ -90,19 +94,16 @@ pub fn measure(
         {
             fed[0] = bos;
         }
-        let mut tokens = StepToken::run(sequence.id(), 0, &fed, false);
-        for (position, token) in tokens.iter_mut().enumerate() {
-            token.want_logits = (first..length - 1).contains(&position);
-        }
-        let mut next = chunk[first + 1..].iter();
-        let mut on_logits = |logits: &[f32]| {
-            if let Some(&id) = next.next() {
-                sums.add(logits, id);
+        let counted = chunk[first + 1..].to_vec();
+        let mut next = 0;
+        let of_rows = sums.clone();
+        scheduler.rows(fed, (first, length - 1), move |logits| {
+            if let Some(&id) = counted.get(next) {
+                of_rows.lock().unwrap_or_else(PoisonError::into_inner).add(logits, id);
+                next += 1;
             }
-        };
-        context.step_with(&tokens, &mut on_logits, &mut || false)?;
-        context.free(sequence.id());
-        on_chunk(sums.perplexity(index + 1), chunks);
+        })?;
+        on_chunk(known(&sums, index + 1), chunks);
     }
-    Ok(sums.perplexity(chunks))
+    Ok(known(&sums, chunks))
 }

@@ -21,21 +21,31 @@ impl Dropped {
 pub struct Sequence {
     id: SequenceId,
     dropped: Dropped,
+    /// Whether its context frees it when it is dropped.
+    is_freed: bool,
 }
 
 impl Sequence {
     pub(crate) fn new(id: SequenceId, dropped: Dropped) -> Self {
-        Self { id, dropped }
+        Self { id, dropped, is_freed: true }
     }
 
     /// Its number, for the tokens of a step.
     pub fn id(&self) -> SequenceId {
         self.id
     }
+
+    /// The number alone: the context has it back.
+    pub(crate) fn into_id(mut self) -> SequenceId {
+        self.is_freed = false;
+        self.id
+    }
 }
 
 impl Drop for Sequence {
     fn drop(&mut self) {
-        self.dropped.0.lock().unwrap_or_else(PoisonError::into_inner).push(self.id);
+        if self.is_freed {
+            self.dropped.0.lock().unwrap_or_else(PoisonError::into_inner).push(self.id);
+        }
     }
 }

@@ -1,18 +1,17 @@
-//! One conversation: text in, text out, over a sequence of a context.
+//! One conversation: text in, text out, by requests to a scheduler.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use crate::answer::{Answer, Piece, Stop, join_part};
 use crate::chat::parts::{Marks, Part};
 use crate::chat::{Message, Rendered, Template, TemplateInputs};
-use crate::generate::{Listener, Task, generate};
-use crate::model::Model;
+use crate::scheduler::{Goal, Listener, Request, Scheduler};
 use crate::select::Sampling;
-use crate::sequence::Sequence;
 use crate::tokenizer::{EncodeOptions, Tokenizer};
-use crate::{Context, Error, Result};
+use crate::{Error, Result};
 
 /// What a generation may do.
 #[derive(Debug, Clone)]
@@ -64,48 +63,41 @@ impl Generation {
     }
 }
 
-/// Several sessions share a context.
-pub type SharedContext = Arc<Mutex<Context>>;
+/// How long a session waits before it looks whether it was cancelled.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// One conversation.
 pub struct Session {
-    context: SharedContext,
+    scheduler: Scheduler,
     tokenizer: Arc<Tokenizer>,
     /// The file's template; one that does not compile says why when it is needed.
     template: Option<std::result::Result<Template, String>>,
-    sequence: Sequence,
-    trained: usize,
-    /// The ids whose keys and values the context holds.
-    cached: Vec<u32>,
     /// The ids that are to be computed next.
     prompt: Vec<u32>,
     /// How the prompt ends, where a template made it.
     prompt_end: String,
 }
 
-crate::opaque::opaque_debug!(Session { sequence, trained, prompt });
+crate::opaque::opaque_debug!(Session { scheduler, prompt });
 
 impl Session {
-    /// A conversation in a sequence of its own of a context, free again when the session is dropped. A chat template that cannot
-    /// be used is no error here: texts and ids need none.
+    /// A conversation whose answers a scheduler generates. A chat template that cannot be used is no error here: texts and ids
+    /// need none.
     ///
     /// # Errors
-    /// If the model gives embeddings only, the file has no usable vocabulary, or the context's sequences are all taken.
-    pub fn new(model: &Model, context: SharedContext) -> Result<Self> {
+    /// If the model gives embeddings only, or the file has no usable vocabulary.
+    pub fn new(scheduler: &Scheduler) -> Result<Self> {
+        let model = scheduler.model();
         model.file().language_model()?;
-        let sequence = context.lock().unwrap_or_else(PoisonError::into_inner).sequence()?;
         let template = match Template::from_metadata(&model.file().gguf.metadata) {
             Ok(template) => template.map(Ok),
             Err(Error::Template(why)) => Some(Err(why)),
             Err(error) => Some(Err(error.to_string())),
         };
         Ok(Self {
-            context,
+            scheduler: scheduler.clone(),
             tokenizer: model.tokenizer()?,
             template,
-            sequence,
-            trained: model.file().spec.context_length,
-            cached: Vec::new(),
             prompt: Vec::new(),
             prompt_end: String::new(),
         })
@@ -195,94 +187,127 @@ impl Session {
         on_text: &mut dyn FnMut(&str),
         on_part: &mut dyn FnMut(&Part),
     ) -> Result<Generation> {
-        options.sampling.check()?;
+        if cancel.load(Ordering::Relaxed) {
+            return Ok(Generation::default());
+        }
         let start = Instant::now();
-        let context = self.context.clone();
-        let mut context = context.lock().unwrap_or_else(PoisonError::into_inner);
-        let positions = context.positions();
-        if self.prompt.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
-        if self.prompt.len() >= positions {
-            let tokens = self.prompt.len();
-            return Err(Error::PromptTooLong { tokens, positions, trained: self.trained });
-        }
-        let mut under_way = UnderWay {
-            answer: Answer::new(
-                self.tokenizer.clone(),
-                &options.stop,
-                self.marks(),
-                &self.prompt_end,
-            ),
-            on_text,
-            on_part,
-            start,
-            generation: Generation {
-                tokens: Vec::new(),
-                text: String::new(),
-                parts: Vec::new(),
-                stop: Stop::Cancelled,
-                prompt_tokens: 0,
-                prompt_time: Duration::ZERO,
-                generate_time: Duration::ZERO,
+        let (sender, events) = mpsc::channel();
+        let answer =
+            Answer::new(self.tokenizer.clone(), &options.stop, self.marks(), &self.prompt_end);
+        let request = Request {
+            prompt: self.prompt.clone(),
+            goal: Goal::Generate {
+                sampling: options.sampling.clone(),
+                stream: 0,
+                max_tokens: options.max_tokens,
+                run_ahead: options.run_ahead,
             },
         };
-        let mut task = Task {
-            sequence: self.sequence.id(),
-            cached: &mut self.cached,
-            prompt: &self.prompt,
-            sampling: &options.sampling,
-            max_tokens: options.max_tokens,
-            cancelled: &|| cancel.load(Ordering::Relaxed),
-        };
-        let stop = generate(&mut context, &mut task, options.run_ahead, &mut under_way)?;
-        Ok(under_way.finish(stop))
+        let ticket = self.scheduler.submit(request, Box::new(Writer { answer, sender }))?;
+        let mut generation = Generation::default();
+        let (mut is_cancelled, mut missed) = (false, false);
+        loop {
+            match events.recv_timeout(PATIENCE) {
+                Ok(Event::Prompt { tokens, at }) => {
+                    generation.prompt_tokens = tokens;
+                    generation.prompt_time = at.duration_since(start);
+                }
+                // What was chosen before the scheduler heard of the end is nobody's.
+                Ok(Event::Id(..)) if is_cancelled => missed = true,
+                Ok(Event::Id(id, piece)) => {
+                    generation.tokens.push(id);
+                    generation.add(piece, on_text, on_part);
+                }
+                Ok(Event::End(outcome, at)) => {
+                    let (stop, rest) = outcome?;
+                    if !missed {
+                        generation.add(rest, on_text, on_part);
+                    }
+                    generation.stop = if is_cancelled { Stop::Cancelled } else { stop };
+                    let whole = at.duration_since(start);
+                    generation.generate_time = whole.saturating_sub(generation.prompt_time);
+                    return Ok(generation);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::Internal("the thread of the scheduler ended".into()));
+                }
+            }
+            if !is_cancelled && cancel.load(Ordering::Relaxed) {
+                is_cancelled = true;
+                ticket.cancel();
+            }
+        }
     }
 }
 
-/// A generation under way, as the session's caller sees it.
-struct UnderWay<'a> {
+/// What a session hears of its request.
+enum Event {
+    /// So many tokens of the prompt were computed.
+    Prompt { tokens: usize, at: Instant },
+    /// An id, and what it adds to the answer.
+    Id(u32, Piece),
+    /// The end, with the rest of the answer.
+    End(Result<(Stop, Piece)>, Instant),
+}
+
+/// Makes an answer of ids, and sends it to the session.
+struct Writer {
     answer: Answer,
-    on_text: &'a mut dyn FnMut(&str),
-    on_part: &'a mut dyn FnMut(&Part),
-    start: Instant,
-    generation: Generation,
+    sender: Sender<Event>,
 }
 
-impl UnderWay<'_> {
-    /// Hands a piece over and keeps it.
-    fn add(&mut self, piece: Piece) {
-        if !piece.text.is_empty() {
-            (self.on_text)(&piece.text);
-            self.generation.text.push_str(&piece.text);
-        }
-        for part in piece.parts {
-            (self.on_part)(&part);
-            join_part(&mut self.generation.parts, part);
-        }
-    }
-
-    fn finish(mut self, stop: Stop) -> Generation {
-        let rest = self.answer.finish(stop);
-        self.add(rest);
-        self.generation.stop = stop;
-        self.generation.generate_time =
-            self.start.elapsed().saturating_sub(self.generation.prompt_time);
-        self.generation
+impl Writer {
+    /// Nobody listens to one who has gone: its ticket, too, was dropped.
+    fn send(&self, event: Event) {
+        let _ = self.sender.send(event);
     }
 }
 
-impl Listener for UnderWay<'_> {
-    fn prompt_computed(&mut self, tokens: usize) {
-        self.generation.prompt_tokens = tokens;
-        self.generation.prompt_time = self.start.elapsed();
+impl Listener for Writer {
+    fn prompt_computed(&mut self, computed: usize, _cached: usize) {
+        self.send(Event::Prompt { tokens: computed, at: Instant::now() });
     }
+
+    fn row(&mut self, _row: &[f32]) {}
 
     fn take(&mut self, id: u32) -> Option<Stop> {
-        self.generation.tokens.push(id);
         let piece = self.answer.push(id);
         let stop = piece.stop;
-        self.add(piece);
+        self.send(Event::Id(id, piece));
         stop
+    }
+
+    fn finish(&mut self, outcome: Result<Stop>) {
+        let outcome = outcome.map(|stop| (stop, self.answer.finish(stop)));
+        self.send(Event::End(outcome, Instant::now()));
+    }
+}
+
+impl Default for Generation {
+    fn default() -> Self {
+        Self {
+            tokens: Vec::new(),
+            text: String::new(),
+            parts: Vec::new(),
+            stop: Stop::Cancelled,
+            prompt_tokens: 0,
+            prompt_time: Duration::ZERO,
+            generate_time: Duration::ZERO,
+        }
+    }
+}
+
+impl Generation {
+    /// Hands a piece over and keeps it.
+    fn add(&mut self, piece: Piece, on_text: &mut dyn FnMut(&str), on_part: &mut dyn FnMut(&Part)) {
+        if !piece.text.is_empty() {
+            on_text(&piece.text);
+            self.text.push_str(&piece.text);
+        }
+        for part in piece.parts {
+            on_part(&part);
+            join_part(&mut self.parts, part);
+        }
     }
 }

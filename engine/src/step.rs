@@ -9,8 +9,9 @@ pub struct SequenceId(pub u32);
 pub enum Input {
     /// From the caller.
     Id(u32),
-    /// From the device, by [`RunAhead`](crate::RunAhead) alone: the id that it chose at this place of its ring of ids, and that the host may not have read yet.
-    Pending(u32),
+    /// From the device, by [`Flight::follow`](crate::Flight::follow) alone: the id that it chose last for the sequence, and
+    /// that the host may not have read yet.
+    Pending,
     /// From the caller, not as an id but as what becomes of one: the row of so many among those given with the step (of an
     /// image, for example). It is not scaled as embeddings of ids are.
     Row(u32),

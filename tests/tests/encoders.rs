@@ -6,7 +6,7 @@ use engine::ModelFile;
 use engine::internals::embed::embed;
 use engine::internals::reference::Reference;
 use engine::internals::spec::Pooling;
-use engine::{ContextOptions, Device, LoadOptions, Model};
+use engine::{ContextOptions, Device, LoadOptions, Model, Scheduler};
 use engine::{SequenceId, StepToken};
 use engine_tests::devices::{cpu_device, gpu};
 use engine_tests::golden::{Embedding, embedding_names};
@@ -65,9 +65,9 @@ fn encoders_equal_llama_cpp() {
                 &LoadOptions::from(context.clone()),
             )
             .unwrap();
-            let mut context = model.context(&context).unwrap();
+            let scheduler = Scheduler::start(&model, &context).unwrap();
             for sequence in &golden.sequences {
-                let ours = embed(&model, &mut context, &sequence.ids).unwrap();
+                let ours = embed(&scheduler, &sequence.ids).unwrap();
                 let ours: Vec<f64> = ours.into_iter().map(f64::from).collect();
                 check(&name, &device.name(), &ours, &sequence.embedding);
             }

@@ -1,20 +1,20 @@
 //! Generation: the loop that runs ahead on the GPU against the one that reads logits, every kind of stop, and
 //! a second turn after each.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use engine::Sampling;
 use engine::{
-    Advice, ContextOptions, Device, GenerateOptions, Generation, LoadOptions, Model, Session, Stop,
+    Advice, ContextOptions, Device, GenerateOptions, Generation, LoadOptions, Model, Scheduler,
+    Session, StepToken, Stop,
 };
 use engine_tests::devices::{cpu_device, gpu};
 use engine_tests::golden::Tiny;
 
-fn session(model: &Model, cells: usize) -> Session {
+fn session(model: &Arc<Model>, cells: usize) -> Session {
     let options = ContextOptions { positions: Some(cells), ..ContextOptions::default() };
-    let context = Arc::new(Mutex::new(model.context(&options).unwrap()));
-    Session::new(model, context).unwrap()
+    Session::new(&Scheduler::start(model, &options).unwrap()).unwrap()
 }
 
 fn load(device: Device, name: &str) -> Arc<Model> {
@@ -207,29 +207,37 @@ fn the_end_token_ends_the_answer() {
     }
 }
 
-/// Sessions of a context have a sequence each; what one dropped another gets, and none finds anything of the others.
+/// Sessions of a scheduler share nothing but what begins alike: in turns each answers as it does alone, however many there are.
 #[test]
-fn a_dropped_session_gives_its_place_back() {
+fn sessions_of_a_scheduler_do_not_mix() {
     let model = load(cpu_device(), "llama");
     let options = |max_tokens| options(Sampling::greedy(), max_tokens);
     let alone = |ids: &[u32]| generate(&mut session(&model, 64), ids, &options(8)).tokens;
     let shared = ContextOptions { positions: Some(64), sequences: 2, ..ContextOptions::default() };
-    let context = Arc::new(Mutex::new(model.context(&shared).unwrap()));
-    let open = || Session::new(&model, context.clone());
-    let (mut first, mut second) = (open().unwrap(), open().unwrap());
-    assert!(matches!(open(), Err(engine::Error::NoSeat)));
+    let scheduler = Scheduler::start(&model, &shared).unwrap();
+    let mut sessions: Vec<_> = (0..3).map(|_| Session::new(&scheduler).unwrap()).collect();
     let texts: [&[u32]; 3] = [&[1, 5, 9, 30], &[1, 8, 8, 2, 40], &[1, 60, 61]];
-    // In turns, so that one would find the other's keys if both were one.
-    let start = generate(&mut first, texts[0], &options(2)).tokens;
-    assert_eq!(generate(&mut second, texts[1], &options(8)).tokens, alone(texts[1]));
-    assert_eq!(generate(&mut first, texts[0], &options(8)).tokens, alone(texts[0]));
+    let start = generate(&mut sessions[0], texts[0], &options(2)).tokens;
+    for (session, text) in sessions.iter_mut().zip(texts).rev() {
+        assert_eq!(generate(session, text, &options(8)).tokens, alone(text));
+    }
     assert_eq!(alone(texts[0])[..start.len()], start);
+}
+
+/// A handle's drop gives its sequence's place back.
+#[test]
+fn a_dropped_sequence_gives_its_place_back() {
+    let model = load(cpu_device(), "llama");
+    let options = ContextOptions { positions: Some(64), sequences: 2, ..ContextOptions::default() };
+    let mut context = model.context(&options).unwrap();
+    let (first, second) = (context.sequence().unwrap(), context.sequence().unwrap());
+    assert!(matches!(context.sequence(), Err(engine::Error::NoSeat)));
+    let free = context.free_blocks();
+    context.step(&StepToken::run(first.id(), 0, &[1, 2], false)).unwrap();
+    assert_eq!(context.free_blocks(), free - 1);
     drop(first);
-    let mut third = open().unwrap();
-    assert!(open().is_err());
-    assert_eq!(generate(&mut third, texts[2], &options(8)).tokens, alone(texts[2]));
-    // A context without sessions is empty again.
+    let third = context.sequence().unwrap();
+    assert_eq!((context.length(third.id()), context.free_blocks()), (0, free));
+    assert!(context.sequence().is_err());
     drop((second, third));
-    let handle = context.lock().unwrap().sequence().unwrap();
-    assert_eq!(context.lock().unwrap().length(handle.id()), 0);
 }

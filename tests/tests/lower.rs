@@ -194,7 +194,7 @@ fn every_dispatch_is_complete_and_within_limits() {
         }
         for keep in [1, 64, 256] {
             for penalised in [false, true] {
-                for dispatch in lower_selection(plan, keep, penalised) {
+                for dispatch in lower_selection(&blueprint, keep, penalised) {
                     check(&dispatch, &all, &mut built);
                 }
             }
@@ -349,7 +349,7 @@ fn a_token_of_a_real_model_is_few_dispatches() {
         let plan = &*blueprint.plan;
         let layout = Layout::new(plan, &kernels).unwrap();
         let mut all = lower(&blueprint, &layout, &kernels, StepClass::of(1, 1));
-        all.extend(lower_selection(plan, 1, false));
+        all.extend(lower_selection(&blueprint, 1, false));
         let waits = waits(&all, &blueprint);
         println!("{name}: {} dispatches, {waits} of them wait", all.len());
         assert!(all.len() <= dispatches, "{name}: {} dispatches", all.len());
@@ -373,16 +373,17 @@ fn a_token_is_one_write_and_one_submission() {
         let prepared = table.prepare(&step).unwrap();
         let selection = Selection {
             sampling: Sampling::greedy(),
-            sequence: SequenceId(0),
+            row: 0,
+            seat: 0,
+            stream: 0,
             position: position as u32 + 1,
-            ring: position as u32,
         };
-        executor.step_and_select(&table, &prepared, &selection).unwrap();
+        executor.step_and_select(&table, &prepared, &[selection]).unwrap();
         let counts = executor.counts();
         // The first writes the tables and the counts, which stay.
         assert_eq!(counts.writes, if position == 0 { 3 } else { 1 });
         assert_eq!(counts.submits, 1);
-        executor.selected(position as u32).unwrap();
+        executor.selected().unwrap();
     }
     // Where the host chooses, the logits come with the step.
     let step = StepToken::run(SequenceId(0), 3, &[3], true);

@@ -1,14 +1,15 @@
 //! The two real models against llama.cpp's exact computation.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 
 use engine::KvType;
 use engine::Sampling;
 use engine::SequenceId;
 use engine::internals::chat::{Template, TemplateInputs};
 use engine::internals::perplexity::measure;
-use engine::{Context, ContextOptions, Device, GenerateOptions, LoadOptions, Model, Session};
+use engine::{
+    Context, ContextOptions, Device, GenerateOptions, LoadOptions, Model, Scheduler, Session,
+};
 use engine::{EncodeOptions, Tokenizer};
 use engine_tests::devices::{cpu_device, gpu};
 use engine_tests::real::{
@@ -82,8 +83,8 @@ fn check(real: &RealModel, device: Device, prompts: Option<&[&str]>) {
             distance.native_sum / distance.native_count.max(1) as f64,
         );
     }
-    let context = Arc::new(Mutex::new(model.context(&options(KvType::F32)).unwrap()));
-    let mut session = Session::new(&model, context).unwrap();
+    let scheduler = Scheduler::start(&model, &options(KvType::F32)).unwrap();
+    let mut session = Session::new(&scheduler).unwrap();
     for prompt in golden.prompts.iter().filter(|prompt| FREE.contains(&prompt.id.as_str())) {
         free_run(&mut session, prompt);
     }
@@ -150,8 +151,8 @@ fn perplexities_are_the_exact_ones() {
             let tokenizer = model.tokenizer().unwrap();
             let special = EncodeOptions { add_special: true, parse_special: false };
             let ids = tokenizer.encode(&text, special).unwrap();
-            let mut context = model.context(&options).unwrap();
-            let measured = measure(&model, &mut context, &ids, 512, None, &mut |_, _| ()).unwrap();
+            let scheduler = Scheduler::start(&model, &options).unwrap();
+            let measured = measure(&scheduler, &ids, 512, None, &mut |_, _| ()).unwrap();
             let off = measured.value / exact - 1.0;
             println!("{} {}: {:.4}, {off:+.5} of exact", real.file, kv.name(), measured.value);
             assert_eq!(measured.chunks, 14);

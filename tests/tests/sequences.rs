@@ -174,9 +174,9 @@ fn a_full_context_and_wrong_steps_are_errors() {
         let bad =
             [StepToken { input: Input::Id(512), sequence: A, position: 0, want_logits: true }];
         let pending =
-            [StepToken { input: Input::Pending(0), sequence: A, position: 0, want_logits: true }];
+            [StepToken { input: Input::Pending, sequence: A, position: 0, want_logits: true }];
         let error = context.step(&pending).unwrap_err();
-        assert!(error.to_string().contains("continued by RunAhead"), "{error}");
+        assert!(error.to_string().contains("continued by Flight::follow"), "{error}");
         context.free(A);
         context.step(&StepToken::run(A, 0, &[1, 2], true)).unwrap();
         let error = context.step(&bad).unwrap_err();

@@ -1,13 +1,12 @@
 //! Templates against Python's jinja2 over a corpus of constructs (tests/make/template_corpus.py), and what a hostile or
 //! unusable template may not do.
 
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use engine::Message;
 use engine::ModelFile;
 use engine::internals::chat::{Template, TemplateInputs};
-use engine::{Advice, ContextOptions, LoadOptions, Model, Session};
+use engine::{Advice, ContextOptions, LoadOptions, Model, Scheduler, Session};
 use engine_tests::devices::cpu_device;
 use engine_tests::golden::{Tiny, folder};
 use engine_tests::random::Random;
@@ -237,8 +236,7 @@ fn session_with_template(template: &[u8]) -> Session {
     let options = LoadOptions::default();
     let model = Model::load_file(&[cpu_device()], file, &options, &mut |_, _| ()).unwrap();
     let options = ContextOptions { positions: Some(64), ..ContextOptions::default() };
-    let context = Arc::new(Mutex::new(model.context(&options).unwrap()));
-    Session::new(&model, context).unwrap()
+    Session::new(&Scheduler::start(&model, &options).unwrap()).unwrap()
 }
 
 /// Text needs no template: one that cannot be used stops conversations only, and says why and what to do.

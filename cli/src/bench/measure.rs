@@ -9,7 +9,7 @@ use engine::KvType;
 use engine::ModelFile;
 use engine::Precision;
 use engine::Sampling;
-use engine::{Advice, Context, ContextOptions, Device, LoadOptions, Model, RunAhead};
+use engine::{Advice, Choice, Context, ContextOptions, Device, Input, LoadOptions, Model};
 use engine::{SequenceId, StepToken};
 
 use super::row::{Row, Test};
@@ -281,17 +281,20 @@ fn generate_ahead(context: &mut Context, positions: Range<usize>, vocabulary: us
     let sequence = SequenceId(0);
     let made_up = made_up_ids(positions.start..positions.start + 1, vocabulary);
     let first = StepToken::run(sequence, positions.start, &made_up, false);
-    let mut run = RunAhead::new(context, sequence, &greedy(), &[]);
-    let (_, mut pending) = run.start(&first, &mut || false)?;
-    for _ in positions.skip(1) {
-        if let Some(mut last) = pending {
-            pending = Some(run.next(&last)?);
-            run.wait(&mut last)?;
-        }
+    let sampling = greedy();
+    let choice = Choice { token: 0, sampling: &sampling, stream: 0, recent: None };
+    let mut flight = context.begin(&first, &[choice])?;
+    for position in positions.skip(1) {
+        let token = StepToken {
+            input: Input::Pending,
+            sequence,
+            position: position as u32,
+            want_logits: true,
+        };
+        let (_, next) = flight.follow(&[token], &[choice])?.land()?;
+        flight = next;
     }
-    if let Some(mut last) = pending {
-        run.wait(&mut last)?;
-    }
+    flight.land()?;
     Ok(())
 }
 
@@ -328,7 +331,7 @@ fn repeat(
         let start = Instant::now();
         prompt(context, depth, row.prompt)?;
         let from = depth + row.prompt;
-        if context.can_select(&greedy()) {
+        if context.runs_ahead() && context.can_select(&greedy()) {
             generate_ahead(context, from..from + generate, vocabulary)?;
         } else {
             for position in from..from + generate {

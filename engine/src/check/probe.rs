@@ -328,9 +328,10 @@ pub fn choose_both(
     let blueprint = Blueprint::of(plan, sizes(1, KvType::F32, KvType::F32));
     let mut executor = GpuExecutor::new(Arc::new(weights), blueprint)?;
     executor.write_value(ValueId(0), &logits)?;
-    executor.set_recent(&recent);
-    let (sequence, position, ring) = (SequenceId(5), 1234, 0);
-    executor.select(&Selection { sampling: sampling.clone(), sequence, position, ring })?;
-    let ours = executor.selected(ring)?;
-    Ok((ours, sampling.choose(&logits, &recent, sequence.0, position)))
+    let (seat, stream, position) = (0, 5, 1234);
+    executor.set_recent(seat, &recent);
+    let selection = Selection { sampling: sampling.clone(), row: 0, seat, stream, position };
+    executor.select(&[selection])?;
+    let ours = executor.selected()?.pop().flatten();
+    Ok((ours, sampling.choose(&logits, &recent, stream, position)))
 }

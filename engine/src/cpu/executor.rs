@@ -6,6 +6,7 @@ mod experts;
 mod linear;
 mod recurrent;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::CpuLoops;
@@ -15,9 +16,10 @@ use super::team::Team;
 use super::vector::InstructionSet;
 use super::weights::CpuWeights;
 use crate::blueprint::Blueprint;
-use crate::executor::{Executor, Memory, Precision};
+use crate::executor::{Executor, Memory, Precision, Selection, all_finite, nothing_selected};
 use crate::kv::{BLOCK, KvTable, PlacedStep};
 use crate::plan::{KvLayer, KvLayerId, Op, Rows, Segment, ValueId};
+use crate::select::Sampling;
 use crate::{Error, Result};
 
 /// What a model and a context will take, before anything is allocated.
@@ -61,6 +63,12 @@ pub struct CpuExecutor {
     /// Each state of all places for sequences.
     states: Vec<Vec<f32>>,
     output_rows: usize,
+    /// The ids so far of each seat's sequence, and the one chosen last.
+    recent: Vec<Vec<u32>>,
+    /// Ids that were chosen and not asked for, by the calls that chose them.
+    selected: VecDeque<Vec<Option<u32>>>,
+    /// Rows of the last step's logits that ids were chosen from.
+    taken: Vec<u32>,
     memory: Memory,
     name: String,
 }
@@ -98,6 +106,9 @@ impl CpuExecutor {
             kv_values,
             states: plan.states.iter().map(|&floats| vec![0.0; floats * sizes.sequences]).collect(),
             output_rows: 0,
+            recent: vec![Vec::new(); sizes.sequences],
+            selected: VecDeque::new(),
+            taken: Vec::new(),
             memory,
             name: format!("CPU ({})", super::processor_name()),
             blueprint,
@@ -191,6 +202,7 @@ impl Executor for CpuExecutor {
             }
         }
         self.output_rows = step.tokens.iter().filter(|token| token.want_logits).count();
+        self.taken.clear();
         self.tables.resize(self.blueprint.groups.len(), Vec::new());
         for (group, tables) in self.tables.iter_mut().enumerate() {
             table.write_table(group, |seat, blocks| {
@@ -214,8 +226,45 @@ impl Executor for CpuExecutor {
     }
 
     fn logits(&mut self) -> Result<Vec<f32>> {
-        let floats = self.output_rows * self.blueprint.plan.vocabulary();
-        Ok(self.value(self.blueprint.plan.logits)[..floats].to_vec())
+        let vocabulary = self.blueprint.plan.vocabulary();
+        let all = &self.value(self.blueprint.plan.logits)[..self.output_rows * vocabulary];
+        let rows = all.chunks_exact(vocabulary).zip(0..);
+        let left = rows.filter(|(_, row)| !self.taken.contains(row));
+        Ok(left.flat_map(|(logits, _)| logits).copied().collect())
+    }
+
+    fn can_select(&self, _sampling: &Sampling) -> bool {
+        true
+    }
+
+    fn set_recent(&mut self, seat: u32, ids: &[u32]) {
+        self.recent[seat as usize] = ids.to_vec();
+    }
+
+    fn select(&mut self, selections: &[Selection]) -> Result<()> {
+        let vocabulary = self.blueprint.plan.vocabulary();
+        let mut ids = Vec::with_capacity(selections.len());
+        for selection in selections {
+            let Selection { sampling, row, seat, stream, position } = selection;
+            let logits =
+                &self.value(self.blueprint.plan.logits)[*row as usize * vocabulary..][..vocabulary];
+            let is_finite = all_finite(logits);
+            let recent = &self.recent[*seat as usize];
+            let id = sampling.choose(logits, recent, *stream, *position);
+            self.recent[*seat as usize].push(id);
+            self.taken.push(*row);
+            ids.push(is_finite.then_some(id));
+        }
+        self.selected.push_back(ids);
+        Ok(())
+    }
+
+    fn forget_selected(&mut self) {
+        self.selected.clear();
+    }
+
+    fn selected(&mut self) -> Result<Vec<Option<u32>>> {
+        self.selected.pop_front().ok_or_else(nothing_selected)
     }
 
     fn read_block(&mut self, group: usize, block: u32) -> Result<Vec<u8>> {

@@ -24,8 +24,8 @@ pub enum Resource {
     Outputs,
     /// Cosines and sines of the step's tokens.
     Angles(RopeId),
-    /// How the next id is chosen.
-    Selection,
+    /// How the next ids are chosen.
+    Selections,
     /// A state of all sequences.
     State(StateId),
     /// A buffer that the context has once.
@@ -92,7 +92,7 @@ pub enum Scratch {
     Numbers,
     /// Which blocks hold the sequences' positions.
     Tables,
-    /// Ids selected on the GPU: a ring.
+    /// The id last selected on the GPU for each seat, and whether a logit was no finite number.
     Selected,
     /// The counts of the step.
     Step,
@@ -116,12 +116,12 @@ pub enum Scratch {
     Rounded,
     /// What these were divided by.
     RoundedScales,
-    /// The last ids of a sequence, and how many there were.
+    /// The last ids of each seat's sequence, and how many there were.
     Recent,
-    /// Set where a logit is no finite number.
+    /// Set where a logit that a selection reads is no finite number.
     Flags,
-    /// Where a selected id comes to the host, with the flags.
+    /// Where selected ids come to the host, with what follows them in their buffer.
     IdReadback,
-    /// Where the one after it comes.
+    /// Where those of the step after it come.
     OtherIdReadback,
 }

@@ -9,7 +9,8 @@ mod numbers;
 mod profile;
 mod recording;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use wgpu::BufferUsages as Usage;
@@ -22,12 +23,12 @@ pub use self::recording::compile_ahead;
 use super::device::Gpu;
 use super::dispatch::Scratch;
 use super::lower::{MOST_CANDIDATES, StepClass};
-use super::scratch::{self, RING_LENGTH, SELECTIONS_IN_FLIGHT, block_bytes};
+use super::scratch::{self, RECENT_WORDS, SELECTIONS_IN_FLIGHT, block_bytes};
 use super::sizes::{BufferSizes, values_apart};
 use super::upload::GpuWeights;
 use crate::blueprint::Blueprint;
 use crate::error::Advice;
-use crate::executor::{Executor, Memory, Selection};
+use crate::executor::{Executor, Memory, Selection, nothing_selected};
 use crate::kv::{BLOCK, KvTable, PlacedStep};
 use crate::plan::{KvLayerId, ValueId};
 use crate::profile::StepProfile;
@@ -53,6 +54,18 @@ pub struct StepCounts {
     pub submits: usize,
     /// Writes into buffers.
     pub writes: usize,
+    /// Times that the host waited for numbers.
+    pub readbacks: usize,
+}
+
+/// Selected ids on their way to the host.
+struct Brought {
+    /// The submission that brings them.
+    submission: wgpu::SubmissionIndex,
+    /// Where it brings them to.
+    readback: Scratch,
+    /// Their seats.
+    seats: Vec<u32>,
 }
 
 /// A context's device side on a GPU.
@@ -72,13 +85,17 @@ pub struct GpuExecutor {
     recordings: HashMap<(StepClass, usize), Arc<Vec<Recorded>>>,
     /// By the number of candidates and whether there is a penalty.
     selections: HashMap<(usize, bool), Arc<Vec<Recorded>>>,
-    /// The submissions that bring selected ids to the host.
-    bring_ids: [Option<wgpu::SubmissionIndex>; SELECTIONS_IN_FLIGHT],
+    /// Selected ids that were not asked for, the oldest first.
+    brought: VecDeque<Brought>,
+    /// Selections so far.
+    selections_made: usize,
     memory: Memory,
     tables_written: Vec<u32>,
     step_written: [u32; 4],
     output_rows: usize,
-    /// Whether the last step's logits are on their way to `readback`.
+    /// The last step's rows of logits that no id was chosen from.
+    rows_left: Vec<Range<u32>>,
+    /// Whether these are on their way to the host.
     logits_copied: bool,
     /// The commands of a step like the last one.
     ahead: Option<Encoded>,
@@ -134,10 +151,12 @@ impl GpuExecutor {
                 .collect(),
             recordings: HashMap::new(),
             selections: HashMap::new(),
-            bring_ids: [const { None }; SELECTIONS_IN_FLIGHT],
+            brought: VecDeque::new(),
+            selections_made: 0,
             tables_written: vec![u32::MAX; bytes.scratch[Scratch::Tables as usize] as usize / 4],
             step_written: [u32::MAX; 4],
             output_rows: 0,
+            rows_left: Vec::new(),
             logits_copied: false,
             ahead: None,
             counts: StepCounts::default(),
@@ -168,7 +187,7 @@ impl GpuExecutor {
         &mut self,
         table: &KvTable,
         (step, segment): (&PlacedStep, usize),
-        selection: Option<&Selection>,
+        selections: &[Selection],
     ) -> Result<(StepClass, Arc<Vec<Recorded>>, Option<wgpu::CommandBuffer>)> {
         let copies = (!step.copies.is_empty()).then(|| {
             let mut encoder = self.encoder();
@@ -201,8 +220,9 @@ impl GpuExecutor {
         self.counts = StepCounts::default();
         self.logits_copied = false;
         self.write_tables(table);
-        self.write_step(step, selection, class.tokens);
+        self.write_step(step, selections, class.tokens);
         self.write_rows(step, segment);
+        self.rows_left = rows_left(self.output_rows as u32, selections);
         Ok((class, recording, copies))
     }
 
@@ -237,46 +257,70 @@ impl GpuExecutor {
         self.counts
     }
 
-    /// Has `encoder` bring the id of a selection to the host. Answers where it will be.
-    fn copy_selected(&self, ring: u32, encoder: &mut wgpu::CommandEncoder) -> usize {
-        let place = ring as usize % SELECTIONS_IN_FLIGHT;
-        let readback = self.scratch(ID_READBACKS[place]);
-        let at = u64::from(ring % RING_LENGTH as u32) * 4;
-        encoder.copy_buffer_to_buffer(self.scratch(Scratch::Selected), at, readback, 0, 4);
-        encoder.copy_buffer_to_buffer(self.scratch(Scratch::Flags), 0, readback, 4, 4);
-        place
+    /// Commands that bring selected ids to the host, and where to.
+    fn bring_selected(&self) -> Result<(wgpu::CommandBuffer, Scratch)> {
+        if self.brought.len() == SELECTIONS_IN_FLIGHT {
+            return Err(Error::Internal("ids were chosen twice and not asked for".into()));
+        }
+        let readback = ID_READBACKS[self.selections_made % SELECTIONS_IN_FLIGHT];
+        let (from, to) = (self.scratch(Scratch::Selected), self.scratch(readback));
+        let mut encoder = self.encoder();
+        encoder.copy_buffer_to_buffer(from, 0, to, 0, from.size());
+        Ok((encoder.finish(), readback))
     }
 
-    /// Bytes of the last step's logits.
-    fn logits_bytes(&self) -> u64 {
-        (self.output_rows * self.blueprint.plan.vocabulary() * 4) as u64
+    /// Notes that a submission brings the ids of these selections.
+    fn note_brought(
+        &mut self,
+        submission: wgpu::SubmissionIndex,
+        readback: Scratch,
+        selections: &[Selection],
+    ) {
+        let seats = selections.iter().map(|selection| selection.seat).collect();
+        self.brought.push_back(Brought { submission, readback, seats });
+        self.selections_made += 1;
     }
 
-    /// Computes a segment of a step. Behind the last: with a selection has an id chosen from the logits, else has them
-    /// brought to the host.
+    /// Has `encoder` bring rows of logits to the host, one behind another. Answers their bytes.
+    fn copy_logits(&self, rows: &[Range<u32>], encoder: &mut wgpu::CommandEncoder) -> u64 {
+        let logits = self.value_buffer(self.blueprint.plan.logits);
+        let row_bytes = self.blueprint.plan.vocabulary() as u64 * 4;
+        let mut end = 0;
+        for rows in rows {
+            let bytes = rows.len() as u64 * row_bytes;
+            let (from, to) =
+                (u64::from(rows.start) * row_bytes, self.scratch(Scratch::LogitsReadback));
+            encoder.copy_buffer_to_buffer(logits, from, to, end, bytes);
+            end += bytes;
+        }
+        end
+    }
+
+    /// Computes a segment of a step. Behind the last has ids chosen from the logits, and brought to the host with those logits
+    /// that none is chosen from.
     fn compute(
         &mut self,
         table: &KvTable,
         (step, segment): (&PlacedStep, usize),
-        selection: Option<&Selection>,
+        selections: &[Selection],
     ) -> Result<()> {
-        let (_, recording, copies) = self.begin(table, (step, segment), selection)?;
-        let choice = match selection {
-            Some(selection) => Some(self.selection_recording(&selection.sampling)?),
-            None => None,
+        let (_, recording, copies) = self.begin(table, (step, segment), selections)?;
+        let choice = match selections {
+            [] => None,
+            some => Some((self.selection_recording(some)?, some.len() as u32)),
         };
         let (tokens, outputs) = (step.tokens.len() as u32, self.output_rows as u32);
-        let brings_logits = segment + 1 == self.blueprint.segments.len() && choice.is_none();
-        let work = Work { recording, choice, brings_logits, tokens, outputs };
-        if let Some(selection) = selection {
-            let mut encoder = self.encoder();
-            let place = self.copy_selected(selection.ring, &mut encoder);
-            let submission = self.submit_step(work, copies, Some(encoder.finish()));
-            self.bring_ids[place] = Some(submission);
-        } else {
+        let is_last = segment + 1 == self.blueprint.segments.len();
+        let brought = if is_last { self.rows_left.clone() } else { Vec::new() };
+        let work = Work { recording, choice, brought, tokens, outputs };
+        if selections.is_empty() {
             self.submit_step(work, copies, None);
-            self.logits_copied = brings_logits && outputs > 0;
+        } else {
+            let (bring, readback) = self.bring_selected()?;
+            let submission = self.submit_step(work, copies, Some(bring));
+            self.note_brought(submission, readback, selections);
         }
+        self.logits_copied = is_last;
         self.gpu.check()
     }
 
@@ -307,7 +351,7 @@ impl GpuExecutor {
 
 impl Executor for GpuExecutor {
     fn run(&mut self, table: &KvTable, step: &PlacedStep, segment: usize) -> Result<()> {
-        self.compute(table, (step, segment), None)
+        self.compute(table, (step, segment), &[])
     }
 
     fn segments(&self) -> usize {
@@ -318,11 +362,11 @@ impl Executor for GpuExecutor {
         &mut self,
         table: &KvTable,
         step: &PlacedStep,
-        selection: &Selection,
+        selections: &[Selection],
     ) -> Result<()> {
         let last = self.blueprint.segments.len() - 1;
         (0..last).try_for_each(|segment| self.run(table, step, segment))?;
-        self.compute(table, (step, last), Some(selection))
+        self.compute(table, (step, last), selections)
     }
 
     fn profile(&mut self, table: &KvTable, step: &PlacedStep) -> Result<StepProfile> {
@@ -334,55 +378,69 @@ impl Executor for GpuExecutor {
         self.weights.kernels.selection && few && sampling.repeat_last == 64
     }
 
-    fn set_recent(&mut self, ids: &[u32]) {
-        let mut words = vec![ids.len() as u32];
-        words.resize(65, 0);
-        // The ring's place of an id is its number modulo the ring's length.
-        for (index, &id) in ids.iter().enumerate().skip(ids.len().saturating_sub(64)) {
-            words[1 + index % 64] = id;
-        }
-        self.gpu.queue.write_buffer(self.scratch(Scratch::Recent), 0, bytemuck::cast_slice(&words));
+    fn is_asynchronous(&self) -> bool {
+        true
     }
 
-    fn select(&mut self, selection: &Selection) -> Result<()> {
-        let recording = self.selection_recording(&selection.sampling)?;
-        let words = selection_words(selection);
+    fn set_recent(&mut self, seat: u32, ids: &[u32]) {
+        let mut words = vec![0; RECENT_WORDS];
+        words[0] = ids.len() as u32;
+        // The ring's place of an id is its number modulo the ring's length.
+        let ring = RECENT_WORDS - 1;
+        for (index, &id) in ids.iter().enumerate().skip(ids.len().saturating_sub(ring)) {
+            words[1 + index % ring] = id;
+        }
+        let at = u64::from(seat) * RECENT_WORDS as u64 * 4;
+        let recent = self.scratch(Scratch::Recent);
+        self.gpu.queue.write_buffer(recent, at, bytemuck::cast_slice(&words));
+    }
+
+    fn select(&mut self, selections: &[Selection]) -> Result<()> {
+        let recording = self.selection_recording(selections)?;
+        let words: Vec<_> = selections.iter().map(selection_words).collect();
         self.write(Scratch::Numbers, 0, bytemuck::cast_slice(&words));
+        let (bring, readback) = self.bring_selected()?;
         let mut encoder = self.encoder();
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for recorded in recording.iter() {
-            recorded.encode(&mut pass, 1, 1);
+            recorded.encode(&mut pass, 1, selections.len() as u32);
         }
         drop(pass);
-        let place = self.copy_selected(selection.ring, &mut encoder);
-        self.bring_ids[place] = Some(self.submit([encoder.finish()]));
+        let submission = self.submit([encoder.finish(), bring]);
+        self.note_brought(submission, readback, selections);
         self.gpu.check()
     }
 
-    fn selected(&mut self, ring: u32) -> Result<Option<u32>> {
-        let place = ring as usize % SELECTIONS_IN_FLIGHT;
-        let brought = self.bring_ids[place].take();
-        let readback = self.scratch(ID_READBACKS[place]);
-        let words: Vec<u32> = self.gpu.read_mapped_after(readback, 8, brought)?;
-        Ok((words[1] == 0).then_some(words[0]))
+    fn forget_selected(&mut self) {
+        self.brought.clear();
+    }
+
+    fn selected(&mut self) -> Result<Vec<Option<u32>>> {
+        let Brought { submission, readback, seats } =
+            self.brought.pop_front().ok_or_else(nothing_selected)?;
+        let readback = self.scratch(readback);
+        let words: Vec<u32> =
+            self.gpu.read_mapped_after(readback, readback.size(), Some(submission))?;
+        self.counts.readbacks += 1;
+        let (ids, flags) = words.split_at(words.len() / 2);
+        let id = |seat: u32| (flags[seat as usize] == 0).then_some(ids[seat as usize]);
+        Ok(seats.into_iter().map(id).collect())
     }
 
     fn logits(&mut self) -> Result<Vec<f32>> {
-        let bytes = self.logits_bytes();
+        let rows = self.rows_left.iter().map(ExactSizeIterator::len).sum::<usize>();
+        let bytes = (rows * self.blueprint.plan.vocabulary() * 4) as u64;
         if bytes == 0 {
             self.gpu.wait()?;
             return Ok(Vec::new());
         }
         if !self.logits_copied {
-            self.copy_out(
-                self.value_buffer(self.blueprint.plan.logits),
-                0,
-                self.scratch(Scratch::LogitsReadback),
-                0,
-                bytes,
-            );
+            let mut encoder = self.encoder();
+            self.copy_logits(&self.rows_left, &mut encoder);
+            self.gpu.queue.submit([encoder.finish()]);
         }
         self.logits_copied = false;
+        self.counts.readbacks += 1;
         self.gpu.read_mapped(self.scratch(Scratch::LogitsReadback), bytes)
     }
 
@@ -471,4 +529,16 @@ impl Executor for GpuExecutor {
     fn memory(&self) -> Memory {
         self.memory
     }
+}
+
+/// Which of so many rows of logits no id is chosen from.
+fn rows_left(rows: u32, selections: &[Selection]) -> Vec<Range<u32>> {
+    let mut left: Vec<Range<u32>> = Vec::new();
+    for row in (0..rows).filter(|&row| selections.iter().all(|selection| selection.row != row)) {
+        match left.last_mut() {
+            Some(last) if last.end == row => last.end += 1,
+            _ => left.push(row..row + 1),
+        }
+    }
+    left
 }

@@ -6,7 +6,7 @@ use crate::blueprint::Blueprint;
 /// Words of a token in the kernels' `Token`.
 pub const TOKEN_WORDS: usize = 8;
 /// Bytes of the kernels' `Selection`.
-const SELECTION_BYTES: u64 = 48;
+const SELECTION_BYTES: usize = 48;
 /// Bindings start at multiples of this: the most any adapter asks for.
 const ALIGNMENT: u64 = 256;
 
@@ -22,8 +22,8 @@ pub struct Range {
 /// The parts of the buffer, for steps of one, of a few and of many tokens: as tight as the most tokens of each allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Numbers {
-    /// How the next id is chosen: at the same place for all steps.
-    pub selection: Range,
+    /// How the next ids are chosen: at the same place for all steps.
+    pub selections: Range,
     /// Which tokens' logits are wanted.
     pub outputs: Range,
     /// The tokens.
@@ -51,7 +51,7 @@ impl Numbers {
             Range { start, bytes }
         };
         Self {
-            selection: range(SELECTION_BYTES as usize),
+            selections: range(sizes.selections() * SELECTION_BYTES),
             outputs: range(sizes.outputs.clamp(1, tokens) * 4),
             tokens: range(tokens * TOKEN_WORDS * 4),
             angles: plan.ropes.iter().map(|rope| range(rope.pairs() * tokens * 8)).collect(),

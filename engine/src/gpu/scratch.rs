@@ -12,9 +12,9 @@ use crate::executor::Precision;
 use crate::kv::BLOCK;
 use crate::plan::{KvLayer, Op, op};
 
-/// Places for ids selected on the GPU.
-pub const RING_LENGTH: usize = 64;
-/// How many selected ids may be on their way to the host.
+/// Words of a sequence's recent ids: how many there have been, then a ring of the last.
+pub(super) const RECENT_WORDS: usize = 65;
+/// How many steps' selected ids may be on their way to the host.
 pub(super) const SELECTIONS_IN_FLIGHT: usize = 2;
 
 /// One of the table's rows.
@@ -43,7 +43,7 @@ const fn row(
 pub(super) const TABLE: [Row; 18] = [
     row(Scratch::Numbers, "numbers", STORAGE, |blueprint, _| Numbers::room(blueprint)),
     row(Scratch::Tables, "tables", STORAGE, table_bytes),
-    row(Scratch::Selected, "selected", STORAGE, |_, _| RING_LENGTH as u64 * 4),
+    row(Scratch::Selected, "selected", STORAGE, selected_bytes),
     row(Scratch::Step, "step", UNIFORM, |_, _| 16),
     row(Scratch::LogitsReadback, "logits readback", READBACK, |blueprint, _| {
         (blueprint.plan.vocabulary() * blueprint.sizes.outputs * 4) as u64
@@ -70,10 +70,12 @@ pub(super) const TABLE: [Row; 18] = [
     row(Scratch::RoundedScales, "scales of rounded inputs", STORAGE, |b, kernels| {
         rounded_bytes(b, kernels).1
     }),
-    row(Scratch::Recent, "recent", STORAGE, |_, _| 65 * 4),
-    row(Scratch::Flags, "flags", STORAGE, |_, _| 4),
-    row(Scratch::IdReadback, "id readback", READBACK, |_, _| 8),
-    row(Scratch::OtherIdReadback, "id readback", READBACK, |_, _| 8),
+    row(Scratch::Recent, "recent", STORAGE, |blueprint, _| {
+        (blueprint.sizes.sequences * RECENT_WORDS * 4) as u64
+    }),
+    row(Scratch::Flags, "flags", STORAGE, |blueprint, _| blueprint.sizes.selections() as u64 * 4),
+    row(Scratch::IdReadback, "id readback", READBACK, selected_bytes),
+    row(Scratch::OtherIdReadback, "id readback", READBACK, selected_bytes),
 ];
 
 // The table is in the order of the names, by which buffers are found.
@@ -113,8 +115,13 @@ fn table_bytes(blueprint: &Blueprint, _: &Kernels) -> u64 {
     (entries * blueprint.sizes.sequences * 4) as u64
 }
 
+/// An id and a flag a seat.
+fn selected_bytes(blueprint: &Blueprint, _: &Kernels) -> u64 {
+    blueprint.sizes.sequences as u64 * 8
+}
+
 fn candidate_bytes(blueprint: &Blueprint, _: &Kernels) -> u64 {
-    candidate_room(blueprint.plan.vocabulary()) as u64 * 8
+    (candidate_room(blueprint.plan.vocabulary()) * blueprint.sizes.selections()) as u64 * 8
 }
 
 /// Of the layer that has the most: so many numbers a token, of each part. Only steps of few tokens split their cells.

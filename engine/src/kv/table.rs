@@ -4,6 +4,11 @@
 //! windowed group's is a ring that holds the window and one chunk. Blocks are counted, so that forked
 //! sequences share a prefix and copy a block only when one of them writes to it.
 
+mod sharing;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::BLOCK;
@@ -45,11 +50,6 @@ impl Group {
     /// Cells in all.
     pub fn cells(&self) -> usize {
         self.blocks * BLOCK
-    }
-
-    /// That no block is free for a position.
-    fn is_full(&self, position: usize) -> Error {
-        Error::PoolFull { position, pool: self.cells(), block: BLOCK }
     }
 }
 
@@ -100,9 +100,23 @@ struct Entries {
 
 #[derive(Debug, Clone)]
 struct Sequence {
-    seat: u32,
+    /// None while it rests.
+    seat: Option<u32>,
     length: usize,
     entries: Vec<Entries>,
+}
+
+impl Entries {
+    fn empty(group: &Group) -> Self {
+        Self { blocks: vec![None; group.table_blocks], oldest: 0 }
+    }
+}
+
+impl Sequence {
+    /// Blocks of a group that it has, shared ones included.
+    fn held(&self, group: usize) -> usize {
+        self.entries[group].blocks.iter().flatten().count()
+    }
 }
 
 /// How often each block of a group is used; free ones last in, first out.
@@ -126,6 +140,15 @@ impl Pool {
             self.free.push(block);
         }
     }
+}
+
+/// What a step takes that must be free.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Seats.
+    pub seats: usize,
+    /// Blocks of each group.
+    pub blocks: Vec<usize>,
 }
 
 /// The table of a context: all groups, all sequences.
@@ -171,9 +194,9 @@ impl KvTable {
         Self { stateful: true, ..self }
     }
 
-    /// The place of a sequence among those of the context.
+    /// The place of a sequence among those of the context; none while it rests, or has no tokens.
     pub fn seat(&self, sequence: SequenceId) -> Option<u32> {
-        self.sequences.get(&sequence).map(|sequence| sequence.seat)
+        self.sequences.get(&sequence)?.seat
     }
 
     /// The groups.
@@ -189,58 +212,33 @@ impl KvTable {
     /// Writes a sequence's blocks of a group to `out`, `table_blocks` of them; missing ones are 0.
     pub fn write_table(&self, group: usize, mut out: impl FnMut(u32, &[Option<u32>])) {
         for sequence in self.sequences.values() {
-            out(sequence.seat, &sequence.entries[group].blocks);
+            if let Some(seat) = sequence.seat {
+                out(seat, &sequence.entries[group].blocks);
+            }
         }
     }
 
-    /// Finds cells for a step. Each token must continue its sequence. On an error nothing has changed.
-    pub fn prepare(&mut self, tokens: &[StepToken]) -> Result<PlacedStep> {
-        // The common case, one token into a block of its own, cannot fail and is not worth a copy.
-        let backup = (!self.fits_at_once(tokens)).then(|| self.clone());
-        let result = self.try_prepare(tokens);
-        if let (Err(_), Some(backup)) = (&result, backup) {
-            *self = backup;
-        }
-        result
-    }
-
-    fn fits_at_once(&self, tokens: &[StepToken]) -> bool {
-        let [token] = tokens else { return false };
-        let position = token.position as usize;
-        self.sequences.get(&token.sequence).is_some_and(|sequence| {
-            sequence.length == position
-                && position < self.positions
-                && sequence.entries.iter().zip(&self.groups).zip(&self.pools).all(
-                    |((entries, group), pool)| {
-                        let block = entries.blocks[position / BLOCK % group.table_blocks];
-                        block.is_some_and(|block| pool.uses[block as usize] == 1)
-                    },
-                )
-        })
-    }
-
-    fn try_prepare(&mut self, tokens: &[StepToken]) -> Result<PlacedStep> {
-        let mut placed = PlacedStep::default();
+    /// What a step takes of what must be free.
+    ///
+    /// # Errors
+    /// If a token does not continue its sequence, or a sequence would be longer than it may be.
+    pub fn demand(&self, tokens: &[StepToken]) -> Result<Demand> {
+        let mut demand = Demand { seats: 0, blocks: vec![0; self.groups.len()] };
+        // Of the step's sequences: how long each is behind the tokens so far.
+        let mut lengths: HashMap<SequenceId, usize> = HashMap::new();
+        // Of shared blocks: how many of the step's sequences have left each.
+        let mut left: HashMap<(usize, u32), u32> = HashMap::new();
         for (index, token) in tokens.iter().enumerate() {
             let position = token.position as usize;
-            let error = |why: String| Error::Step { index, why };
-            if !self.sequences.contains_key(&token.sequence) {
-                let seat = self.free_seats.pop().ok_or(Error::NoSeat)?;
-                let entries = self
-                    .groups
-                    .iter()
-                    .map(|group| Entries { blocks: vec![None; group.table_blocks], oldest: 0 })
-                    .collect();
-                self.sequences.insert(token.sequence, Sequence { seat, length: 0, entries });
-            }
-            let Some(sequence) = self.sequences.get_mut(&token.sequence) else {
-                return Err(error("the sequence is gone".into()));
-            };
-            if position != sequence.length {
-                return Err(error(format!(
-                    "position {position} does not continue a sequence of {} tokens",
-                    sequence.length
-                )));
+            let sequence = self.sequences.get(&token.sequence);
+            let is_first = !lengths.contains_key(&token.sequence);
+            let length = lengths
+                .entry(token.sequence)
+                .or_insert_with(|| sequence.map_or(0, |sequence| sequence.length));
+            if position != *length {
+                let why =
+                    format!("position {position} does not continue a sequence of {length} tokens");
+                return Err(Error::Step { index, why });
             }
             if position >= self.positions {
                 return Err(Error::ContextFull {
@@ -249,6 +247,85 @@ impl KvTable {
                     trained: self.trained,
                 });
             }
+            *length += 1;
+            if is_first && sequence.is_none_or(|sequence| sequence.seat.is_none()) {
+                demand.seats += 1;
+            }
+            if !is_first && !position.is_multiple_of(BLOCK) {
+                continue;
+            }
+            for (number, (group, pool)) in self.groups.iter().zip(&self.pools).enumerate() {
+                let entry = position / BLOCK % group.table_blocks;
+                let block = sequence.and_then(|s| s.entries[number].blocks[entry]);
+                if let Some(block) = block {
+                    let left = left.entry((number, block)).or_default();
+                    if pool.uses[block as usize] - *left == 1 {
+                        continue;
+                    }
+                    *left += 1;
+                }
+                demand.blocks[number] += 1;
+            }
+        }
+        Ok(demand)
+    }
+
+    /// So many blocks of the first group.
+    pub fn demand_of_blocks(&self, blocks: usize) -> Demand {
+        let mut demand = Demand { seats: 0, blocks: vec![0; self.groups.len()] };
+        if let Some(first) = demand.blocks.first_mut() {
+            *first = blocks;
+        }
+        demand
+    }
+
+    /// Whether what a step takes is free: if not, an error that says what is not.
+    ///
+    /// # Errors
+    /// If there is no free seat, or no free block.
+    pub fn has_room(&self, demand: &Demand) -> Result<()> {
+        if demand.seats > self.free_seats.len() {
+            return Err(Error::NoSeat);
+        }
+        let wanted = demand.blocks.iter().zip(&self.pools);
+        let Some(number) = wanted.clone().position(|(&wanted, pool)| wanted > pool.free.len())
+        else {
+            return Ok(());
+        };
+        let group = &self.groups[number];
+        let mut holders: Vec<_> =
+            self.sequences.iter().map(|(&id, sequence)| (id, sequence.held(number))).collect();
+        holders.retain(|(_, blocks)| *blocks > 0);
+        holders.sort_unstable_by_key(|&(id, blocks)| (Reverse(blocks), id));
+        Err(Error::PoolFull {
+            wanted: demand.blocks[number],
+            free: self.pools[number].free.len(),
+            pool: group.cells(),
+            block: BLOCK,
+            holders,
+        })
+    }
+
+    /// Finds cells for a step. Each token must continue its sequence. On an error nothing has changed.
+    ///
+    /// # Errors
+    /// As [`KvTable::demand`] and [`KvTable::has_room`].
+    pub fn prepare(&mut self, tokens: &[StepToken]) -> Result<PlacedStep> {
+        let demand = self.demand(tokens)?;
+        self.has_room(&demand)?;
+        let mut placed = PlacedStep::default();
+        for token in tokens {
+            let missing = || Error::Internal("a step found no room that was there".into());
+            let position = token.position as usize;
+            let sequence = self.sequences.entry(token.sequence).or_insert_with(|| Sequence {
+                seat: None,
+                length: 0,
+                entries: self.groups.iter().map(Entries::empty).collect(),
+            });
+            let seat = match sequence.seat {
+                Some(seat) => seat,
+                None => *sequence.seat.insert(self.free_seats.pop().ok_or_else(missing)?),
+            };
             let mut cells = [0; 2];
             for (number, (group, pool)) in self.groups.iter().zip(&mut self.pools).enumerate() {
                 let logical = position / BLOCK;
@@ -258,9 +335,7 @@ impl KvTable {
                 let block = match *entry {
                     Some(block) if pool.uses[block as usize] == 1 => block,
                     shared => {
-                        let Some(block) = pool.take() else {
-                            return Err(group.is_full(position));
-                        };
+                        let block = pool.take().ok_or_else(missing)?;
                         if let Some(shared) = shared {
                             if offset > 0 {
                                 placed.copies.push(BlockCopy {
@@ -285,7 +360,7 @@ impl KvTable {
             placed.tokens.push(Placed {
                 input: token.input,
                 position: token.position,
-                seat: sequence.seat,
+                seat,
                 cells,
                 want_logits: token.want_logits,
             });
@@ -293,256 +368,23 @@ impl KvTable {
         Ok(placed)
     }
 
-    /// Shortens a sequence to `position` tokens and answers how many it really has now: where a ring has
-    /// already lost what the next token would see, the sequence must be computed anew from that answer on.
-    pub fn truncate(&mut self, id: SequenceId, position: usize) -> usize {
-        let Some(sequence) = self.sequences.get_mut(&id) else { return 0 };
-        if position >= sequence.length {
-            return sequence.length;
-        }
-        let lost = sequence.entries.iter().zip(&self.groups).any(|(entries, group)| {
-            let sees = group.window.map_or(0, |window| (position + 1).saturating_sub(window));
-            entries.oldest > sees
-        });
-        let position = if lost || self.stateful { 0 } else { position };
-        if position == 0 {
-            self.free(id);
-            return 0;
-        }
-        sequence.length = position;
-        for ((entries, group), pool) in
-            sequence.entries.iter_mut().zip(&self.groups).zip(&mut self.pools)
-        {
-            if group.table_blocks < self.positions.div_ceil(BLOCK) {
-                continue;
-            }
-            for entry in entries.blocks.iter_mut().skip(position.div_ceil(BLOCK)) {
-                if let Some(block) = entry.take() {
-                    pool.release(block);
-                }
-            }
-        }
-        position
+    /// Whether a sequence cannot be shortened to any length: it has a window, or states.
+    pub fn forgets(&self) -> bool {
+        self.stateful || self.groups.iter().any(|group| group.window.is_some())
     }
 
-    /// Forgets a sequence.
-    pub fn free(&mut self, id: SequenceId) {
-        let Some(sequence) = self.sequences.remove(&id) else { return };
-        self.free_seats.push(sequence.seat);
-        for (entries, pool) in sequence.entries.into_iter().zip(&mut self.pools) {
-            entries.blocks.into_iter().flatten().for_each(|block| pool.release(block));
-        }
+    /// How many seats are free.
+    pub fn free_seats(&self) -> usize {
+        self.free_seats.len()
     }
 
-    /// Makes `to` a sequence with the tokens of `from`; blocks are shared until one of them writes.
-    pub fn fork(&mut self, from: SequenceId, to: SequenceId) -> Result<()> {
-        let error = |why: &str| Error::Step { index: 0, why: why.into() };
-        let source = self.sequences.get(&from).cloned();
-        let source = source.ok_or_else(|| error("the sequence to fork holds no tokens"))?;
-        if from == to {
-            return Ok(());
-        }
-        self.free(to);
-        let seat = self
-            .free_seats
-            .pop()
-            .ok_or_else(|| error("the context has no place for another sequence; free one"))?;
-        for (entries, pool) in source.entries.iter().zip(&mut self.pools) {
-            entries.blocks.iter().flatten().for_each(|&block| pool.uses[block as usize] += 1);
-        }
-        self.sequences.insert(to, Sequence { seat, ..source });
-        Ok(())
+    /// How many blocks of each group are free.
+    pub fn free_blocks(&self) -> Vec<usize> {
+        self.pools.iter().map(|pool| pool.free.len()).collect()
     }
 
-    /// A sequence's blocks as (group, entry, block), for snapshots; in an order that depends on nothing
-    /// but the sequence.
-    pub fn blocks(&self, id: SequenceId) -> Vec<(usize, usize, u32)> {
-        let Some(sequence) = self.sequences.get(&id) else { return Vec::new() };
-        let mut blocks = Vec::new();
-        for (group, entries) in sequence.entries.iter().enumerate() {
-            for (entry, block) in entries.blocks.iter().enumerate() {
-                blocks.extend(block.map(|block| (group, entry, block)));
-            }
-        }
-        blocks
-    }
-
-    /// The first position that each group still holds of a sequence.
-    pub fn oldest(&self, id: SequenceId) -> Vec<usize> {
-        self.sequences
-            .get(&id)
-            .map(|sequence| sequence.entries.iter().map(|entries| entries.oldest).collect())
-            .unwrap_or_default()
-    }
-
-    /// Makes `id` a sequence of `length` tokens with fresh blocks for the given (group, entry) pairs;
-    /// answers the blocks in that order. On an error nothing has changed but that `id` is free.
-    pub fn restore(
-        &mut self,
-        id: SequenceId,
-        length: usize,
-        oldest: &[usize],
-        wanted: &[(usize, usize)],
-    ) -> Result<Vec<u32>> {
-        self.free(id);
-        if length > self.positions {
-            let (positions, trained) = (self.positions, self.trained);
-            return Err(Error::ContextFull { wanted: length, positions, trained });
-        }
-        let seat = self.free_seats.pop().ok_or(Error::NoSeat)?;
-        let entries = self
-            .groups
-            .iter()
-            .zip(oldest)
-            .map(|(group, &oldest)| Entries { blocks: vec![None; group.table_blocks], oldest })
-            .collect();
-        let mut sequence = Sequence { seat, length, entries };
-        let mut blocks = Vec::new();
-        for &(group, entry) in wanted {
-            let Some(block) = self.pools[group].take() else {
-                self.sequences.insert(id, sequence);
-                self.free(id);
-                return Err(self.groups[group].is_full(entry * BLOCK));
-            };
-            sequence.entries[group].blocks[entry] = Some(block);
-            blocks.push(block);
-        }
-        self.sequences.insert(id, sequence);
-        Ok(blocks)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const A: SequenceId = SequenceId(0);
-    const B: SequenceId = SequenceId(1);
-
-    fn table(cells: usize, window: usize, chunk: usize) -> KvTable {
-        let groups = vec![
-            Group::new(None, (cells, cells), 2, chunk),
-            Group::new(Some(window), (cells, cells), 2, chunk),
-        ];
-        KvTable::new(groups, cells, 2, 4096)
-    }
-
-    fn push(table: &mut KvTable, id: SequenceId, n: usize) -> Result<PlacedStep> {
-        let from = table.length(id);
-        table.prepare(&StepToken::run(id, from, &vec![7; n], false))
-    }
-
-    /// Every position that a token at the sequence's end can see lies in a cell of its own.
-    fn check_visible(table: &KvTable, id: SequenceId) {
-        let sequence = &table.sequences[&id];
-        for (group, entries) in table.groups.iter().zip(&sequence.entries) {
-            let first =
-                group.window.map_or(0, |window| (sequence.length + 1).saturating_sub(window));
-            assert!(entries.oldest <= first, "window {:?}", group.window);
-            let mut seen = std::collections::HashSet::new();
-            for position in first..sequence.length {
-                let block = entries.blocks[position / BLOCK % group.table_blocks].unwrap();
-                assert!(seen.insert((block, position % BLOCK)));
-            }
-        }
-    }
-
-    #[test]
-    fn rings_keep_the_window_and_full_groups_everything() {
-        let mut table = table(2048, 100, 32);
-        assert_eq!(table.groups[1].table_blocks, 4);
-        for _ in 0..60 {
-            push(&mut table, A, 32).unwrap();
-            check_visible(&table, A);
-        }
-        assert_eq!(table.length(A), 1920);
-        let error = push(&mut table, A, 200).unwrap_err();
-        assert!(matches!(error, Error::ContextFull { positions: 2048, .. }), "{error}");
-        assert_eq!(table.length(A), 1920, "a failed step changes nothing");
-        push(&mut table, A, 128).unwrap();
-    }
-
-    /// Sequences that are each short enough may be too long together: that is another fault than a context that is full.
-    #[test]
-    fn a_full_pool_is_no_full_context() {
-        let mut table = KvTable::new(vec![Group::new(None, (256, 256), 2, 64)], 256, 2, 4096);
-        push(&mut table, A, 192).unwrap();
-        push(&mut table, B, 128).unwrap();
-        let error = push(&mut table, B, 1).unwrap_err();
-        let full = matches!(error, Error::PoolFull { position: 128, pool: 320, block: 64 });
-        assert!(full, "{error:?}");
-        assert_eq!(table.length(B), 128, "a failed step changes nothing");
-        let error = push(&mut table, SequenceId(3), 1).unwrap_err();
-        assert!(matches!(error, Error::NoSeat), "{error:?}");
-        table.free(A);
-        push(&mut table, B, 128).unwrap();
-        let error = push(&mut table, B, 1).unwrap_err();
-        assert!(
-            matches!(error, Error::ContextFull { wanted: 257, positions: 256, .. }),
-            "{error:?}"
-        );
-    }
-
-    #[test]
-    fn truncate_answers_how_far_back_it_could_go() {
-        let mut table = table(2048, 100, 32);
-        push(&mut table, A, 30).unwrap();
-        push(&mut table, A, 30).unwrap();
-        assert_eq!(table.truncate(A, 40), 40);
-        check_visible(&table, A);
-        for _ in 0..20 {
-            push(&mut table, A, 32).unwrap();
-        }
-        assert_eq!(table.length(A), 680);
-        assert_eq!(table.truncate(A, 670), 670, "the ring still holds the window before 670");
-        check_visible(&table, A);
-        assert_eq!(table.truncate(A, 300), 0, "the ring has lost it");
-        assert_eq!(table.length(A), 0);
-        push(&mut table, A, 10).unwrap();
-        assert_eq!(table.truncate(A, 99), 10);
-    }
-
-    #[test]
-    fn forks_share_blocks_until_one_writes() {
-        let mut table = table(512, 1000, 32);
-        push(&mut table, A, 100).unwrap();
-        let free = table.pools[0].free.len();
-        table.fork(A, B).unwrap();
-        assert_eq!(table.pools[0].free.len(), free, "nothing is copied yet");
-        let prepared = push(&mut table, B, 1).unwrap();
-        assert_eq!(prepared.copies.len(), 2, "the half-filled block of each group");
-        let a = table.blocks(A);
-        let b = table.blocks(B);
-        assert_eq!(a[0], b[0]);
-        assert_ne!(a[1], b[1]);
-        assert_eq!(push(&mut table, A, 1).unwrap().copies, []);
-        table.free(A);
-        table.free(B);
-        assert!(table.pools.iter().zip(&table.groups).all(|(p, g)| p.free.len() == g.blocks));
-    }
-
-    #[test]
-    fn steps_must_continue_their_sequence() {
-        let mut table = table(512, 100, 32);
-        let error = table.prepare(&StepToken::run(A, 3, &[1], true)).unwrap_err();
-        assert!(error.to_string().contains("position 3 does not continue"), "{error}");
-        assert_eq!(table.free_seats.len(), 2);
-        push(&mut table, A, 1).unwrap();
-        push(&mut table, B, 1).unwrap();
-        assert!(push(&mut table, SequenceId(9), 1).unwrap_err().to_string().contains("free one"));
-    }
-
-    #[test]
-    fn a_pool_may_hold_every_sequence_whole() {
-        let table = |pool| KvTable::new(vec![Group::new(None, (256, pool), 2, 64)], 256, 2, 4096);
-        let mut large = table(512);
-        assert_eq!(push(&mut large, A, 256).unwrap().tokens.len(), 256);
-        assert_eq!(push(&mut large, B, 256).unwrap().tokens.len(), 256);
-        // The pool is what is full, and the sequence has its most: two different things to say.
-        assert!(matches!(push(&mut large, B, 1), Err(Error::ContextFull { positions: 256, .. })));
-        let mut small = table(256);
-        push(&mut small, A, 256).unwrap();
-        push(&mut small, B, 64).unwrap();
-        assert!(matches!(push(&mut small, B, 1), Err(Error::PoolFull { position: 64, .. })));
+    /// Blocks of a group that a sequence has, shared ones included.
+    pub fn held(&self, id: SequenceId, group: usize) -> usize {
+        self.sequences.get(&id).map_or(0, |sequence| sequence.held(group))
     }
 }

@@ -12,7 +12,7 @@ impl Reference {
             let id = match token.input {
                 Input::Id(id) => id,
                 Input::Row(row) => return self.rows[row as usize].clone(),
-                Input::Pending(_) => return vec![f64::NAN; width],
+                Input::Pending => return vec![f64::NAN; width],
             };
             let row = &table[id as usize * width..][..width];
             row.iter().map(|&w| f64::from(w) * f64::from(op.scale)).collect()

@@ -41,9 +41,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 #ifdef POSITION
     var id = token.position;
 #else
-    var id = token.id_or_ring;
+    var id = token.id_or_seat;
     if token.kind == 1u {
-        id = selected[token.id_or_ring];
+        id = selected[token.id_or_seat];
     }
 #ifndef ADD
     if token.kind == 2u {

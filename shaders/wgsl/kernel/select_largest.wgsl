@@ -1,8 +1,8 @@
 // The largest of each 1024 candidates: a pass of the search for the largest of all, where no more are wanted.
 //
-// Shapes: FIRST: logits [count] f32, else candidates [count] of (bits of the logit, id); kept [workgroups] likewise;
-// flags [1] u32, set to 1 if a logit is no finite number.
-// Threads: of a workgroup of 64 each finds the largest of 16 candidates, eight the largest of eight of those, one
+// Shapes: FIRST: logits [rows, count] f32, else candidates [selections, room] of (bits of the logit, id), of which the first
+// `count` are; kept likewise, the first `workgroups`; flags [selections] u32, set to 1 if a logit is no finite number.
+// Threads: x over the candidates, y over selections. Of a workgroup of 64 each finds the largest of 16 candidates, eight the largest of eight of those, one
 // that of all.
 #import shared/candidates
 
@@ -26,9 +26,9 @@ fn first_of_eight(start: u32) -> Candidate {
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first = workgroup.x * COUNT + lane;
-    var best = candidate_at(first);
+    var best = candidate_at(workgroup.y, first);
     for (var i = LANES; i < COUNT; i += LANES) {
-        let other = candidate_at(first + i);
+        let other = candidate_at(workgroup.y, first + i);
         if comes_first(other, best) {
             best = other;
         }
@@ -44,6 +44,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     workgroupBarrier();
     if lane == 0u {
-        keep(workgroup.x, first_of_eight(0u));
+        keep(workgroup.y, workgroup.x, first_of_eight(0u));
     }
 }

@@ -1,8 +1,8 @@
 // The KEEP largest of each 1024 candidates, sorted: a pass of the search for the largest of all.
 //
-// Shapes: FIRST: logits [count] f32, else candidates [count] of (bits of the logit, id); kept [KEEP * workgroups]
-// likewise; flags [1] u32, set to 1 if a logit is no finite number.
-// Threads: a workgroup of 256 sorts 1024 candidates (bitonic).
+// Shapes: FIRST: logits [rows, count] f32, else candidates [selections, room] of (bits of the logit, id), of which the first
+// `count` are; kept likewise, the first `KEEP * workgroups`; flags [selections] u32, set to 1 if a logit is no finite number.
+// Threads: x over the candidates, y over selections. A workgroup of 256 sorts 1024 candidates (bitonic).
 #import shared/candidates
 
 override KEEP: u32 = 64u;
@@ -14,7 +14,7 @@ var<workgroup> sorted: array<Candidate, COUNT>;
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     for (var i = lane; i < COUNT; i += LANES) {
-        sorted[i] = candidate_at(workgroup.x * COUNT + i);
+        sorted[i] = candidate_at(workgroup.y, workgroup.x * COUNT + i);
     }
     for (var size = 2u; size <= COUNT; size = size * 2u) {
         for (var stride = size / 2u; stride > 0u; stride = stride / 2u) {
@@ -33,6 +33,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     workgroupBarrier();
     for (var i = lane; i < KEEP; i += LANES) {
-        keep(workgroup.x * KEEP + i, sorted[i]);
+        keep(workgroup.y, workgroup.x * KEEP + i, sorted[i]);
     }
 }

@@ -2,9 +2,9 @@
 
 // One token of the step.
 struct Token {
-    // The id, or the place in the ring `selected` that holds it.
-    id_or_ring: u32,
-    // 0: an id; 1: such a place; 2: neither, the host gives its embedding.
+    // The id, or the seat whose last chosen id it is.
+    id_or_seat: u32,
+    // 0: an id; 1: such a seat; 2: neither, the host gives its embedding.
     kind: u32,
     position: u32,
     // Where its sequence's entries start in `tables`, per group of layers: full and windowed.

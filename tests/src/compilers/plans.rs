@@ -114,7 +114,7 @@ pub fn variants(model: &ModelFile, kernels: &Kernels, kv_type: KvType) -> BTreeS
         variants.extend(lowering.lower().unwrap().into_iter().map(|dispatch| dispatch.variant));
     }
     for keep in [1, 64] {
-        let choice = lower_selection(&blueprint.plan, keep, true);
+        let choice = lower_selection(&blueprint, keep, true);
         variants.extend(choice.into_iter().map(|dispatch| dispatch.variant));
     }
     variants

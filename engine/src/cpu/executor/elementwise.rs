@@ -8,14 +8,17 @@ use crate::plan::{Parts, RowOf, Rows, op};
 use crate::step::Input;
 use crate::{Error, Result};
 
-/// The ids of a step's tokens; none for those given as rows. Refused before anything is computed if a GPU chose one.
-fn ids(step: &PlacedStep) -> Result<Vec<Option<usize>>> {
+/// The ids of a step's tokens, those among them that were chosen here being the last of their seat's; none for tokens given as
+/// rows. Refused before anything is computed if another device chose one.
+fn ids(step: &PlacedStep, chosen: &[Vec<u32>]) -> Result<Vec<Option<usize>>> {
     let id = |(index, token): (usize, &Placed)| match token.input {
         Input::Id(id) => Ok(Some(id as usize)),
         Input::Row(_) => Ok(None),
-        Input::Pending(_) => {
-            let why = "ids selected on a GPU are not known to the CPU".into();
-            Err(Error::Step { index, why })
+        Input::Pending => {
+            let why = || "an id that another device chose is not known to the CPU".into();
+            let last = chosen[token.seat as usize].last();
+            let id = last.ok_or_else(|| Error::Step { index, why: why() })?;
+            Ok(Some(*id as usize))
         }
     };
     step.tokens.iter().enumerate().map(id).collect()
@@ -29,7 +32,7 @@ impl CpuExecutor {
         if given.count() * columns != step.rows.len() {
             return Err(Error::Internal("a step's rows are not those of its tokens".into()));
         }
-        let ids = ids(step)?;
+        let ids = ids(step, &self.recent)?;
         let mut result = self.take(out);
         let info = self.blueprint.plan.weight(table);
         let (blocks, row_bytes) = (self.weights.blocks(table), info.row_bytes());
@@ -50,7 +53,7 @@ impl CpuExecutor {
 
     pub(super) fn add_row(&mut self, op: &op::AddRow, step: &PlacedStep) -> Result<()> {
         let &op::AddRow { table, row, scale, out, .. } = op;
-        let ids = ids(step)?;
+        let ids = ids(step, &self.recent)?;
         let mut result = self.take(out);
         let info = self.blueprint.plan.weight(table);
         let (blocks, row_bytes) = (self.weights.blocks(table), info.row_bytes());

@@ -1,11 +1,11 @@
 //! A step's commands: encoded when the step comes, or, where one is like the one before, ahead of it, while the device is
 //! still at work. Encoding some 300 dispatches takes the host a good part of what a card takes to compute them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{GpuExecutor, Recorded};
 use crate::gpu::choice::FEW;
-use crate::gpu::dispatch::Scratch;
 
 /// Dispatches of a prompt that are submitted before the rest is encoded: enough to keep a card busy meanwhile.
 const FIRST_PIECE: usize = 32;
@@ -14,10 +14,10 @@ const FIRST_PIECE: usize = 32;
 pub(super) struct Work {
     /// The plan's dispatches.
     pub recording: Arc<Vec<Recorded>>,
-    /// Those that choose an id from the logits.
-    pub choice: Option<Arc<Vec<Recorded>>>,
-    /// Whether logits are copied to where the host reads them.
-    pub brings_logits: bool,
+    /// Those that choose ids from the logits, and for how many rows.
+    pub choice: Option<(Arc<Vec<Recorded>>, u32)>,
+    /// Rows of logits that are copied to where the host reads them, one behind another.
+    pub brought: Vec<Range<u32>>,
     /// Tokens of the step.
     pub tokens: u32,
     /// Tokens whose logits are wanted.
@@ -28,12 +28,15 @@ impl Work {
     /// Whether the same commands do for both.
     fn is_like(&self, other: &Self) -> bool {
         let choice = match (&self.choice, &other.choice) {
-            (Some(choice), Some(other)) => Arc::ptr_eq(choice, other),
+            (Some((choice, rows)), Some((other, of_other))) => {
+                Arc::ptr_eq(choice, other) && rows == of_other
+            }
             (None, None) => true,
             _ => false,
         };
         let numbers = (self.tokens, self.outputs) == (other.tokens, other.outputs);
-        numbers && choice && Arc::ptr_eq(&self.recording, &other.recording)
+        let brought = self.brought == other.brought;
+        numbers && choice && brought && Arc::ptr_eq(&self.recording, &other.recording)
     }
 }
 
@@ -85,9 +88,9 @@ impl GpuExecutor {
         }
         buffers.extend(after);
         let submission = self.submit(buffers);
-        // A single token is mostly followed by another. (Of several segments the next comes first.)
+        // A token of each sequence is mostly followed by another. (Of several segments the next comes first.)
         let is_whole = self.blueprint.segments.len() == 1;
-        if work.tokens == 1 && pieces == 1 && is_whole {
+        if work.tokens == work.outputs && pieces == 1 && is_whole {
             let Piece { commands, dispatches, .. } = self.encode(&work, 0, usize::MAX);
             self.ahead = Some(Encoded { work, commands, dispatches });
         }
@@ -110,20 +113,14 @@ impl GpuExecutor {
             }
         }
         let is_last = end == work.recording.len();
-        for recorded in work.choice.iter().filter(|_| is_last).flat_map(|choice| choice.iter()) {
-            recorded.encode(&mut pass, 1, 1);
+        if let Some((choice, rows)) = work.choice.as_ref().filter(|_| is_last) {
+            for recorded in choice.iter() {
+                recorded.encode(&mut pass, 1, *rows);
+            }
         }
         drop(pass);
-        let bytes = u64::from(work.outputs) * self.blueprint.plan.vocabulary() as u64 * 4;
-        if is_last && work.brings_logits && bytes > 0 {
-            let logits = self.value_buffer(self.blueprint.plan.logits);
-            encoder.copy_buffer_to_buffer(
-                logits,
-                0,
-                self.scratch(Scratch::LogitsReadback),
-                0,
-                bytes,
-            );
+        if is_last {
+            self.copy_logits(&work.brought, &mut encoder);
         }
         Piece { commands: encoder.finish(), end, dispatches }
     }

@@ -1,4 +1,4 @@
-//! What the host writes for a step: tables, tokens, outputs, angles, the selection.
+//! What the host writes for a step: tables, tokens, outputs, angles, selections.
 
 use super::GpuExecutor;
 use super::recording::candidates;
@@ -6,7 +6,6 @@ use crate::executor::Selection;
 use crate::gpu::choice::Count;
 use crate::gpu::dispatch::Scratch;
 use crate::gpu::numbers::{Numbers, Range, TOKEN_WORDS};
-use crate::gpu::scratch::RING_LENGTH;
 use crate::kv::{KvTable, Placed, PlacedStep};
 use crate::plan::ValueId;
 use crate::spec::rope::Rope;
@@ -32,20 +31,15 @@ impl GpuExecutor {
         }
     }
 
-    /// Writes the step's numbers: the selection, outputs, tokens, angles. Of a few tokens all in one.
-    pub(super) fn write_step(
-        &mut self,
-        step: &PlacedStep,
-        selection: Option<&Selection>,
-        count: Count,
-    ) {
+    /// Writes the step's numbers: selections, outputs, tokens, angles. Of a few tokens all in one.
+    pub(super) fn write_step(&mut self, step: &PlacedStep, selections: &[Selection], count: Count) {
         let table_starts = self.group_table_starts();
         let mut tokens = Vec::with_capacity(step.tokens.len() * TOKEN_WORDS);
         let mut outputs = Vec::new();
         for (index, token) in step.tokens.iter().enumerate() {
-            let (id_or_ring, kind) = match token.input {
+            let (id_or_seat, kind) = match token.input {
                 Input::Id(id) => (id, 0),
-                Input::Pending(ring) => (ring % RING_LENGTH as u32, 1),
+                Input::Pending => (token.seat, 1),
                 Input::Row(_) => (0, 2),
             };
             let table_of = |group: usize| {
@@ -54,7 +48,7 @@ impl GpuExecutor {
                 })
             };
             tokens.extend_from_slice(&[
-                id_or_ring,
+                id_or_seat,
                 kind,
                 token.position,
                 table_of(0),
@@ -74,13 +68,11 @@ impl GpuExecutor {
             self.step_written = counts;
         }
         let numbers = Numbers::new(&self.blueprint, count);
-        let selection = selection.map(selection_words);
+        let selections: Vec<_> = selections.iter().map(selection_words).collect();
         let angles: Vec<_> =
             self.blueprint.plan.ropes.iter().map(|rope| angles_of(rope, step)).collect();
         let mut parts: Vec<(Range, &[u8])> = Vec::new();
-        if let Some(words) = &selection {
-            parts.push((numbers.selection, bytemuck::cast_slice(words)));
-        }
+        parts.push((numbers.selections, bytemuck::cast_slice(&selections)));
         parts.push((numbers.outputs, bytemuck::cast_slice(&outputs)));
         parts.push((numbers.tokens, bytemuck::cast_slice(&tokens)));
         for (&range, angles) in numbers.angles.iter().zip(&angles) {
@@ -148,8 +140,9 @@ impl GpuExecutor {
 pub(super) fn selection_words(selection: &Selection) -> [u32; 12] {
     let sampling = &selection.sampling;
     [
-        selection.ring % RING_LENGTH as u32,
-        selection.sequence.0,
+        selection.row,
+        selection.seat,
+        selection.stream,
         selection.position,
         sampling.seed as u32,
         (sampling.seed >> 32) as u32,
@@ -159,7 +152,6 @@ pub(super) fn selection_words(selection: &Selection) -> [u32; 12] {
         sampling.min_p.to_bits(),
         sampling.repeat_penalty.to_bits(),
         u32::from(sampling.is_greedy()),
-        0,
     ]
 }
 

@@ -36,7 +36,7 @@ impl GpuExecutor {
         if self.blueprint.segments.len() > 1 {
             return Err(Error::unsupported("a step over several devices is not timed", None));
         }
-        let (class, recording, copies) = self.begin(table, (step, 0), None)?;
+        let (class, recording, copies) = self.begin(table, (step, 0), &[])?;
         self.submit(copies);
         let dispatches = self.lower(class)?;
         let (tokens, outputs) = (step.tokens.len() as u32, self.output_rows as u32);

@@ -8,6 +8,7 @@ use wgpu::BufferUsages as Usage;
 
 use super::GpuExecutor;
 use crate::blueprint::Blueprint;
+use crate::executor::Selection;
 use crate::gpu::choice::{Count, Family, Kernels};
 use crate::gpu::device::Gpu;
 use crate::gpu::dispatch::Scratch;
@@ -67,16 +68,19 @@ impl GpuExecutor {
         Lowering { blueprint: &self.blueprint, layout, kernels, class }.lower()
     }
 
-    /// The dispatches that choose an id, lowered and bound on first use.
+    /// The dispatches that choose ids, lowered and bound on first use: as many candidates are kept as any of the selections
+    /// needs.
     pub(super) fn selection_recording(
         &mut self,
-        sampling: &Sampling,
+        selections: &[Selection],
     ) -> Result<Arc<Vec<Recorded>>> {
-        let key = (kept_candidates(candidates(sampling)), sampling.has_penalty());
+        let samplings = || selections.iter().map(|selection| &selection.sampling);
+        let most = samplings().map(candidates).max().unwrap_or(1);
+        let key = (kept_candidates(most), samplings().any(Sampling::has_penalty));
         if let Some(recording) = self.selections.get(&key) {
             return Ok(recording.clone());
         }
-        let dispatches = lower_selection(&self.blueprint.plan, key.0, key.1);
+        let dispatches = lower_selection(&self.blueprint, key.0, key.1);
         let recording = Arc::new(self.record(&dispatches, Count::One)?);
         self.selections.insert(key, recording.clone());
         Ok(recording)
@@ -178,7 +182,7 @@ impl GpuExecutor {
             Resource::Tokens => number(numbers.tokens),
             Resource::Outputs => number(numbers.outputs),
             Resource::Angles(rope) => number(numbers.angles[rope.0]),
-            Resource::Selection => number(numbers.selection),
+            Resource::Selections => number(numbers.selections),
             Resource::Scratch(scratch) => self.scratch(scratch).as_entire_binding(),
             Resource::State(id) => self.states[id.0].as_entire_binding(),
         }
@@ -191,8 +195,10 @@ pub fn compile_ahead(gpu: &Gpu, blueprint: &Blueprint, kernels: &Kernels) -> Res
     let layout = Layout::new(plan, kernels)?;
     // The largest logit, and the default top-k.
     let top_ks = [1, Sampling::default().top_k];
-    let mut dispatches: Vec<_> =
-        top_ks.iter().flat_map(|&k| lower_selection(plan, kept_candidates(k), false)).collect();
+    let mut dispatches: Vec<_> = top_ks
+        .iter()
+        .flat_map(|&k| lower_selection(blueprint, kept_candidates(k), false))
+        .collect();
     let one = StepClass::of(1, 1);
     let mut classes = vec![one, StepClass::of(sizes.chunk, 1)];
     // In the middle of an answer a card's compiler would be waited for. A software driver's takes longer than it is worth.

@@ -1,9 +1,10 @@
-//! The dispatches that choose the next id.
+//! The dispatches that choose the next ids.
 
 use shaders::Variant;
 
 use super::{Dispatch, Extent, Resource, Scratch};
-use crate::plan::Plan;
+use crate::blueprint::Blueprint;
+use crate::plan::Rows;
 
 /// Candidates that a workgroup of `select_top` sorts, or finds the largest of.
 const SORTED: usize = 1024;
@@ -19,27 +20,32 @@ pub fn kept_candidates(top_k: usize) -> usize {
     }
 }
 
-/// The most candidates that a pass leaves, for the size of their buffers.
+/// The most candidates of a row that a pass leaves, for the size of their buffers.
 pub fn candidate_room(vocabulary: usize) -> usize {
     vocabulary.div_ceil(SORTED) * MOST_CANDIDATES
 }
 
-/// The dispatches that choose an id from the first row of logits, keeping `keep` candidates a workgroup; with a penalty for
-/// recent ids or without.
-pub fn lower_selection(plan: &Plan, keep: usize, penalised: bool) -> Vec<Dispatch> {
+/// The dispatches that choose ids from rows of logits, a selection a workgroup of the grid's y, keeping `keep` candidates a
+/// workgroup; with a penalty for recent ids or without.
+pub fn lower_selection(blueprint: &Blueprint, keep: usize, penalised: bool) -> Vec<Dispatch> {
+    let Blueprint { plan, sizes, .. } = blueprint;
     let candidates =
         |which: usize| Resource::Scratch([Scratch::Candidates, Scratch::OtherCandidates][which]);
-    let one = Extent::Fixed(1);
+    let grid = |workgroups: usize| {
+        let selections = Extent::Per(Rows::Outputs, 1);
+        [Extent::Fixed(workgroups as u32), selections, Extent::Fixed(1)]
+    };
     let vocabulary = ("vocabulary", plan.vocabulary() as u32);
+    let room = ("room", candidate_room(plan.vocabulary()) as u32);
     let penalty = || Dispatch {
         variant: Variant::new("select_penalty"),
         bindings: vec![
             ("logits", Resource::Value(plan.logits)),
             ("recent", Resource::Scratch(Scratch::Recent)),
-            ("selection", Resource::Selection),
+            ("selections", Resource::Selections),
         ],
         params: vec![vocabulary],
-        grid: [one; 3],
+        grid: grid(1),
         op: plan.ops.len(),
         work: 0,
     };
@@ -57,14 +63,15 @@ pub fn lower_selection(plan: &Plan, keep: usize, penalised: bool) -> Vec<Dispatc
         if first {
             bindings.push(("logits", Resource::Value(plan.logits)));
             bindings.push(("flags", Resource::Scratch(Scratch::Flags)));
+            bindings.push(("selections", Resource::Selections));
         } else {
             bindings.push(("candidates", candidates(1 - to)));
         }
         dispatches.push(Dispatch {
             variant: search.clone().define_if(first, "FIRST"),
             bindings,
-            params: vec![("count", count as u32)],
-            grid: [Extent::Fixed(workgroups as u32), one, one],
+            params: vec![("count", count as u32), room],
+            grid: grid(workgroups),
             op: plan.ops.len(),
             work: 0,
         });
@@ -81,10 +88,16 @@ pub fn lower_selection(plan: &Plan, keep: usize, penalised: bool) -> Vec<Dispatc
             ("candidates", candidates(to)),
             ("selected", Resource::Scratch(Scratch::Selected)),
             ("recent", Resource::Scratch(Scratch::Recent)),
-            ("selection", Resource::Selection),
+            ("selections", Resource::Selections),
+            ("flags", Resource::Scratch(Scratch::Flags)),
         ],
-        params: vec![("count", keep.min(plan.vocabulary()) as u32), vocabulary],
-        grid: [one; 3],
+        params: vec![
+            ("count", keep.min(plan.vocabulary()) as u32),
+            room,
+            vocabulary,
+            ("seats", sizes.sequences as u32),
+        ],
+        grid: grid(1),
         op: plan.ops.len(),
         work: 0,
     });
