@@ -6,4 +6,5 @@ pub mod golden;
 pub mod made;
 pub mod random;
 pub mod real;
+pub mod requests;
 pub mod stepper;

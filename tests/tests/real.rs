@@ -7,14 +7,17 @@ use engine::Sampling;
 use engine::SequenceId;
 use engine::internals::chat::{Template, TemplateInputs};
 use engine::internals::perplexity::measure;
+use engine::internals::select::log_softmax;
 use engine::{
-    Context, ContextOptions, Device, GenerateOptions, LoadOptions, Model, Scheduler, Session,
+    Context, ContextOptions, Device, GenerateOptions, Goal, LoadOptions, Model, Scheduler, Session,
+    StepToken,
 };
 use engine::{EncodeOptions, Tokenizer};
 use engine_tests::devices::{cpu_device, gpu};
 use engine_tests::real::{
     Allowed, Distance, GEMMA3, RealModel, SMOLLM2, check_teacher_forced, check_tokenizer, full_tier,
 };
+use engine_tests::requests::{submit, wait};
 use gguf::Gguf;
 
 /// The prompts that the GPU computes in the default tier.
@@ -120,6 +123,63 @@ fn smollm2_on_the_cpu() {
 #[test]
 fn gemma3_on_the_cpu() {
     check(&GEMMA3, cpu_device(), None);
+}
+
+/// Sixteen requests at once answer as each alone; where an answer parts, the two ids are a near tie by the lone run's own logits,
+/// and that is so in less than a hundredth of the answers. The prompts are pieces of a text, `count` of them.
+fn beside_each_other(real: &RealModel, device: Device, count: usize) {
+    let text = std::fs::read_to_string(engine_tests::golden::folder().join("real/gpl-3.txt"));
+    let load = LoadOptions::from(options(KvType::F16));
+    let model = Model::load(&[device], real.path(), &load).unwrap();
+    let tokenizer = model.tokenizer().unwrap();
+    let ids = tokenizer.encode(&text.unwrap(), EncodeOptions::default()).unwrap();
+    let prompts: Vec<_> =
+        (0..count).map(|number| &ids[number * 53..][..4 + number * 7 % 45]).collect();
+    let of = |sequences: usize| ContextOptions {
+        positions: Some(128),
+        pool: Some(128 * sequences),
+        sequences,
+        ..options(KvType::F16)
+    };
+    let goal = || Goal::Generate {
+        sampling: Sampling::greedy(),
+        stream: 0,
+        max_tokens: Some(16),
+        run_ahead: true,
+    };
+    let lone = Scheduler::start(&model, &of(1)).unwrap();
+    let alone: Vec<_> =
+        prompts.iter().map(|prompt| wait(submit(&lone, prompt, goal())).ids).collect();
+    let together = Scheduler::start(&model, &of(16)).unwrap();
+    let all: Vec<_> = prompts.iter().map(|prompt| submit(&together, prompt, goal())).collect();
+    let mut context = model.context(&of(1)).unwrap();
+    let mut parted = 0;
+    for ((prompt, alone), answer) in prompts.iter().zip(&alone).zip(all.into_iter().map(wait)) {
+        let Some(at) = alone.iter().zip(&answer.ids).position(|(a, b)| a != b) else {
+            assert_eq!(*alone, answer.ids);
+            continue;
+        };
+        parted += 1;
+        let sequence = context.sequence().unwrap();
+        let forced = [prompt, &alone[..at]].concat();
+        let rows = context.step(&StepToken::run(sequence.id(), 0, &forced, false)).unwrap();
+        let [a, b] = [alone[at], answer.ids[at]].map(|id| log_softmax(&rows[0])[id as usize]);
+        println!("an answer parts at {at}, by {:.2e}", a - b);
+        assert!((a - b).abs() < 1e-3, "{a} {b} at {at}");
+    }
+    println!("{} on {}: {parted} of {count} answers part", real.golden, together.device_name());
+    assert!(parted * 100 <= count);
+}
+
+#[test]
+fn answers_beside_each_other_on_the_cpu() {
+    beside_each_other(&SMOLLM2, cpu_device(), if full_tier() { 128 } else { 32 });
+}
+
+#[test]
+fn answers_beside_each_other_on_the_gpu() {
+    let device = Device::Gpu(gpu(&engine::GpuOptions::default()));
+    beside_each_other(&SMOLLM2, device, if full_tier() { 128 } else { 16 });
 }
 
 fn gpu_prompts() -> Option<&'static [&'static str]> {

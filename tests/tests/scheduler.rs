@@ -1,71 +1,15 @@
 //! Many requests at once, on the CPU and on a GPU: each answer is what it is alone.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
 
 use engine::internals::executor::Executor as _;
 use engine::internals::gpu::{GpuExecutor, GpuWeights};
 use engine::{
-    ContextOptions, Device, Error, Goal, GpuOptions, Listener, LoadOptions, Model, Request,
-    Sampling, Scheduler, Stop, Ticket,
+    ContextOptions, Device, Error, Goal, GpuOptions, LoadOptions, Model, Sampling, Scheduler,
 };
 use engine_tests::devices::{cpu_device, gpu};
 use engine_tests::golden::Tiny;
-
-/// Sends what it hears.
-struct Sender(mpsc::Sender<Heard>);
-
-enum Heard {
-    Prompt { computed: usize, cached: usize },
-    Id(u32),
-    End(Result<Stop, String>),
-}
-
-impl Listener for Sender {
-    fn prompt_computed(&mut self, computed: usize, cached: usize) {
-        let _ = self.0.send(Heard::Prompt { computed, cached });
-    }
-
-    fn row(&mut self, _row: &[f32]) {}
-
-    fn take(&mut self, id: u32) -> Option<Stop> {
-        let _ = self.0.send(Heard::Id(id));
-        None
-    }
-
-    fn finish(&mut self, outcome: engine::Result<Stop>) {
-        let _ = self.0.send(Heard::End(outcome.map_err(|error| error.to_string())));
-    }
-}
-
-/// An answer: its ids, and the tokens of the prompt that were computed for it and held before.
-#[derive(Debug, PartialEq)]
-struct Answer {
-    ids: Vec<u32>,
-    prompt: (usize, usize),
-}
-
-type UnderWay = (Ticket, Receiver<Heard>);
-
-fn submit(scheduler: &Scheduler, prompt: &[u32], goal: Goal) -> UnderWay {
-    let (sender, heard) = mpsc::channel();
-    let request = Request { prompt: prompt.to_vec(), goal };
-    (scheduler.submit(request, Box::new(Sender(sender))).unwrap(), heard)
-}
-
-fn wait((_ticket, heard): UnderWay) -> Answer {
-    let mut answer = Answer { ids: Vec::new(), prompt: (0, 0) };
-    loop {
-        match heard.recv().expect("the scheduler ended") {
-            Heard::Prompt { computed, cached } => answer.prompt = (computed, cached),
-            Heard::Id(id) => answer.ids.push(id),
-            Heard::End(outcome) => {
-                assert_eq!(outcome, Ok(Stop::Length));
-                return answer;
-            }
-        }
-    }
-}
+use engine_tests::requests::{refusal, submit, wait};
 
 fn load(device: &Device, name: &str) -> Arc<Model> {
     let golden = Tiny::load(name);
@@ -171,11 +115,7 @@ fn what_can_never_fit_is_refused() {
         ..ContextOptions::default()
     };
     let scheduler = Scheduler::start(&model, &options).unwrap();
-    let refused = |prompt: Vec<u32>| {
-        let (sender, _heard) = mpsc::channel();
-        let request = Request { prompt, goal: goal(Sampling::greedy(), true) };
-        scheduler.submit(request, Box::new(Sender(sender))).unwrap_err()
-    };
+    let refused = |prompt: Vec<u32>| refusal(&scheduler, prompt, goal(Sampling::greedy(), true));
     let error = refused(vec![4; 200]);
     assert!(matches!(error, Error::PromptTooLong { tokens: 200, positions: 128, .. }), "{error}");
     assert!(matches!(refused(vec![]), Error::EmptyPrompt));

@@ -67,6 +67,14 @@ impl Job {
         self.ids.len() - self.prompt_tokens
     }
 
+    /// What of it may be held already, and one token more: rows are computed anew.
+    pub fn may_be_held(&self) -> &[u32] {
+        match self.goal {
+            Goal::Rows { from, .. } => &self.ids[..=from],
+            Goal::Generate { .. } => &self.ids,
+        }
+    }
+
     /// Whether a row is wanted for the token at a position.
     fn wants_row(&self, position: usize) -> bool {
         matches!(self.goal, Goal::Rows { from, to } if (from..to).contains(&position))

@@ -264,6 +264,8 @@ fn setup(model: &ModelFile, options: &ContextOptions, flies: bool, fails: Option
 #[derive(Debug, Default)]
 struct Told {
     ids: Vec<u32>,
+    /// The largest of each row.
+    rows: Vec<u32>,
     prompt: Option<(usize, usize)>,
     outcome: Option<std::result::Result<Stop, String>>,
 }
@@ -280,7 +282,10 @@ impl Listener for Note {
         assert_eq!(before, None, "told twice");
     }
 
-    fn row(&mut self, _row: &[f32]) {}
+    fn row(&mut self, row: &[f32]) {
+        let largest = row.iter().position(|&x| x == 1.0).unwrap();
+        self.told.lock().unwrap().rows.push(largest as u32);
+    }
 
     fn take(&mut self, id: u32) -> Option<Stop> {
         let mut told = self.told.lock().unwrap();
@@ -428,6 +433,25 @@ fn what_begins_alike_is_computed_once() {
     for asked in asked.iter().chain([&second, &third]) {
         let told = asked.told.lock().unwrap();
         assert_eq!(told.ids, expected(&asked.prompt, asked.most, 2048, None));
+    }
+}
+
+/// Rows are computed however much is held of the prompt: before the first of them.
+#[test]
+fn rows_are_computed_again() {
+    let model = model("llama-1b/2:q4_0");
+    let mut setup = setup(&model, &options(512, 1024, 2, 64), true, None);
+    for held in [0, 100] {
+        let told = Arc::new(Mutex::new(Told::default()));
+        let request = Request { prompt: ids(5, 300), goal: Goal::Rows { from: 100, to: 299 } };
+        let note = Note { told: told.clone(), stops_at: None };
+        setup.turns.put(Job::new(request, Box::new(note), Arc::default()));
+        run(&mut setup.turns);
+        let told = told.lock().unwrap();
+        assert_eq!(told.outcome, Some(Ok(Stop::Length)));
+        assert_eq!(told.prompt, Some((300 - held, held)));
+        let behind = |end: usize| id_behind(&ids(5, end), None);
+        assert_eq!(told.rows, (101..=299).map(behind).collect::<Vec<_>>());
     }
 }
 

@@ -131,7 +131,7 @@ impl Turns {
             let found = if self.room.is_whole {
                 self.context.sequence().map(|sequence| (sequence, 0))
             } else {
-                self.context.sequence_like(&job.ids, &running)
+                self.context.sequence_like(job.may_be_held(), &running)
             };
             let Some(job) = self.jobs.waiting.pop_front() else { return };
             match found {
