@@ -229,8 +229,11 @@ impl Executor for CpuExecutor {
         let vocabulary = self.blueprint.plan.vocabulary();
         let all = &self.value(self.blueprint.plan.logits)[..self.output_rows * vocabulary];
         let rows = all.chunks_exact(vocabulary).zip(0..);
-        let left = rows.filter(|(_, row)| !self.taken.contains(row));
-        Ok(left.flat_map(|(logits, _)| logits).copied().collect())
+        let mut left = Vec::with_capacity(all.len());
+        for (logits, _) in rows.filter(|(_, row)| !self.taken.contains(row)) {
+            left.extend_from_slice(logits);
+        }
+        Ok(left)
     }
 
     fn can_select(&self, _sampling: &Sampling) -> bool {
