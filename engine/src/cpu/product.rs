@@ -94,7 +94,13 @@ fn multiply_rows<V: Vector, B: Block>(
             out.put(first_row + index, token, &[(product * out.scale + bias) * out.factor]);
         };
         let mut token = 0;
-        while token + 2 <= x.tokens {
+        // A group's codes are taken apart once for as many tokens as have their sums in registers.
+        while token + 4 <= x.tokens {
+            let products = dot_row::<V, B, 4>(row, x, rounded, token);
+            products.into_iter().enumerate().for_each(|(i, product)| put(token + i, product));
+            token += 4;
+        }
+        if token + 2 <= x.tokens {
             let [a, b] = dot_row::<V, B, 2>(row, x, rounded, token);
             put(token, a);
             put(token + 1, b);

@@ -62,6 +62,11 @@ impl Job {
         self.listener.finish(outcome);
     }
 
+    /// Blocks for what is known of it, and one more where it may have so many positions.
+    pub fn blocks(&self, positions: usize) -> usize {
+        (self.ids.len() + BLOCK).min(positions.max(self.ids.len())).div_ceil(BLOCK)
+    }
+
     /// Ids chosen so far.
     fn chosen(&self) -> usize {
         self.ids.len() - self.prompt_tokens
@@ -180,9 +185,9 @@ impl Running {
         self.job.chosen() > 0
     }
 
-    /// Blocks that it will take for what is known of it, and one token more.
-    pub fn outstanding(&self) -> usize {
-        (self.job.ids.len() + 1).div_ceil(BLOCK) - self.computed.div_ceil(BLOCK)
+    /// Blocks that it will take for what is known of it, and one more.
+    pub fn outstanding(&self, positions: usize) -> usize {
+        self.job.blocks(positions) - self.computed.div_ceil(BLOCK)
     }
 
     /// The ids whose keys and values the context holds, or will when what was begun is done.

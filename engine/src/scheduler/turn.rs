@@ -125,8 +125,10 @@ impl Turns {
                 return;
             }
             self.refused = None;
-            let claimed: usize = self.jobs.running.iter().map(|r| r.outstanding() + 1).sum();
-            let needed = (job.ids.len() + 1).div_ceil(BLOCK) + 1;
+            let positions = self.room.positions;
+            let running = self.jobs.running.iter();
+            let claimed: usize = running.map(|running| running.outstanding(positions)).sum();
+            let needed = job.blocks(positions);
             let running = self.jobs.sequences();
             let found = if self.room.is_whole {
                 self.context.sequence().map(|sequence| (sequence, 0))
