@@ -125,7 +125,9 @@ impl Context {
                 }
             }
             self.executor.step(&self.table, &placed)?;
-            if piece.iter().any(|token| token.want_logits) {
+            if piece.iter().all(|token| !token.want_logits) {
+                self.executor.keep_pace()?;
+            } else {
                 let logits = self.executor.logits()?;
                 let wanted = piece.iter().filter(|token| token.want_logits);
                 for (row, token) in logits.chunks_exact(self.row).zip(wanted) {
@@ -218,10 +220,15 @@ impl Context {
     /// Hands a sequence back whose first tokens are `ids`, for others that begin alike. What was used least recently of such is
     /// given up where a step needs its place.
     pub fn keep(&mut self, sequence: Sequence, ids: &[u32]) {
+        if !sequence.is_of(&self.dropped) {
+            // Another context's, which frees it.
+            return;
+        }
         self.handles -= 1;
         let id = sequence.into_id();
-        let length = self.table.length(id);
-        self.cache.keep(&mut self.table, id, &ids[..length.min(ids.len())]);
+        // What it has beyond them nobody knows.
+        let length = self.table.truncate(id, ids.len());
+        self.cache.keep(&mut self.table, id, &ids[..length]);
     }
 
     /// Keeps a copy of what a sequence holds now, for others that begin alike, if that takes nothing from anybody. Of a model
@@ -263,14 +270,26 @@ impl Context {
 
     /// Makes so many blocks free, of the layers that see all positions, where what was handed back holds them. Answers whether
     /// they are.
+    /// If all of it together does not do, none of it is given up.
     pub(crate) fn make_blocks(&mut self, blocks: usize) -> bool {
         let demand = self.table.demand_of_blocks(blocks);
-        while self.table.has_room(&demand).is_err() {
+        if self.table.is_free(&demand) {
+            return true;
+        }
+        if self.free_blocks() + self.cache.obtainable(&self.table) < blocks {
+            return false;
+        }
+        while !self.table.is_free(&demand) {
             if !self.cache.give_way(&mut self.table, &demand) {
                 return false;
             }
         }
         true
+    }
+
+    /// Whether a copy of a sequence can be kept that has yet to be computed ([`Context::keep_copy`]).
+    pub(crate) fn can_keep_copy(&self) -> bool {
+        self.table.forgets() && self.table.has_room_for_two()
     }
 
     /// Makes room for a step, where what was handed back holds it.
@@ -280,10 +299,11 @@ impl Context {
     pub(crate) fn make_room(&mut self, tokens: &[StepToken]) -> Result<()> {
         loop {
             let demand = self.table.demand(tokens)?;
-            match self.table.has_room(&demand) {
-                Ok(()) => return Ok(()),
-                Err(error) if !self.cache.give_way(&mut self.table, &demand) => return Err(error),
-                Err(_) => {}
+            if self.table.is_free(&demand) {
+                return Ok(());
+            }
+            if !self.cache.give_way(&mut self.table, &demand) {
+                return self.table.has_room(&demand);
             }
         }
     }

@@ -171,6 +171,9 @@ pub enum Error {
     /// The context has as many sequences as it was made for.
     #[error("the context has no place for another sequence; free one")]
     NoSeat,
+    /// A step failed that several requests had part in.
+    #[error("{0}")]
+    SharedStep(std::sync::Arc<Error>),
     /// A step's tokens contradict the state of their sequences.
     #[error("step token {index}: {why}")]
     Step {
@@ -289,6 +292,7 @@ impl Error {
                 Some(Advice::LargerContext { least: None, trained: *trained })
             }
             Self::PoolFull { .. } => Some(Advice::FewerSequences),
+            Self::SharedStep(error) => error.advice(),
             Self::NotFinite { device, .. } if !device.starts_with("CPU") => Some(Advice::UseCpu),
             Self::UnknownPreTokenizer { .. } => {
                 Some(Advice::Override { key: "tokenizer.ggml.pre" })

@@ -123,6 +123,11 @@ pub trait Executor: Send {
     /// from.
     fn logits(&mut self) -> Result<Vec<f32>>;
 
+    /// Waits, after a step of which nothing is read, until no more than that one is on its way.
+    fn keep_pace(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether ids can be chosen on the device in this way; if not, the caller reads logits.
     fn can_select(&self, _sampling: &Sampling) -> bool {
         false

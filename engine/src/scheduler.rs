@@ -36,7 +36,8 @@ pub enum Goal {
         stream: u32,
         /// The most of them; none: until the context is full.
         max_tokens: Option<usize>,
-        /// Whether the device may choose them, and compute the next step before the last id has come here, where it can.
+        /// Whether the device may choose them, and compute the next step before the last id has come here, where it can: a step
+        /// runs ahead where all that have part in it allow it.
         run_ahead: bool,
     },
     /// The rows that the model gives for the prompt's own tokens (logits, or states of an embedding model).
@@ -68,22 +69,32 @@ pub trait Listener: Send {
     /// Takes an id; says why the generation ends with it, if it does.
     fn take(&mut self, id: u32) -> Option<Stop>;
 
-    /// Hears of the end, after which nothing comes. Rows end with [`Stop::Length`].
+    /// Hears of the end, after which nothing comes; where the scheduler itself ended, that it is cancelled. Rows end with
+    /// [`Stop::Length`].
     fn finish(&mut self, outcome: Result<Stop>);
 }
 
 /// A request under way. Dropping it cancels the request.
 #[derive(Debug)]
 pub struct Ticket {
-    cancelled: Arc<AtomicBool>,
+    flags: Arc<Flags>,
     mailbox: Arc<Mailbox>,
+}
+
+/// What a ticket and its request tell each other.
+#[derive(Debug, Default)]
+struct Flags {
+    cancelled: AtomicBool,
+    finished: AtomicBool,
 }
 
 impl Ticket {
     /// Ends the request before its next token. Its listener hears of it.
     pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-        self.mailbox.ring();
+        self.flags.cancelled.store(true, Ordering::Relaxed);
+        if !self.flags.finished.load(Ordering::Relaxed) {
+            self.mailbox.ring();
+        }
     }
 }
 
@@ -168,12 +179,12 @@ impl Scheduler {
     /// If it can never be served: it has no tokens, is longer than the context or its pool, or its numbers are out of range.
     pub fn submit(&self, request: Request, listener: Box<dyn Listener>) -> Result<Ticket> {
         self.check(&request)?;
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let job = Job::new(request, listener, cancelled.clone());
+        let flags = Arc::new(Flags::default());
+        let job = Job::new(request, listener, flags.clone());
         if !self.0.mailbox.put(job) {
             return Err(Error::Internal("the thread of the scheduler ended".into()));
         }
-        Ok(Ticket { cancelled, mailbox: self.0.mailbox.clone() })
+        Ok(Ticket { flags, mailbox: self.0.mailbox.clone() })
     }
 
     fn check(&self, request: &Request) -> Result<()> {
@@ -184,9 +195,13 @@ impl Scheduler {
         let (positions, pool) = (self.0.positions, self.0.pool);
         let spec = &self.0.model.file().spec;
         let trained = spec.context_length;
-        let room = positions.min(pool);
+        let mut room = positions.min(pool);
+        if spec.sees_ahead() {
+            room = room.min(self.0.chunk);
+        }
         match &request.goal {
             Goal::Generate { sampling, .. } => {
+                self.0.model.file().language_model()?;
                 sampling.check()?;
                 if tokens >= room {
                     return Err(Error::PromptTooLong { tokens, positions: room, trained });
@@ -197,7 +212,6 @@ impl Scheduler {
                     let why = format!("rows {from} to {to} of {tokens} are none");
                     return Err(Error::Step { index: *from, why });
                 }
-                let room = if spec.sees_ahead() { room.min(self.0.chunk) } else { room };
                 if tokens > room {
                     return Err(Error::PromptTooLong { tokens, positions: room, trained });
                 }

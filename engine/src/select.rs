@@ -79,6 +79,11 @@ impl Sampling {
     /// Chooses an id. `recent` are the ids so far; `sequence` and `position` pick the random number, so
     /// that the same seed gives the same text whatever else runs beside it.
     pub fn choose(&self, logits: &[f32], recent: &[u32], sequence: u32, position: u32) -> u32 {
+        if self.is_greedy() && !self.has_penalty() {
+            let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            // The first, as of equal ones the smaller id wins.
+            return logits.iter().position(|&logit| logit == largest).unwrap_or(0) as u32;
+        }
         let mut candidates: Vec<(u32, f32)> =
             logits.iter().enumerate().map(|(id, &logit)| (id as u32, logit)).collect();
         if self.repeat_penalty != 1.0 {

@@ -35,6 +35,11 @@ impl Sequence {
         self.id
     }
 
+    /// Whether it is of the context that frees its sequences by this list.
+    pub(crate) fn is_of(&self, dropped: &Dropped) -> bool {
+        Arc::ptr_eq(&self.dropped.0, &dropped.0)
+    }
+
     /// The number alone: the context has it back.
     pub(crate) fn into_id(mut self) -> SequenceId {
         self.is_freed = false;

@@ -152,9 +152,10 @@ fn measure(
     let scheduler = Scheduler::start(model, options)?;
     let vocabulary = model.file().spec.vocabulary;
     // The first steps of a context make its kernels ready.
-    for _ in 0..2 {
-        let ids = made_up_ids(9..9 + prompt.clamp(1, 16), vocabulary);
-        let (_ticket, events) = submit(&scheduler, ids, answer.min(2))?;
+    let warm_up = (0..parallel).map(|number| {
+        submit(&scheduler, made_up_ids(number..number + prompt.min(16), vocabulary), answer.min(3))
+    });
+    for (_ticket, events) in warm_up.collect::<Result<Vec<_>>>()? {
         ended(&events)?;
     }
     let start = Instant::now();

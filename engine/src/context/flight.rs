@@ -3,7 +3,15 @@
 //! The order is in the types. A [`Flight`] holds the context, so that no other step can begin; [`Flight::follow`] makes of it a
 //! [`Pair`], of which the first has to land before another follows.
 //!
-//! ```compile_fail
+//! ```
+//! # fn f(flight: engine::Flight, tokens: &[engine::StepToken]) -> engine::Result<()> {
+//! let pair = flight.follow(tokens, &[])?;
+//! let (ids, flight) = pair.land()?;
+//! let pair = flight.follow(tokens, &[])?;
+//! # Ok(())
+//! # }
+//! ```
+//! ```compile_fail,E0599
 //! # fn f(flight: engine::Flight, tokens: &[engine::StepToken]) -> engine::Result<()> {
 //! let pair = flight.follow(tokens, &[])?;
 //! let three = pair.follow(tokens, &[])?; // Two are in the air.
@@ -62,6 +70,9 @@ impl Context {
         let ids = if choices.is_empty() { Vec::new() } else { self.executor.selected()? };
         let wanted = tokens.iter().filter(|token| token.want_logits).count();
         let rows = if wanted > choices.len() { self.executor.logits()? } else { Vec::new() };
+        if wanted == 0 {
+            self.executor.keep_pace()?;
+        }
         Ok((ids, rows))
     }
 
@@ -95,12 +106,27 @@ impl Context {
             let why = format!("the device takes {most} of {} tokens at once", tokens.len());
             return Err(Error::Step { index: most, why });
         }
+        if choices.len() > self.sizes.selections() {
+            let why = format!(
+                "{} ids are to be chosen, the device chooses {} at once",
+                choices.len(),
+                self.sizes.selections()
+            );
+            return Err(Error::Step { index: 0, why });
+        }
         let mut selections = Vec::with_capacity(choices.len());
         for choice in choices {
             let Some(token) = tokens.get(choice.token).filter(|token| token.want_logits) else {
                 let why = "an id is to be chosen where no logits are wanted".into();
                 return Err(Error::Step { index: choice.token, why });
             };
+            let of_sequence = |other: &&Choice| {
+                tokens.get(other.token).is_some_and(|other| other.sequence == token.sequence)
+            };
+            if choices.iter().filter(of_sequence).count() > 1 {
+                let why = "two ids are to be chosen for one sequence".into();
+                return Err(Error::Step { index: choice.token, why });
+            }
             let before = tokens[..choice.token].iter().filter(|token| token.want_logits).count();
             selections.push(Selection {
                 sampling: choice.sampling.clone(),

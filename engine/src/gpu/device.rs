@@ -102,7 +102,7 @@ impl Gpu {
     }
 
     /// Waits until a submission, or all, are done.
-    fn wait_for(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+    pub(super) fn wait_for(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
         let until = wgpu::PollType::Wait { submission_index: submission, timeout: None };
         self.device.poll(until).map_err(|error| Error::DeviceLost {
             device: self.name.clone(),

@@ -85,6 +85,8 @@ pub struct GpuExecutor {
     recordings: HashMap<(StepClass, usize), Arc<Vec<Recorded>>>,
     /// By the number of candidates and whether there is a penalty.
     selections: HashMap<(usize, bool), Arc<Vec<Recorded>>>,
+    /// The last submission of each step that nobody has waited for.
+    under_way: VecDeque<wgpu::SubmissionIndex>,
     /// Selected ids that were not asked for, the oldest first.
     brought: VecDeque<Brought>,
     /// Selections so far.
@@ -151,6 +153,7 @@ impl GpuExecutor {
                 .collect(),
             recordings: HashMap::new(),
             selections: HashMap::new(),
+            under_way: VecDeque::new(),
             brought: VecDeque::new(),
             selections_made: 0,
             tables_written: vec![u32::MAX; bytes.scratch[Scratch::Tables as usize] as usize / 4],
@@ -314,7 +317,10 @@ impl GpuExecutor {
         let brought = if is_last { self.rows_left.clone() } else { Vec::new() };
         let work = Work { recording, choice, brought, tokens, outputs };
         if selections.is_empty() {
-            self.submit_step(work, copies, None);
+            let submission = self.submit_step(work, copies, None);
+            if is_last {
+                self.under_way.push_back(submission);
+            }
         } else {
             let (bring, readback) = self.bring_selected()?;
             let submission = self.submit_step(work, copies, Some(bring));
@@ -382,6 +388,13 @@ impl Executor for GpuExecutor {
         true
     }
 
+    fn keep_pace(&mut self) -> Result<()> {
+        while self.under_way.len() > 1 {
+            self.gpu.wait_for(self.under_way.pop_front())?;
+        }
+        Ok(())
+    }
+
     fn set_recent(&mut self, seat: u32, ids: &[u32]) {
         let mut words = vec![0; RECENT_WORDS];
         words[0] = ids.len() as u32;
@@ -422,6 +435,8 @@ impl Executor for GpuExecutor {
         let words: Vec<u32> =
             self.gpu.read_mapped_after(readback, readback.size(), Some(submission))?;
         self.counts.readbacks += 1;
+        // What came before is done too.
+        self.under_way.clear();
         let (ids, flags) = words.split_at(words.len() / 2);
         let id = |seat: u32| (flags[seat as usize] == 0).then_some(ids[seat as usize]);
         Ok(seats.into_iter().map(id).collect())
@@ -441,6 +456,7 @@ impl Executor for GpuExecutor {
         }
         self.logits_copied = false;
         self.counts.readbacks += 1;
+        self.under_way.clear();
         self.gpu.read_mapped(self.scratch(Scratch::LogitsReadback), bytes)
     }
 

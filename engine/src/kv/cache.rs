@@ -96,6 +96,11 @@ impl PrefixCache {
         Some(prefix)
     }
 
+    /// Blocks of the layers that see all positions that would be free if all that is kept were given up.
+    pub fn obtainable(&self, table: &KvTable) -> usize {
+        table.held_alone(self.kept.iter().map(|kept| kept.sequence))
+    }
+
     /// Gives up what was used least recently and holds any of what is missing for a step. Answers whether there was such.
     pub fn give_way(&mut self, table: &mut KvTable, demand: &Demand) -> bool {
         let free = table.free_blocks();

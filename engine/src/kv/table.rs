@@ -279,6 +279,21 @@ impl KvTable {
         demand
     }
 
+    /// Whether what a step takes is free.
+    pub fn is_free(&self, demand: &Demand) -> bool {
+        let mut wanted = demand.blocks.iter().zip(&self.pools);
+        demand.seats <= self.free_seats.len()
+            && wanted.all(|(&blocks, pool)| blocks <= pool.free.len())
+    }
+
+    /// Whether there is room for a sequence that has yet to be computed and for a copy of it, but for blocks of layers that see
+    /// all positions.
+    pub fn has_room_for_two(&self) -> bool {
+        let mut rings = self.groups.iter().zip(&self.pools).skip(1);
+        (!self.stateful || self.free_seats.len() >= 2)
+            && rings.all(|(group, pool)| pool.free.len() >= 2 * group.table_blocks)
+    }
+
     /// Whether what a step takes is free: if not, an error that says what is not.
     ///
     /// # Errors
@@ -381,6 +396,18 @@ impl KvTable {
     /// How many blocks of each group are free.
     pub fn free_blocks(&self) -> Vec<usize> {
         self.pools.iter().map(|pool| pool.free.len()).collect()
+    }
+
+    /// Blocks of the first group that these sequences hold and no others do.
+    pub fn held_alone(&self, ids: impl Iterator<Item = SequenceId>) -> usize {
+        let Some(pool) = self.pools.first() else { return 0 };
+        let mut uses = vec![0; pool.uses.len()];
+        for sequence in ids.filter_map(|id| self.sequences.get(&id)) {
+            for &block in sequence.entries[0].blocks.iter().flatten() {
+                uses[block as usize] += 1;
+            }
+        }
+        uses.iter().zip(&pool.uses).filter(|(here, all)| **here > 0 && here == all).count()
     }
 
     /// Blocks of a group that a sequence has, shared ones included.

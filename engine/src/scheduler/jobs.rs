@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Goal, Listener, Request};
+use super::{Flags, Goal, Listener, Request};
 use crate::answer::Stop;
 use crate::context::Choice;
 use crate::executor::all_finite;
@@ -17,6 +17,8 @@ use crate::{Error, Result};
 
 /// A request with what became of it so far.
 pub(super) struct Job {
+    /// Tells it from all others.
+    pub number: u64,
     goal: Goal,
     /// The prompt and the answer so far.
     pub ids: Vec<u32>,
@@ -25,8 +27,12 @@ pub(super) struct Job {
     rows: usize,
     /// Whether its listener knows that the prompt was computed.
     prompt_told: bool,
+    /// Tokens that were held when it was first admitted.
+    cached: Option<usize>,
+    /// Whether it waits for one that computes what it begins with.
+    pub waits_to_share: bool,
     listener: Box<dyn Listener>,
-    cancelled: Arc<AtomicBool>,
+    flags: Arc<Flags>,
 }
 
 impl fmt::Debug for Job {
@@ -41,24 +47,29 @@ impl fmt::Debug for Job {
 }
 
 impl Job {
-    pub fn new(request: Request, listener: Box<dyn Listener>, cancelled: Arc<AtomicBool>) -> Self {
+    pub fn new(request: Request, listener: Box<dyn Listener>, flags: Arc<Flags>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             goal: request.goal,
             prompt_tokens: request.prompt.len(),
             ids: request.prompt,
             rows: 0,
             prompt_told: false,
+            cached: None,
+            waits_to_share: false,
             listener,
-            cancelled,
+            flags,
         }
     }
 
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+        self.flags.cancelled.load(Ordering::Relaxed)
     }
 
     /// Tells the listener of the end.
     pub fn finish(mut self, outcome: Result<Stop>) {
+        self.flags.finished.store(true, Ordering::Relaxed);
         self.listener.finish(outcome);
     }
 
@@ -75,14 +86,15 @@ impl Job {
     /// What of it may be held already, and one token more: rows are computed anew.
     pub fn may_be_held(&self) -> &[u32] {
         match self.goal {
-            Goal::Rows { from, .. } => &self.ids[..=from],
+            Goal::Rows { from, .. } => &self.ids[..=from + self.rows],
             Goal::Generate { .. } => &self.ids,
         }
     }
 
     /// Whether a row is wanted for the token at a position.
     fn wants_row(&self, position: usize) -> bool {
-        matches!(self.goal, Goal::Rows { from, to } if (from..to).contains(&position))
+        // (After it was held up, not those again that were handed over.)
+        matches!(self.goal, Goal::Rows { from, to } if (from + self.rows..to).contains(&position))
     }
 }
 
@@ -95,8 +107,6 @@ pub(super) struct Running {
     pub number: u64,
     /// Tokens whose computation has begun.
     computed: usize,
-    /// Tokens that were held when it was admitted.
-    cached: usize,
     /// Choices in the air.
     in_air: usize,
     /// Whether the device knows its ids so far.
@@ -158,8 +168,8 @@ impl Running {
         self.job.ids.len() + self.in_air
     }
 
-    /// Whether no more is chosen behind what is on its way.
-    fn is_long(&self) -> bool {
+    /// Whether what is known of it, and on its way, is all that it may have.
+    fn is_complete(&self) -> bool {
         let Goal::Generate { max_tokens, .. } = &self.job.goal else { return true };
         max_tokens.is_some_and(|most| self.job.chosen() + self.in_air >= most)
     }
@@ -167,7 +177,7 @@ impl Running {
     /// Tokens that can be begun now.
     fn ready(&self, positions: usize) -> usize {
         // The last id of all is not computed.
-        let end = if self.is_long() && self.expected() > self.job.prompt_tokens {
+        let end = if self.is_complete() && self.expected() > self.job.prompt_tokens {
             self.expected() - 1
         } else {
             self.expected()
@@ -178,6 +188,12 @@ impl Running {
     /// Whether it is at its prompt, or at what it had before it was held up.
     pub fn reads(&self) -> bool {
         self.computed + 1 < self.job.ids.len()
+    }
+
+    /// Whether no id is wanted behind its prompt, and that is computed.
+    fn ends_without_answer(&self) -> bool {
+        matches!(self.job.goal, Goal::Generate { max_tokens: Some(0), .. })
+            && self.computed >= self.job.prompt_tokens
     }
 
     /// Whether any id was chosen for it.
@@ -210,17 +226,19 @@ impl Jobs {
     }
 
     /// Takes a request into those that run, with `cached` of its tokens in the sequence.
-    pub fn admit(&mut self, job: Job, sequence: Sequence, cached: usize, room: &Room) {
+    /// `can_copy` says whether a copy of it could be kept.
+    pub fn admit(&mut self, mut job: Job, sequence: Sequence, cached: usize, can_copy: bool) {
         let number = self.next_number;
         self.next_number += 1;
-        // What was found needs no copy, nor does what is computed again.
-        let wants_copy = room.keeps_copies && cached + 1 < job.prompt_tokens && job.chosen() == 0;
+        job.cached.get_or_insert(cached);
+        // What was found needs no copy, nor does what is computed again, or for rows.
+        let is_new = cached + 1 < job.prompt_tokens && job.chosen() == 0;
+        let wants_copy = can_copy && is_new && matches!(job.goal, Goal::Generate { .. });
         self.running.push(Running {
             job,
             sequence,
             number,
             computed: cached,
-            cached,
             in_air: 0,
             told: false,
             wants_copy,
@@ -228,16 +246,25 @@ impl Jobs {
         });
     }
 
-    /// Whether a running request is computing what the one that waits first begins with, so that this had better wait.
+    /// Whether a running request is computing what this one begins with, so that it had better wait.
     pub fn is_shared_soon(&self, job: &Job, room: &Room) -> bool {
-        // What forgets is shared by copies.
-        !room.keeps_copies
-            && self.running.iter().filter(|running| running.reads()).any(|running| {
-                let most = job.prompt_tokens.min(running.job.ids.len());
-                let both = job.ids[..most].iter().zip(&running.job.ids);
-                let common = both.take_while(|(a, b)| a == b).count();
-                common / BLOCK > running.computed / BLOCK
-            })
+        // What forgets is shared by copies, what is one step not at all.
+        if room.keeps_copies || room.is_whole {
+            return false;
+        }
+        let ids = job.may_be_held();
+        let ids = &ids[..ids.len() - 1];
+        self.running.iter().filter(|running| running.reads()).any(|running| {
+            let common = ids.iter().zip(&running.job.ids).take_while(|(a, b)| a == b).count();
+            common / BLOCK > running.computed / BLOCK
+        })
+    }
+
+    /// Whether one that waits to share could be admitted now, or one that runs is at its end without an answer.
+    pub fn has_news(&self, room: &Room) -> bool {
+        let mut waits = self.waiting.iter().filter(|job| job.waits_to_share);
+        waits.any(|job| !self.is_shared_soon(job, room))
+            || self.running.iter().any(Running::ends_without_answer)
     }
 
     /// Takes the sequence of the youngest that runs, and has it wait before all others. None if it is alone.
@@ -254,7 +281,8 @@ impl Jobs {
     /// Ends the request at a place of those that run.
     pub fn end(&mut self, index: usize, outcome: Result<Stop>) {
         let running = self.running.remove(index);
-        let held = running.held().to_vec();
+        // What computed something wrong is not kept.
+        let held = if outcome.is_ok() { running.held().to_vec() } else { Vec::new() };
         running.job.finish(outcome);
         self.ended.push((running.sequence, held));
     }
@@ -387,10 +415,10 @@ impl Jobs {
         let position = running.job.ids.len();
         running.job.ids.push(id);
         let stop = running.job.listener.take(id);
-        let is_long = running.is_long() && running.in_air == 0;
+        let is_complete = running.is_complete() && running.in_air == 0;
         let is_full = position >= room.positions;
         let stop =
-            stop.or(is_long.then_some(Stop::Length)).or(is_full.then_some(Stop::ContextFull));
+            stop.or(is_complete.then_some(Stop::Length)).or(is_full.then_some(Stop::ContextFull));
         if let Some(stop) = stop {
             self.end(index, Ok(stop));
         }
@@ -398,11 +426,7 @@ impl Jobs {
 
     /// Ends those of which nothing more is wanted though no id came: no token of an answer was asked for.
     pub fn end_without_answer(&mut self) {
-        let is_done = |running: &Running| {
-            matches!(running.job.goal, Goal::Generate { max_tokens: Some(0), .. })
-                && running.computed >= running.job.prompt_tokens
-        };
-        while let Some(index) = self.running.iter().position(is_done) {
+        while let Some(index) = self.running.iter().position(Running::ends_without_answer) {
             self.running[index].tell_prompt();
             self.end(index, Ok(Stop::Length));
         }
@@ -419,8 +443,8 @@ impl Running {
     fn tell_prompt(&mut self) {
         if !self.job.prompt_told {
             self.job.prompt_told = true;
-            let computed = self.job.prompt_tokens - self.cached.min(self.job.prompt_tokens);
-            self.job.listener.prompt_computed(computed, self.job.prompt_tokens - computed);
+            let cached = self.job.cached.unwrap_or(0).min(self.job.prompt_tokens);
+            self.job.listener.prompt_computed(self.job.prompt_tokens - cached, cached);
         }
     }
 }
@@ -443,7 +467,7 @@ impl Batch {
         for position in first..first + ready.min(left) {
             let known = running.job.ids.get(position);
             let is_last = position + 1 == running.expected();
-            let chooses = is_last && running.sampling().is_some() && !running.is_long();
+            let chooses = is_last && running.sampling().is_some() && !running.is_complete();
             let want_logits = chooses || running.job.wants_row(position);
             if want_logits && rows_left == 0 {
                 break;

@@ -3,6 +3,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::jobs::Job;
+use crate::Error;
 
 /// Requests that came, and a bell for the thread that sleeps when it has nothing to do.
 #[derive(Debug, Default)]
@@ -50,9 +51,14 @@ impl Mailbox {
         self.bell.notify_all();
     }
 
-    /// Closes it when dropped, and forgets what came and was not taken.
+    /// Closes it when dropped, and ends what came and was not taken.
     pub fn closed_at_the_end(&self) -> Closed<'_> {
         Closed(self)
+    }
+
+    /// Takes what came and was not taken.
+    pub fn rest(&self) -> Vec<Job> {
+        std::mem::take(&mut self.lock().jobs)
     }
 
     /// Takes what came, waiting for something if `idle`. None: it is closed.
@@ -62,11 +68,7 @@ impl Mailbox {
             letters = self.bell.wait(letters).unwrap_or_else(PoisonError::into_inner);
         }
         letters.rung = false;
-        if letters.closed {
-            letters.jobs.clear();
-            return None;
-        }
-        Some(std::mem::take(&mut letters.jobs))
+        (!letters.closed).then(|| std::mem::take(&mut letters.jobs))
     }
 
     /// Whether something happened since requests were taken.
@@ -81,8 +83,8 @@ pub(super) struct Closed<'a>(&'a Mailbox);
 impl Drop for Closed<'_> {
     fn drop(&mut self) {
         self.0.close();
-        // Their listeners are dropped outside of the lock.
-        let left = std::mem::take(&mut self.0.lock().jobs);
-        drop(left);
+        for job in self.0.rest() {
+            job.finish(Err(Error::Internal("the thread of the scheduler ended".into())));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The scheduler over a device that computes nothing but remembers everything: an answer's next id is made of all ids that its
 //! token sees through the table, so that a block lost, or shared wrongly, changes it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::jobs::Job;
 use super::turn::Turns;
-use super::{Goal, Listener, Request};
+use super::{Flags, Goal, Listener, Request};
 use crate::answer::Stop;
 use crate::blueprint::Blueprint;
 use crate::executor::{Executor, Memory, Selection, nothing_selected};
@@ -54,6 +54,9 @@ struct Remembering {
     log: Arc<Mutex<Log>>,
     /// Steps until it fails.
     fails_after: Option<usize>,
+    /// The selection, counted from the first, of which a logit is no number.
+    no_number: Option<usize>,
+    chosen: usize,
 }
 
 /// The id behind ids that a full and a windowed layer see.
@@ -163,7 +166,8 @@ impl Executor for Remembering {
             let id = self.seen[selection.row as usize];
             self.last[selection.seat as usize] = id;
             self.left.retain(|&row| row != selection.row);
-            ids.push(Some(id));
+            ids.push((self.no_number != Some(self.chosen)).then_some(id));
+            self.chosen += 1;
         }
         self.selected.push(ids);
         let mut log = self.log.lock().unwrap();
@@ -235,7 +239,19 @@ struct Setup {
     blocks: usize,
 }
 
-fn setup(model: &ModelFile, options: &ContextOptions, flies: bool, fails: Option<usize>) -> Setup {
+/// What a test's device does.
+#[derive(Clone, Copy, Default)]
+struct Manner {
+    flies: bool,
+    fails_after: Option<usize>,
+    no_number: Option<usize>,
+    is_whole: bool,
+}
+
+const FLIES: Manner = Manner { flies: true, fails_after: None, no_number: None, is_whole: false };
+
+fn setup(model: &ModelFile, options: &ContextOptions, manner: Manner) -> Setup {
+    let Manner { flies, fails_after, no_number, is_whole } = manner;
     let blueprint = Blueprint::new(model, options).unwrap();
     let log = Arc::new(Mutex::new(Log::default()));
     let groups = &blueprint.groups;
@@ -251,13 +267,15 @@ fn setup(model: &ModelFile, options: &ContextOptions, flies: bool, fails: Option
         selected: Vec::new(),
         flies,
         log: log.clone(),
-        fails_after: fails,
+        fails_after,
+        no_number,
+        chosen: 0,
     };
     // Rows as short as may be.
     let spec = Spec { vocabulary: IDS as usize, ..(*model.spec).clone() };
     let context = Context::new(&spec, &blueprint, Box::new(device));
     let window = groups.iter().find_map(|group| group.window);
-    Setup { turns: Turns::new(context, false), log, window, blocks: groups[0].blocks }
+    Setup { turns: Turns::new(context, is_whole), log, window, blocks: groups[0].blocks }
 }
 
 /// What became of a request.
@@ -267,6 +285,9 @@ struct Told {
     /// The largest of each row.
     rows: Vec<u32>,
     prompt: Option<(usize, usize)>,
+    /// Steps that the device had begun when the prompt was told, and at the end.
+    prompt_step: usize,
+    end_step: usize,
     outcome: Option<std::result::Result<Stop, String>>,
 }
 
@@ -274,11 +295,14 @@ struct Note {
     told: Arc<Mutex<Told>>,
     /// Ends with the id of this number.
     stops_at: Option<usize>,
+    log: Arc<Mutex<Log>>,
 }
 
 impl Listener for Note {
     fn prompt_computed(&mut self, computed: usize, cached: usize) {
-        let before = self.told.lock().unwrap().prompt.replace((computed, cached));
+        let mut told = self.told.lock().unwrap();
+        told.prompt_step = self.log.lock().unwrap().steps.len();
+        let before = told.prompt.replace((computed, cached));
         assert_eq!(before, None, "told twice");
     }
 
@@ -296,7 +320,9 @@ impl Listener for Note {
 
     fn finish(&mut self, outcome: Result<Stop>) {
         let outcome = outcome.map_err(|error| error.to_string());
-        let before = self.told.lock().unwrap().outcome.replace(outcome);
+        let mut told = self.told.lock().unwrap();
+        told.end_step = self.log.lock().unwrap().steps.len();
+        let before = told.outcome.replace(outcome);
         assert!(before.is_none(), "ended twice");
     }
 }
@@ -307,18 +333,18 @@ struct Asked {
     most: usize,
     stops_at: Option<usize>,
     told: Arc<Mutex<Told>>,
-    cancelled: Arc<AtomicBool>,
+    flags: Arc<Flags>,
 }
 
 fn ask(
-    turns: &mut Turns,
+    setup: &mut Setup,
     prompt: Vec<u32>,
     most: usize,
     greedy: bool,
     stops_at: Option<usize>,
 ) -> Asked {
     let told = Arc::new(Mutex::new(Told::default()));
-    let cancelled = Arc::new(AtomicBool::new(false));
+    let flags = Arc::new(Flags::default());
     // One that the device does not choose by: the host draws from logits that are all but one alike.
     let sampling = if greedy {
         Sampling::greedy()
@@ -326,10 +352,28 @@ fn ask(
         Sampling { temperature: 1e-3, top_k: 0, ..Sampling::default() }
     };
     let goal = Goal::Generate { sampling, stream: 0, max_tokens: Some(most), run_ahead: true };
-    let note = Note { told: told.clone(), stops_at };
+    let note = Note { told: told.clone(), stops_at, log: setup.log.clone() };
     let request = Request { prompt: prompt.clone(), goal };
-    turns.put(Job::new(request, Box::new(note), cancelled.clone()));
-    Asked { prompt, most, stops_at, told, cancelled }
+    setup.turns.put(Job::new(request, Box::new(note), flags.clone()));
+    Asked { prompt, most, stops_at, told, flags }
+}
+
+/// Asks for the rows of some tokens of a prompt.
+fn ask_rows(setup: &mut Setup, prompt: Vec<u32>, (from, to): (usize, usize)) -> Arc<Mutex<Told>> {
+    let told = Arc::new(Mutex::new(Told::default()));
+    let note = Note { told: told.clone(), stops_at: None, log: setup.log.clone() };
+    let request = Request { prompt, goal: Goal::Rows { from, to } };
+    setup.turns.put(Job::new(request, Box::new(note), Arc::default()));
+    told
+}
+
+/// The largest of each of these rows.
+fn expected_rows(prompt: &[u32], (from, to): (usize, usize), window: Option<usize>) -> Vec<u32> {
+    let behind = |end: usize| {
+        let seen = window.map(|window| &prompt[end.saturating_sub(window)..end]);
+        id_behind(&prompt[..end], seen)
+    };
+    (from + 1..=to).map(behind).collect()
 }
 
 fn options(positions: usize, pool: usize, sequences: usize, chunk: usize) -> ContextOptions {
@@ -364,9 +408,10 @@ fn requests_beside_each_other_answer_as_alone() {
         let model = model(name);
         for count in [1, 3, 16] {
             for (flies, greedy) in [(true, true), (false, true), (true, false)] {
-                let mut setup = setup(&model, &options(512, 8192, count, 64), flies, None);
+                let mut setup =
+                    setup(&model, &options(512, 8192, count, 64), Manner { flies, ..FLIES });
                 let asked: Vec<_> = (0..count)
-                    .map(|i| ask(&mut setup.turns, ids(i as u32, 3 + i * 17), 20, greedy, None))
+                    .map(|i| ask(&mut setup, ids(i as u32, 3 + i * 17), 20, greedy, None))
                     .collect();
                 run(&mut setup.turns);
                 for asked in &asked {
@@ -387,10 +432,10 @@ fn requests_beside_each_other_answer_as_alone() {
 #[test]
 fn a_long_prompt_holds_answers_up_for_a_chunk_at_most() {
     let model = model("llama-1b/2:q4_0");
-    let mut setup = setup(&model, &options(2048, 4096, 2, 64), true, None);
-    let first = ask(&mut setup.turns, ids(1, 10), 60, true, None);
+    let mut setup = setup(&model, &options(2048, 4096, 2, 64), FLIES);
+    let first = ask(&mut setup, ids(1, 10), 60, true, None);
     setup.turns.turn(&|| true);
-    let second = ask(&mut setup.turns, ids(2, 1000), 5, true, None);
+    let second = ask(&mut setup, ids(2, 1000), 5, true, None);
     let before = setup.log.lock().unwrap().steps.len();
     while second.told.lock().unwrap().prompt.is_none() {
         let ids = first.told.lock().unwrap().ids.len();
@@ -405,27 +450,27 @@ fn a_long_prompt_holds_answers_up_for_a_chunk_at_most() {
 #[test]
 fn what_begins_alike_is_computed_once() {
     let model = model("llama-1b/2:q4_0");
-    let mut setup = setup(&model, &options(2048, 8192, 4, 512), true, None);
+    let mut setup = setup(&model, &options(2048, 8192, 4, 512), FLIES);
     let start = ids(7, 1000);
     let with = |end: &[u32]| [&start[..], end].concat();
-    let first = ask(&mut setup.turns, with(&[1, 2]), 8, true, None);
+    let first = ask(&mut setup, with(&[1, 2]), 8, true, None);
     run(&mut setup.turns);
     assert_eq!(first.told.lock().unwrap().prompt, Some((1002, 0)));
     // One that ended: shared but for the block that both write to.
-    let second = ask(&mut setup.turns, with(&[3, 4, 5]), 8, true, None);
+    let second = ask(&mut setup, with(&[3, 4, 5]), 8, true, None);
     run(&mut setup.turns);
     assert_eq!(second.told.lock().unwrap().prompt, Some((3, 1000)));
     // The first goes on: what it said and all before is held.
     let told = first.told.lock().unwrap();
     let turn = [&first.prompt[..], &told.ids, &[9, 9]].concat();
-    let third = ask(&mut setup.turns, turn, 8, true, None);
+    let third = ask(&mut setup, turn, 8, true, None);
     run(&mut setup.turns);
     // Its last id was never computed.
     assert_eq!(third.told.lock().unwrap().prompt, Some((3, 1009)));
     // Three at once that nobody has asked before: two wait until the first has computed what they share.
     let start = ids(8, 640);
     let asked: Vec<_> =
-        (0..3).map(|i| ask(&mut setup.turns, [&start[..], &[i]].concat(), 4, true, None)).collect();
+        (0..3).map(|i| ask(&mut setup, [&start[..], &[i]].concat(), 4, true, None)).collect();
     run(&mut setup.turns);
     let computed: usize =
         asked.iter().map(|asked| asked.told.lock().unwrap().prompt.unwrap().0).sum();
@@ -440,18 +485,14 @@ fn what_begins_alike_is_computed_once() {
 #[test]
 fn rows_are_computed_again() {
     let model = model("llama-1b/2:q4_0");
-    let mut setup = setup(&model, &options(512, 1024, 2, 64), true, None);
+    let mut setup = setup(&model, &options(512, 1024, 2, 64), FLIES);
     for held in [0, 100] {
-        let told = Arc::new(Mutex::new(Told::default()));
-        let request = Request { prompt: ids(5, 300), goal: Goal::Rows { from: 100, to: 299 } };
-        let note = Note { told: told.clone(), stops_at: None };
-        setup.turns.put(Job::new(request, Box::new(note), Arc::default()));
+        let told = ask_rows(&mut setup, ids(5, 300), (100, 299));
         run(&mut setup.turns);
         let told = told.lock().unwrap();
         assert_eq!(told.outcome, Some(Ok(Stop::Length)));
         assert_eq!(told.prompt, Some((300 - held, held)));
-        let behind = |end: usize| id_behind(&ids(5, end), None);
-        assert_eq!(told.rows, (101..=299).map(behind).collect::<Vec<_>>());
+        assert_eq!(told.rows, expected_rows(&ids(5, 300), (100, 299), None));
     }
 }
 
@@ -459,12 +500,12 @@ fn rows_are_computed_again() {
 #[test]
 fn rings_are_kept_at_the_ends_of_prompts() {
     let model = model("gemma3-4b/6:q4_0");
-    let mut setup = setup(&model, &options(4096, 8192, 3, 128), true, None);
+    let mut setup = setup(&model, &options(4096, 8192, 3, 128), FLIES);
     assert_eq!(setup.window, Some(1024));
     let prompt = ids(3, 2000);
-    let first = ask(&mut setup.turns, prompt.clone(), 400, true, None);
+    let first = ask(&mut setup, prompt.clone(), 400, true, None);
     run(&mut setup.turns);
-    let again = ask(&mut setup.turns, prompt, 400, true, None);
+    let again = ask(&mut setup, prompt, 400, true, None);
     run(&mut setup.turns);
     assert_eq!(first.told.lock().unwrap().prompt, Some((2000, 0)));
     assert_eq!(again.told.lock().unwrap().prompt, Some((1, 1999)));
@@ -478,9 +519,9 @@ fn rings_are_kept_at_the_ends_of_prompts() {
 fn who_is_youngest_gives_way_and_is_computed_again() {
     let model = model("llama-1b/2:q4_0");
     // Two prompts and their answers are more than the pool.
-    let mut setup = setup(&model, &options(512, 512, 2, 64), true, None);
-    let first = ask(&mut setup.turns, ids(1, 200), 200, true, None);
-    let second = ask(&mut setup.turns, ids(2, 200), 200, true, None);
+    let mut setup = setup(&model, &options(512, 512, 2, 64), FLIES);
+    let first = ask(&mut setup, ids(1, 200), 200, true, None);
+    let second = ask(&mut setup, ids(2, 200), 200, true, None);
     run(&mut setup.turns);
     for asked in [&first, &second] {
         let told = asked.told.lock().unwrap();
@@ -488,7 +529,7 @@ fn who_is_youngest_gives_way_and_is_computed_again() {
         assert_eq!(told.ids, expected(&asked.prompt, 200, 512, None));
     }
     // One alone that wants more than there is ends where the pool does.
-    let greedy_one = ask(&mut setup.turns, ids(3, 500), 200, true, None);
+    let greedy_one = ask(&mut setup, ids(3, 500), 200, true, None);
     run(&mut setup.turns);
     let told = greedy_one.told.lock().unwrap();
     assert_eq!(told.outcome, Some(Ok(Stop::ContextFull)));
@@ -498,14 +539,73 @@ fn who_is_youngest_gives_way_and_is_computed_again() {
 #[test]
 fn a_device_that_fails_fails_all_that_run_and_none_that_come() {
     let model = model("llama-1b/2:q4_0");
-    let mut setup = setup(&model, &options(512, 2048, 4, 64), true, Some(6));
-    let asked: Vec<_> = (0..4).map(|i| ask(&mut setup.turns, ids(i, 20), 20, true, None)).collect();
+    let mut setup =
+        setup(&model, &options(512, 2048, 4, 64), Manner { fails_after: Some(6), ..FLIES });
+    let asked: Vec<_> = (0..4).map(|i| ask(&mut setup, ids(i, 20), 20, true, None)).collect();
     run(&mut setup.turns);
     for asked in &asked {
         let told = asked.told.lock().unwrap();
         assert!(matches!(&told.outcome, Some(Err(why)) if why.contains("it was told to")));
     }
     assert_eq!(setup.turns.free_blocks(), setup.blocks);
+}
+
+/// Who waits for a shared prefix, or wants no answer, goes on while others answer in the air.
+#[test]
+fn nobody_waits_for_the_end_of_another() {
+    let model = model("llama-1b/2:q4_0");
+    let mut setup = setup(&model, &options(2048, 8192, 4, 64), FLIES);
+    let start = ids(7, 640);
+    let with = |end: u32| [&start[..], &[end]].concat();
+    let first = ask(&mut setup, with(1), 300, true, None);
+    let second = ask(&mut setup, with(2), 300, true, None);
+    let none = ask(&mut setup, ids(9, 100), 0, true, None);
+    run(&mut setup.turns);
+    let [first, second, none] = [first, second, none].map(|asked| {
+        let told = asked.told.lock().unwrap();
+        assert_eq!(told.ids, expected(&asked.prompt, asked.most, 2048, None));
+        (told.prompt, told.prompt_step, told.end_step)
+    });
+    assert_eq!((first.0, second.0), (Some((641, 0)), Some((1, 640))));
+    assert!(second.1 < first.1 + 8, "{second:?} behind {first:?}");
+    assert!(none.2 < first.1 + 8, "{none:?} behind {first:?}");
+}
+
+/// Text of which tokens see later ones is one step, also where layers have windows.
+#[test]
+fn a_prompt_of_one_step_is_computed() {
+    let model = model("gemma3-4b/6:q4_0");
+    let whole = Manner { is_whole: true, ..FLIES };
+    let mut setup = setup(&model, &options(512, 1024, 2, 512), whole);
+    let told: Vec<_> = (1..5).map(|i| ask_rows(&mut setup, ids(i, 200), (0, 200))).collect();
+    run(&mut setup.turns);
+    for (told, seed) in told.iter().zip(1..) {
+        let window = setup.window;
+        assert_eq!(told.lock().unwrap().rows, expected_rows(&ids(seed, 200), (0, 200), window));
+    }
+    assert_eq!(setup.turns.free_blocks(), setup.blocks);
+}
+
+/// A logit that is no number ends its request alone, and nothing that it computed is used again.
+#[test]
+fn what_is_no_number_ends_one_request() {
+    let model = model("llama-1b/2:q4_0");
+    for flies in [true, false] {
+        let manner = Manner { flies, no_number: Some(7), ..FLIES };
+        let mut setup = setup(&model, &options(512, 2048, 3, 64), manner);
+        let asked: Vec<_> = (0..3).map(|i| ask(&mut setup, ids(i, 75), 20, true, None)).collect();
+        run(&mut setup.turns);
+        let failed = |asked: &&Asked| matches!(asked.told.lock().unwrap().outcome, Some(Err(_)));
+        assert_eq!(asked.iter().filter(failed).count(), 1);
+        for first in &asked {
+            let failed = failed(&first);
+            let again = ask(&mut setup, first.prompt.clone(), 20, true, None);
+            run(&mut setup.turns);
+            let told = again.told.lock().unwrap();
+            assert_eq!(told.ids, expected(&again.prompt, 20, 512, None));
+            assert_eq!(told.prompt, Some(if failed { (75, 0) } else { (1, 74) }));
+        }
+    }
 }
 
 /// One thing that happens to the scheduler.
@@ -521,6 +621,8 @@ enum Happening {
         greedy: bool,
         stops_at: Option<usize>,
     },
+    /// Rows of a prompt: which beginning it has and how much of it, what follows, and which share of it comes before the first.
+    Rows { start: u32, common: usize, own: usize, before: usize },
     /// One of those asked is cancelled.
     Cancel(usize),
     /// So many turns.
@@ -546,6 +648,9 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         });
     let any = prop_oneof![
         3 => ask,
+        1 => (0..3_u32, 0..300_usize, 1..80_usize, 0..8_usize).prop_map(
+            |(start, common, own, before)| Happening::Rows { start, common, own, before }
+        ),
         1 => (0..64_usize).prop_map(Happening::Cancel),
         3 => (1..12_usize).prop_map(Happening::Turns),
     ];
@@ -577,19 +682,26 @@ fn recurrent() -> ModelFile {
 
 fn check(model: &ModelFile, happenings: &[Happening], sequences: usize, pool: usize, flies: bool) {
     let positions = 448.min(pool);
-    let mut setup = setup(model, &options(positions, pool, sequences, 96), flies, None);
+    let mut setup =
+        setup(model, &options(positions, pool, sequences, 96), Manner { flies, ..FLIES });
     let mut all: Vec<Asked> = Vec::new();
+    let mut rows = Vec::new();
     for happening in happenings {
         match happening.clone() {
             Happening::Ask { start, common, own, most, greedy, stops_at } => {
                 let mut prompt = ids(start + 50, common);
                 prompt.extend(ids(all.len() as u32 + 100, own));
                 prompt.truncate(positions - 1);
-                all.push(ask(&mut setup.turns, prompt, most, greedy, stops_at));
+                all.push(ask(&mut setup, prompt, most, greedy, stops_at));
+            }
+            Happening::Rows { start, common, own, before } => {
+                let prompt = [ids(start + 50, common), ids(rows.len() as u32 + 200, own)].concat();
+                let range = (prompt.len() * before / 8, prompt.len());
+                rows.push((prompt.clone(), range, ask_rows(&mut setup, prompt, range)));
             }
             Happening::Cancel(index) => {
                 if let Some(asked) = all.get(index) {
-                    asked.cancelled.store(true, Ordering::Relaxed);
+                    asked.flags.cancelled.store(true, Ordering::Relaxed);
                 }
             }
             // Now and then something comes while a step is in the air.
@@ -602,7 +714,7 @@ fn check(model: &ModelFile, happenings: &[Happening], sequences: usize, pool: us
         let whole = expected(&asked.prompt, asked.most, positions, setup.window);
         let whole = &whole[..whole.len().min(asked.stops_at.unwrap_or(usize::MAX))];
         match &told.outcome {
-            Some(Ok(Stop::Cancelled)) => assert!(asked.cancelled.load(Ordering::Relaxed)),
+            Some(Ok(Stop::Cancelled)) => assert!(asked.flags.cancelled.load(Ordering::Relaxed)),
             Some(Ok(Stop::Length | Stop::End)) => assert_eq!(told.ids, whole),
             Some(Ok(Stop::ContextFull)) => {
                 assert!(told.ids.len() + asked.prompt.len() >= positions);
@@ -610,6 +722,11 @@ fn check(model: &ModelFile, happenings: &[Happening], sequences: usize, pool: us
             other => panic!("{other:?}"),
         }
         assert!(whole.starts_with(&told.ids), "{:?} of {whole:?}", told.ids);
+    }
+    for (prompt, range, told) in rows {
+        let told = told.lock().unwrap();
+        assert_eq!(told.outcome, Some(Ok(Stop::Length)));
+        assert_eq!(told.rows, expected_rows(&prompt, range, setup.window));
     }
     setup.turns.forget_kept();
     assert_eq!(setup.turns.free_blocks(), setup.blocks, "blocks are lost");

@@ -1,5 +1,7 @@
 //! The turns of the scheduler's loop: what came, who is admitted, one step, what came of it.
 
+use std::sync::Arc;
+
 #[cfg(test)]
 use super::jobs::Job;
 use super::jobs::{Batch, Jobs, Room};
@@ -16,8 +18,8 @@ pub(super) struct Turns {
     jobs: Jobs,
     room: Room,
     device: String,
-    /// How many ran, and how many blocks were free, when the one that waits first was not admitted.
-    refused: Option<(usize, usize)>,
+    /// Who was not admitted, and how many ran and how many blocks were free then.
+    refused: Option<(u64, usize, usize)>,
 }
 
 impl Turns {
@@ -27,7 +29,7 @@ impl Turns {
             step: context.step_room(),
             positions: context.positions(),
             is_whole,
-            keeps_copies: context.forgets(),
+            keeps_copies: context.forgets() && !is_whole,
         };
         let device = context.device_name();
         Self { context, jobs: Jobs::default(), room, device, refused: None }
@@ -39,6 +41,7 @@ impl Turns {
             self.jobs.waiting.extend(new);
             self.turn(&|| mailbox.is_rung());
         }
+        self.jobs.waiting.extend(mailbox.rest());
         self.stop();
     }
 
@@ -88,15 +91,15 @@ impl Turns {
         self.hand_back();
     }
 
-    /// Ends all that runs with an error, which the first is told as it is, and gives up what was kept: nobody knows what the
-    /// device still holds.
+    /// Ends all that runs with an error, and gives up what was kept: nobody knows what the device still holds.
     fn fail(&mut self, error: Error) {
-        let why = error.to_string();
-        let mut first = Some(error);
-        while !self.jobs.running.is_empty() {
-            let again = || Error::DeviceLost { device: self.device.clone(), why: why.clone() };
-            let error = first.take().unwrap_or_else(again);
+        if self.jobs.running.len() == 1 {
             self.jobs.end(0, Err(error));
+        } else {
+            let error = Arc::new(error);
+            while !self.jobs.running.is_empty() {
+                self.jobs.end(0, Err(Error::SharedStep(error.clone())));
+            }
         }
         self.hand_back();
         self.context.forget_kept();
@@ -105,55 +108,63 @@ impl Turns {
     /// Gives the sequences of those who ended to the cache.
     fn hand_back(&mut self) {
         for (sequence, ids) in self.jobs.ended.drain(..) {
-            if self.room.is_whole {
-                drop(sequence);
-            } else {
-                self.context.keep(sequence, &ids);
-            }
+            // Of what is one step nothing can be shared.
+            self.context.keep(sequence, if self.room.is_whole { &[] } else { &ids });
         }
     }
 
     /// Admits those that wait, the first first, as long as there is a seat and there are blocks for all that is known of those
-    /// that run and one block more for each.
+    /// that run and one block more for each. Who begins as one that is being computed waits for that.
     fn admit(&mut self) {
-        while let Some(job) = self.jobs.waiting.front() {
-            if self.jobs.is_shared_soon(job, &self.room) {
-                return;
+        let mut index = 0;
+        while let Some(job) = self.jobs.waiting.get(index) {
+            let shares = self.jobs.is_shared_soon(job, &self.room);
+            let state = (job.number, self.jobs.running.len(), self.context.free_blocks());
+            self.jobs.waiting[index].waits_to_share = shares;
+            if shares {
+                index += 1;
+                continue;
             }
-            let state = (self.jobs.running.len(), self.context.free_blocks());
-            if self.refused == Some(state) {
+            if self.refused == Some(state) || !self.admit_one(index) {
                 return;
-            }
-            self.refused = None;
-            let positions = self.room.positions;
-            let running = self.jobs.running.iter();
-            let claimed: usize = running.map(|running| running.outstanding(positions)).sum();
-            let needed = job.blocks(positions);
-            let running = self.jobs.sequences();
-            let found = if self.room.is_whole {
-                self.context.sequence().map(|sequence| (sequence, 0))
-            } else {
-                self.context.sequence_like(job.may_be_held(), &running)
-            };
-            let Some(job) = self.jobs.waiting.pop_front() else { return };
-            match found {
-                Ok((sequence, cached)) => {
-                    let needed = needed - cached / BLOCK;
-                    let is_alone = self.jobs.running.is_empty();
-                    if !is_alone && !self.context.make_blocks(claimed + needed) {
-                        self.context.keep(sequence, &job.ids[..cached]);
-                        self.refused = Some((self.jobs.running.len(), self.context.free_blocks()));
-                        return self.jobs.waiting.push_front(job);
-                    }
-                    self.jobs.admit(job, sequence, cached, &self.room);
-                }
-                // All seats are taken.
-                Err(Error::NoSeat) if !self.jobs.running.is_empty() => {
-                    return self.jobs.waiting.push_front(job);
-                }
-                Err(error) => job.finish(Err(error)),
             }
         }
+    }
+
+    /// Admits the one at a place of those that wait, if there is room.
+    fn admit_one(&mut self, index: usize) -> bool {
+        let Some(job) = self.jobs.waiting.remove(index) else { return false };
+        self.refused = None;
+        let is_alone = self.jobs.running.is_empty();
+        let found = if self.room.is_whole {
+            self.context.sequence().map(|sequence| (sequence, 0))
+        } else {
+            self.context.sequence_like(job.may_be_held(), &self.jobs.sequences())
+        };
+        match found {
+            Ok((sequence, cached)) => {
+                let positions = self.room.positions;
+                let running = self.jobs.running.iter();
+                let claimed: usize = running.map(|running| running.outstanding(positions)).sum();
+                let needed = claimed + job.blocks(positions) - cached / BLOCK;
+                if !is_alone && !self.context.make_blocks(needed) {
+                    self.context.keep(sequence, &job.ids[..cached]);
+                    let free = self.context.free_blocks();
+                    self.refused = Some((job.number, self.jobs.running.len(), free));
+                    self.jobs.waiting.insert(index, job);
+                    return false;
+                }
+                let can_copy = self.room.keeps_copies && self.context.can_keep_copy();
+                self.jobs.admit(job, sequence, cached, can_copy);
+            }
+            // All seats are taken.
+            Err(Error::NoSeat) if !is_alone => {
+                self.jobs.waiting.insert(index, job);
+                return false;
+            }
+            Err(error) => job.finish(Err(error)),
+        }
+        true
     }
 
     /// Plans a step that there is room for: who is youngest gives way.
@@ -183,6 +194,11 @@ impl Turns {
         self.keep_copies()?;
         let mut batch = self.plan()?;
         if batch.tokens.is_empty() {
+            if !self.jobs.running.is_empty() {
+                // Rather an error than a loop without end.
+                let why = "a request that runs has nothing to compute".into();
+                self.jobs.end(0, Err(Error::Internal(why)));
+            }
             return Ok(());
         }
         let (room, device) = (self.room, &self.device);
@@ -196,6 +212,8 @@ impl Turns {
             }
             return Ok(());
         }
+        // A block more for each, where what was kept holds it: in the air nothing gives way.
+        self.context.make_blocks(self.jobs.running.len());
         // These do not change in the air.
         let samplings = self.selectable();
         let mut flight = self.context.begin(&batch.tokens, &self.jobs.choices(&batch))?;
@@ -204,6 +222,7 @@ impl Turns {
             let changes = is_rung()
                 || !self.jobs.ended.is_empty()
                 || self.jobs.has_cancelled()
+                || self.jobs.has_news(&room)
                 || self.jobs.running.iter().any(|running| running.wants_copy);
             let next = if changes {
                 Batch::default()
