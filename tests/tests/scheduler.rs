@@ -134,9 +134,9 @@ fn a_step_of_many_is_one_submission_and_one_readback() {
     let gpu = gpu(&GpuOptions::default());
     let model = ModelFile::open(Tiny::load("llama.Q4_0").path()).unwrap();
     let options = ContextOptions {
-        positions: Some(64),
+        positions: Some(128),
         sequences: 16,
-        pool: Some(1024),
+        pool: Some(2048),
         ..ContextOptions::default()
     };
     let blueprint = Blueprint::new(&model, &options).unwrap();
@@ -144,15 +144,21 @@ fn a_step_of_many_is_one_submission_and_one_readback() {
     let weights =
         GpuWeights::load(gpu.clone(), &model.gguf, &blueprint.plan, kernels, &mut |_, _| ())
             .unwrap();
-    let mut table = blueprint.table(64);
+    let mut table = blueprint.table(128);
     let mut executor = GpuExecutor::new(weights.into(), blueprint).unwrap();
-    for position in 0..3_u32 {
+    // Greedy and drawn, with a penalty and without; across the end of a block.
+    let samplings = [
+        Sampling::greedy(),
+        Sampling { seed: 3, ..Sampling::default() },
+        Sampling { repeat_penalty: 1.2, ..Sampling::greedy() },
+    ];
+    for position in 0..70_u32 {
         let step: Vec<_> = (0..16)
             .flat_map(|i| StepToken::run(SequenceId(i), position as usize, &[i + 1], true))
             .collect();
         let placed = table.prepare(&step).unwrap();
         let choose = |(row, token): (usize, &engine::internals::kv::Placed)| Selection {
-            sampling: Sampling::greedy(),
+            sampling: samplings[row % samplings.len()].clone(),
             row: row as u32,
             seat: token.seat,
             stream: 0,

@@ -14,7 +14,8 @@ use engine::{
     ContextOptions, Error, GpuOptions, Input, KvType, ModelFile, Precision, SequenceId, StepToken,
 };
 use engine_tests::devices::{cpu_context, gpu, gpu_context};
-use engine_tests::golden::Tiny;
+use engine_tests::golden::{Tiny, tiny_names};
+use engine_tests::real::full_tier;
 
 const A: SequenceId = SequenceId(1);
 /// Tokens of the prompt and of the answer.
@@ -34,9 +35,11 @@ fn ids(count: usize) -> Vec<u32> {
 }
 
 /// A prompt's step and those of single tokens.
-fn steps() -> Vec<Vec<StepToken>> {
+fn steps(vocabulary: usize) -> Vec<Vec<StepToken>> {
     let [prompt, answer] = TEXT;
-    let mut all = StepToken::run(A, 0, &ids(prompt + answer), true);
+    let mut ids = ids(prompt + answer);
+    ids.iter_mut().for_each(|id| *id %= vocabulary as u32);
+    let mut all = StepToken::run(A, 0, &ids, true);
     all[1].input = Input::Row(0);
     let (prompt, answer) = all.split_at(prompt);
     std::iter::once(prompt.to_vec()).chain(answer.iter().map(|token| vec![*token])).collect()
@@ -61,7 +64,7 @@ fn on_gpu(gpu: &Arc<Gpu>, model: &ModelFile, blueprint: &Blueprint) -> Box<dyn E
 fn logits_of(blueprint: &Blueprint, devices: &mut [Box<dyn Executor>]) -> Vec<f32> {
     let mut table: KvTable = blueprint.table(1 << 20);
     let mut logits = Vec::new();
-    for step in steps() {
+    for step in steps(blueprint.plan.vocabulary()) {
         let placed = placed(&mut table, &step, blueprint);
         // The device that wrote a value last.
         let mut last = 0;
@@ -131,7 +134,7 @@ fn layers_on_two_devices_are_as_on_one() {
             let mut one = on_gpu(&gpu, &model, split);
             let mut table = split.table(1 << 20);
             let mut logits = Vec::new();
-            for step in steps() {
+            for step in steps(split.plan.vocabulary()) {
                 let placed = placed(&mut table, &step, split);
                 one.step(&table, &placed).unwrap();
                 logits.extend(one.logits().unwrap());
@@ -139,6 +142,37 @@ fn layers_on_two_devices_are_as_on_one() {
             assert_eq!(logits, on_one_gpu, "{name} in segments");
         }
     }
+}
+
+/// Every architecture, half of its layers on one device and half on the other: two CPUs are as one, and in the full tier a GPU and
+/// a CPU as far as their sums allow.
+#[test]
+fn every_architecture_by_halves() {
+    let gpu = full_tier().then(|| gpu(&GpuOptions::default()));
+    let (mut cut, mut whole_only) = (0, Vec::new());
+    for name in tiny_names() {
+        let model = ModelFile::open(Tiny::load(&name).path()).unwrap();
+        let whole = Blueprint::new(&model, &options()).unwrap();
+        let layers = whole.plan.layers.len();
+        let halves: Vec<usize> =
+            (0..layers).map(|layer| usize::from(2 * layer >= layers)).collect();
+        let Ok(split) = whole.clone().split(&halves) else {
+            whole_only.push(name);
+            continue;
+        };
+        let on_one = logits_of(&whole, &mut [on_cpu(&model, &whole)]);
+        let mut both = [on_cpu(&model, &split), on_cpu(&model, &split)];
+        assert_eq!(logits_of(&split, &mut both), on_one, "{name} on two CPUs");
+        if let Some(gpu) = &gpu {
+            let mut both = [on_gpu(gpu, &model, &split), on_cpu(&model, &split)];
+            let far = farthest(&logits_of(&split, &mut both), &on_one);
+            println!("{name} on a GPU and a CPU: {far:.1e}");
+            assert!(far < 5e-4, "{name} on a GPU and a CPU: {far:e}");
+        }
+        cut += 1;
+    }
+    println!("{cut} models cut; whole only: {whole_only:?}");
+    assert!(cut > 20 && whole_only.len() < 4);
 }
 
 #[test]

@@ -100,7 +100,7 @@ pub enum Scratch {
     LogitsReadback,
     /// Where a block of all layers comes to the host.
     BlockReadback,
-    /// Where a block waits on its way to another place in the same buffer.
+    /// Where a block, or a state, waits on its way to another place in the same buffer.
     BlockCopy,
     /// Candidates for the next id; the rounds of a choice take turns between these and the others.
     Candidates,

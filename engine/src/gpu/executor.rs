@@ -491,8 +491,17 @@ impl Executor for GpuExecutor {
     }
 
     fn copy_state(&mut self, from: u32, to: u32) -> Result<()> {
-        let bytes = self.read_state(from)?;
-        self.write_state(to, &bytes)
+        let mut encoder = self.encoder();
+        for (buffer, &floats) in self.states.iter().zip(&self.blueprint.plan.states) {
+            let bytes = floats as u64 * 4;
+            let [from, to] = [from, to].map(|seat| u64::from(seat) * bytes);
+            // A buffer can't be copied within itself.
+            let between = self.scratch(Scratch::BlockCopy);
+            encoder.copy_buffer_to_buffer(buffer, from, between, 0, bytes);
+            encoder.copy_buffer_to_buffer(between, 0, buffer, to, bytes);
+        }
+        self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.check()
     }
 
     fn read_state(&mut self, seat: u32) -> Result<Vec<u8>> {

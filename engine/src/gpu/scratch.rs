@@ -55,7 +55,10 @@ pub(super) const TABLE: [Row; 18] = [
     }),
     row(Scratch::BlockCopy, "block copy", STORAGE, |blueprint, _| {
         let all = (0..blueprint.groups.len()).flat_map(|group| block_bytes(blueprint, group));
-        all.map(|(keys, values)| keys.max(values)).max().unwrap_or(0)
+        let block = all.map(|(keys, values)| keys.max(values)).max().unwrap_or(0);
+        // Only where there are two seats is a state copied.
+        let states = blueprint.plan.states.iter().filter(|_| blueprint.sizes.sequences > 1);
+        states.map(|&floats| floats as u64 * 4).fold(block, u64::max)
     }),
     row(Scratch::Candidates, "candidates", STORAGE, candidate_bytes),
     row(Scratch::OtherCandidates, "candidates", STORAGE, candidate_bytes),
