@@ -38,7 +38,9 @@ fn ids(count: usize) -> Vec<u32> {
 fn steps(vocabulary: usize) -> Vec<Vec<StepToken>> {
     let [prompt, answer] = TEXT;
     let mut ids = ids(prompt + answer);
-    ids.iter_mut().for_each(|id| *id %= vocabulary as u32);
+    for id in &mut ids {
+        *id %= vocabulary as u32;
+    }
     let mut all = StepToken::run(A, 0, &ids, true);
     all[1].input = Input::Row(0);
     let (prompt, answer) = all.split_at(prompt);
