@@ -15,7 +15,6 @@ use engine::{
 };
 use engine_tests::devices::{cpu_context, gpu, gpu_context};
 use engine_tests::golden::{Tiny, tiny_names};
-use engine_tests::real::full_tier;
 
 const A: SequenceId = SequenceId(1);
 /// Tokens of the prompt and of the answer.
@@ -146,11 +145,11 @@ fn layers_on_two_devices_are_as_on_one() {
     }
 }
 
-/// Every architecture, half of its layers on one device and half on the other: two CPUs are as one, and in the full tier a GPU and
-/// a CPU as far as their sums allow.
+/// Every architecture, half of its layers on one device and half on the other: two CPUs are as one, a GPU and a CPU as far as
+/// their sums allow.
 #[test]
 fn every_architecture_by_halves() {
-    let gpu = full_tier().then(|| gpu(&GpuOptions::default()));
+    let gpu = gpu(&GpuOptions::default());
     let (mut cut, mut whole_only) = (0, Vec::new());
     for name in tiny_names() {
         let model = ModelFile::open(Tiny::load(&name).path()).unwrap();
@@ -165,12 +164,10 @@ fn every_architecture_by_halves() {
         let on_one = logits_of(&whole, &mut [on_cpu(&model, &whole)]);
         let mut both = [on_cpu(&model, &split), on_cpu(&model, &split)];
         assert_eq!(logits_of(&split, &mut both), on_one, "{name} on two CPUs");
-        if let Some(gpu) = &gpu {
-            let mut both = [on_gpu(gpu, &model, &split), on_cpu(&model, &split)];
-            let far = farthest(&logits_of(&split, &mut both), &on_one);
-            println!("{name} on a GPU and a CPU: {far:.1e}");
-            assert!(far < 5e-4, "{name} on a GPU and a CPU: {far:e}");
-        }
+        let mut both = [on_gpu(&gpu, &model, &split), on_cpu(&model, &split)];
+        let far = farthest(&logits_of(&split, &mut both), &on_one);
+        println!("{name} on a GPU and a CPU: {far:.1e}");
+        assert!(far < 5e-4, "{name} on a GPU and a CPU: {far:e}");
         cut += 1;
     }
     println!("{cut} models cut; whole only: {whole_only:?}");
