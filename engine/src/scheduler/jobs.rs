@@ -47,6 +47,7 @@ impl fmt::Debug for Job {
 }
 
 impl Job {
+    /// A request that nobody has begun.
     pub fn new(request: Request, listener: Box<dyn Listener>, flags: Arc<Flags>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
@@ -63,6 +64,7 @@ impl Job {
         }
     }
 
+    /// Whether whoever asked wants no more of it.
     pub fn is_cancelled(&self) -> bool {
         self.flags.cancelled.load(Ordering::Relaxed)
     }
@@ -103,8 +105,6 @@ impl Job {
 pub(super) struct Running {
     pub job: Job,
     pub sequence: Sequence,
-    /// Its number: the larger the younger.
-    pub number: u64,
     /// Tokens whose computation has begun.
     computed: usize,
     /// Choices in the air.
@@ -121,7 +121,7 @@ pub(super) struct Running {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub tokens: Vec<StepToken>,
-    /// Numbers of running requests, and the tokens that they choose behind: on the device.
+    /// Numbers of requests, and the tokens that they choose behind: on the device.
     chosen: Vec<(u64, usize)>,
     /// The same for each row of logits that the host reads, in order.
     rows: Vec<(u64, usize)>,
@@ -158,7 +158,6 @@ pub(super) struct Jobs {
     pub running: Vec<Running>,
     /// Those that ended, whose sequences are to be handed back.
     pub ended: Vec<(Sequence, Vec<u32>)>,
-    next_number: u64,
     steps: u64,
 }
 
@@ -218,9 +217,24 @@ impl Running {
             Goal::Rows { .. } => None,
         }
     }
+
+    /// Whether the device may choose its ids.
+    fn may_fly(&self) -> bool {
+        matches!(self.job.goal, Goal::Generate { run_ahead: true, .. })
+    }
+
+    /// Tells the listener, once, that the prompt was computed.
+    fn tell_prompt(&mut self) {
+        if !self.job.prompt_told {
+            self.job.prompt_told = true;
+            let cached = self.job.cached.unwrap_or(0).min(self.job.prompt_tokens);
+            self.job.listener.prompt_computed(self.job.prompt_tokens - cached, cached);
+        }
+    }
 }
 
 impl Jobs {
+    /// Whether nothing waits or runs.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()
     }
@@ -228,8 +242,6 @@ impl Jobs {
     /// Takes a request into those that run, with `cached` of its tokens in the sequence.
     /// `can_copy` says whether a copy of it could be kept.
     pub fn admit(&mut self, mut job: Job, sequence: Sequence, cached: usize, can_copy: bool) {
-        let number = self.next_number;
-        self.next_number += 1;
         job.cached.get_or_insert(cached);
         // What was found needs no copy, nor does what is computed again, or for rows.
         let is_new = cached + 1 < job.prompt_tokens && job.chosen() == 0;
@@ -237,7 +249,6 @@ impl Jobs {
         self.running.push(Running {
             job,
             sequence,
-            number,
             computed: cached,
             in_air: 0,
             told: false,
@@ -340,13 +351,13 @@ impl Jobs {
     }
 
     fn find(&mut self, number: u64) -> Option<&mut Running> {
-        self.running.iter_mut().find(|running| running.number == number)
+        self.running.iter_mut().find(|running| running.job.number == number)
     }
 
     /// What is chosen on the device behind a step.
     pub fn choices<'a>(&'a self, batch: &Batch) -> Vec<Choice<'a>> {
         let of = |&(number, token): &(u64, usize)| {
-            let running = self.running.iter().find(|running| running.number == number)?;
+            let running = self.running.iter().find(|running| running.job.number == number)?;
             let (sampling, stream) = running.sampling()?;
             let recent = (!running.told).then_some(running.job.ids.as_slice());
             Some(Choice { token, sampling, stream, recent })
@@ -357,7 +368,7 @@ impl Jobs {
     /// Hands on the ids that came of a step. Those who ended meanwhile are passed over.
     pub fn arrive(&mut self, batch: &Batch, ids: &[Option<u32>], room: &Room, device: &str) {
         for (&(number, token), &id) in batch.chosen.iter().zip(ids) {
-            let Some(index) = self.running.iter().position(|running| running.number == number)
+            let Some(index) = self.running.iter().position(|running| running.job.number == number)
             else {
                 continue;
             };
@@ -382,7 +393,8 @@ impl Jobs {
         device: &str,
     ) {
         let Some(&(number, token)) = batch.rows.get(row) else { return };
-        let Some(index) = self.running.iter().position(|running| running.number == number) else {
+        let Some(index) = self.running.iter().position(|running| running.job.number == number)
+        else {
             return;
         };
         let running = &mut self.running[index];
@@ -438,17 +450,6 @@ impl Jobs {
     }
 }
 
-impl Running {
-    /// Tells the listener, once, that the prompt was computed.
-    fn tell_prompt(&mut self) {
-        if !self.job.prompt_told {
-            self.job.prompt_told = true;
-            let cached = self.job.cached.unwrap_or(0).min(self.job.prompt_tokens);
-            self.job.listener.prompt_computed(self.job.prompt_tokens - cached, cached);
-        }
-    }
-}
-
 impl Batch {
     /// Adds what of a request the step has room for.
     fn add(&mut self, running: &Running, room: &Room, on_device: &dyn Fn(&Sampling) -> bool) {
@@ -476,9 +477,9 @@ impl Batch {
                 rows_left -= 1;
                 let flies = running.sampling().is_some_and(|(sampling, _)| on_device(sampling));
                 if chooses && flies && running.may_fly() {
-                    self.chosen.push((running.number, self.tokens.len()));
+                    self.chosen.push((running.job.number, self.tokens.len()));
                 } else {
-                    self.rows.push((running.number, self.tokens.len()));
+                    self.rows.push((running.job.number, self.tokens.len()));
                 }
             }
             self.tokens.push(StepToken {
@@ -490,14 +491,7 @@ impl Batch {
             tokens += 1;
         }
         if tokens > 0 {
-            self.parts.push((running.number, tokens));
+            self.parts.push((running.job.number, tokens));
         }
-    }
-}
-
-impl Running {
-    /// Whether the device may choose its ids.
-    fn may_fly(&self) -> bool {
-        matches!(self.job.goal, Goal::Generate { run_ahead: true, .. })
     }
 }
